@@ -1,0 +1,1 @@
+//! Parsers of kernel files: bytes in, samples out.

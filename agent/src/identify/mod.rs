@@ -1,0 +1,1 @@
+//! From a cgroup path to the name of what runs in it.

@@ -1,0 +1,1 @@
+//! Unacknowledged batches. Filled by the sampler, drained by the uplink.

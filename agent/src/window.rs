@@ -1,0 +1,1 @@
+//! Samples into closed, aligned windows. Pure.

@@ -1,0 +1,1 @@
+//! From alerts to messages: group, decide, send, and remember why.

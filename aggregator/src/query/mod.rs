@@ -1,0 +1,3 @@
+//! PromQL over a [`source::Source`].
+
+pub mod source;

@@ -1,0 +1,12 @@
+//! The language both sides speak: what the agent and the aggregator must agree on, and nothing else.
+//!
+//! Pure: no IO, no async but the clock's own sleep, no reading of clocks outside [`time`].
+
+pub mod backoff;
+pub mod batch;
+pub mod catalog;
+pub mod metric;
+pub mod schema;
+pub mod time;
+pub mod window;
+pub mod wire;

@@ -1,0 +1,246 @@
+//! Kinds, units, decimals and labels: what a series is made of.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use serde::{Serialize, Serializer};
+
+use crate::time::Timestamp;
+
+/// How a series behaves, and so which fields its windows have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only grows, until it starts again at zero.
+    Counter,
+}
+
+/// What a value counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A count, a state, a version: nothing to convert.
+    None,
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+    /// A share of one.
+    Ratio,
+    /// Degrees Celsius.
+    Celsius,
+}
+
+/// How often a series is sampled, and so in which windows it stands and how many ticks they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Tier {
+    /// Each second: ten ticks in each window.
+    Second,
+    /// Once a window.
+    Window,
+    /// Once a minute: one tick in each window whose stamp is a whole minute.
+    Minute,
+}
+
+impl Tier {
+    /// Ticks that the window stamped `stamp` holds when nothing went wrong; zero means that the series is not in it.
+    #[must_use]
+    pub fn ticks(self, stamp: Timestamp) -> u32 {
+        match self {
+            Self::Second => 10,
+            Self::Window => 1,
+            Self::Minute => u32::from(stamp.align_down(Self::MINUTE) == stamp),
+        }
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+}
+
+/// Digits behind the point that a metric's values mean. Values are rounded to them where they are made, so that sums
+/// are exact and a value travels as an integer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Decimals(u8);
+
+impl Decimals {
+    /// Values that are kept to the last bit: they come from elsewhere and mean what they say.
+    pub const FULL: Self = Self(u8::MAX);
+
+    /// The largest number of digits: 10^9 times a day in seconds still fits a float's 53 bits.
+    pub const MAX: u8 = 9;
+
+    /// `digits` behind the point; more than [`Self::MAX`] means [`Self::FULL`].
+    #[must_use]
+    pub const fn new(digits: u8) -> Self {
+        if digits <= Self::MAX { Self(digits) } else { Self::FULL }
+    }
+
+    /// Rounds to what the metric means.
+    #[must_use]
+    pub fn round(self, value: f64) -> f64 {
+        self.scale().map_or(value, |scale| (value * scale).round() / scale)
+    }
+
+    /// The integer that stands for a rounded value, if there is one that gives it back to the bit.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "checked against the value itself")]
+    pub fn mantissa(self, value: f64) -> Option<i64> {
+        let mantissa = (value * self.scale()?).round() as i64;
+        let exact = self.value(mantissa).to_bits() == value.to_bits();
+        (exact && mantissa.unsigned_abs() < 1 << 53).then_some(mantissa)
+    }
+
+    /// The value that an integer stands for.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "mantissas are below 2^53")]
+    pub fn value(self, mantissa: i64) -> f64 {
+        mantissa as f64 / self.scale().unwrap_or(1.0)
+    }
+
+    fn scale(self) -> Option<f64> {
+        (self != Self::FULL).then(|| 10_f64.powi(i32::from(self.0)))
+    }
+}
+
+/// The name of the label that holds a series' metric name.
+pub const NAME: &str = "__name__";
+
+/// A set of labels, sorted by name, each name once, no empty values. Cloning shares the strings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Vec<(Arc<str>, Arc<str>)>);
+
+impl Labels {
+    /// No labels.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Looks a value up; a missing label is an empty one, as in Prometheus.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &str {
+        self.position(name).map_or("", |at| &self.0[at].1)
+    }
+
+    /// Sets a label; an empty value removes it.
+    pub fn set(&mut self, name: impl Into<Arc<str>> + AsRef<str>, value: impl Into<Arc<str>> + AsRef<str>) {
+        match (self.position(name.as_ref()), value.as_ref().is_empty()) {
+            (Ok(at), true) => drop(self.0.remove(at)),
+            (Ok(at), false) => self.0[at].1 = value.into(),
+            (Err(_), true) => {}
+            (Err(at), false) => self.0.insert(at, (name.into(), value.into())),
+        }
+    }
+
+    /// These labels and one more.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<Arc<str>> + AsRef<str>, value: impl Into<Arc<str>> + AsRef<str>) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    /// These labels and those of `other`, which wins where both have one.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        for (name, value) in &other.0 {
+            self.set(Arc::clone(name), Arc::clone(value));
+        }
+        self
+    }
+
+    /// Keeps the labels whose name is wanted.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&str) -> bool) {
+        self.0.retain(|(name, _)| wanted(name));
+    }
+
+    /// Names and values, sorted by name.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Number of labels.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(have, _)| (**have).cmp(name))
+    }
+}
+
+impl<N: Into<Arc<str>> + AsRef<str>, V: Into<Arc<str>> + AsRef<str>> FromIterator<(N, V)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut labels = Self::new();
+        for (name, value) in pairs {
+            labels.set(name, value);
+        }
+        labels
+    }
+}
+
+impl fmt::Display for Labels {
+    /// As Prometheus prints a series: `name{a="b", c="d"}`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.get(NAME))?;
+        let rest: Vec<_> =
+            self.iter().filter(|(name, _)| *name != NAME).map(|(name, value)| format!("{name}={value:?}")).collect();
+        write!(f, "{{{}}}", rest.join(", "))
+    }
+}
+
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl Encode for Labels {
+    fn encode<E: bincode::enc::Encoder>(&self, encoder: &mut E) -> Result<(), bincode::error::EncodeError> {
+        let pairs: Vec<(&str, &str)> = self.iter().collect();
+        pairs.encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for Labels {
+    fn decode<D: bincode::de::Decoder<Context = C>>(decoder: &mut D) -> Result<Self, bincode::error::DecodeError> {
+        let pairs = Vec::<(String, String)>::decode(decoder)?;
+        Ok(pairs.into_iter().collect())
+    }
+}
+
+bincode::impl_borrow_decode!(Labels);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_a_sorted_set_without_empty_values() {
+        let labels: Labels = [("b", "2"), ("a", "1"), ("b", "3"), ("c", "")].into_iter().collect();
+        assert_eq!(labels.to_string(), r#"{a="1", b="3"}"#);
+        assert_eq!(labels.get("c"), "");
+        assert!(labels.with("a", "").with("b", "").is_empty());
+    }
+
+    #[test]
+    fn a_mantissa_gives_its_value_back_to_the_bit() {
+        let check = |digits: u8, value: f64, mantissa: Option<i64>| {
+            assert_eq!(Decimals::new(digits).mantissa(value), mantissa, "{value} with {digits} decimals");
+        };
+        check(2, 0.29, Some(29));
+        check(0, 0.29, None);
+        check(0, -0.0, None);
+        check(3, f64::NAN, None);
+        check(0, f64::INFINITY, None);
+        check(0, 9.1e18, None);
+        check(255, 1.0, None);
+    }
+}

@@ -1,0 +1,206 @@
+//! What agent and aggregator say to each other. A released struct never changes: later fields go into `ext` by number.
+
+use bincode::{Decode, Encode};
+
+use crate::batch::{EncodedBatch, RunId, Seq, SpoolId};
+use crate::metric::Labels;
+use crate::schema::SchemaChange;
+use crate::time::Timestamp;
+
+/// Fields that came after the release of their message, by number. Unknown ones are ignored, missing ones default.
+pub type Extensions = Vec<(u16, Vec<u8>)>;
+
+/// Everything that travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Agent, first: who and what it holds.
+    Hello(Hello),
+    /// Aggregator, in answer: what it holds, and the time.
+    Welcome(Welcome),
+    /// Agent: the next version of its schema.
+    Schema(SchemaMessage),
+    /// Agent: one window.
+    Batch(EncodedBatch),
+    /// Aggregator: what is durable.
+    Ack(Ack),
+    /// Aggregator: not so fast.
+    Busy(Busy),
+    /// Either: the session ends, and why.
+    Goodbye(Goodbye),
+    /// Host without a certificate, on the enrolment protocol: the only thing it may say.
+    Enroll(Enroll),
+    /// Aggregator, in answer.
+    Enrolled(Enrolled),
+}
+
+/// Who an agent is and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Hello {
+    /// Version of the agent program.
+    pub agent_version: String,
+    /// This process start.
+    pub run: RunId,
+    /// Latest version of the run's schema.
+    pub schema_version: u32,
+    /// All spools held, the live one first.
+    pub spools: Vec<SpoolId>,
+    /// Newest codec it can write.
+    pub codec_max: u8,
+    /// The kernel's boot id: a changed one tells a reboot.
+    pub boot_id: [u8; 16],
+    /// Name of the host, wanted as `instance`.
+    pub hostname: String,
+    /// Labels from the agent's configuration.
+    pub labels: Labels,
+    /// The host's wall clock.
+    pub wall: Timestamp,
+    /// Later fields.
+    pub ext: Extensions,
+}
+
+/// What the aggregator holds of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Welcome {
+    /// The aggregator's time, which the agent's stamps follow.
+    pub now: Timestamp,
+    /// The host's `instance` label.
+    pub instance: String,
+    /// Version of the run's schema that is held; 0 is none.
+    pub schema_version: u32,
+    /// For each spool that `Hello` named, in its order.
+    pub spools: Vec<SpoolHeld>,
+    /// The codec to write.
+    pub codec: u8,
+    /// Longest frame that is read.
+    pub frame_bytes_max: u32,
+    /// Later fields.
+    pub ext: Extensions,
+}
+
+/// What the aggregator holds of one spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SpoolHeld {
+    /// Which.
+    pub spool: SpoolId,
+    /// The first batch that is not stored.
+    pub next: Seq,
+    /// Whether the batch before `next` is at hand to decode `next` against; else a keyframe is wanted.
+    pub predecessor_held: bool,
+}
+
+/// One version of a run's schema.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SchemaMessage {
+    /// Whose.
+    pub run: RunId,
+    /// What the version adds.
+    pub change: SchemaChange,
+    /// Later fields.
+    pub ext: Extensions,
+}
+
+/// All batches of a spool before `next` are durable.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Ack {
+    /// Which spool.
+    pub spool: SpoolId,
+    /// The first batch that is not stored.
+    pub next: Seq,
+    /// Later fields.
+    pub ext: Extensions,
+}
+
+/// The aggregator cannot store at present.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Busy {
+    /// Come back after this many milliseconds.
+    pub retry_ms: u32,
+    /// Later fields.
+    pub ext: Extensions,
+}
+
+/// The end of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Goodbye {
+    /// Number of a [`Reason`]; unknown numbers are treated as [`Reason::Error`].
+    pub reason: u16,
+    /// One sentence for the log of the other side.
+    pub text: String,
+    /// Later fields.
+    pub ext: Extensions,
+}
+
+/// Why a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Something that has no number.
+    Error = 0,
+    /// The agent was stopped; the host lives.
+    Stopped = 1,
+    /// The host is shutting down.
+    Shutdown = 2,
+    /// The program restarts and will be back.
+    Restart = 3,
+    /// A frame or message that cannot be read.
+    Malformed = 4,
+    /// No certificate, or none that is known here.
+    Unknown = 5,
+    /// The join token is wrong, spent or expired.
+    Token = 6,
+    /// The host was revoked.
+    Revoked = 7,
+    /// A newer session of the same host took over.
+    Replaced = 8,
+    /// A limit was passed.
+    Limit = 9,
+    /// The certificate has expired; only renewal is possible.
+    Expired = 10,
+}
+
+impl Reason {
+    const ALL: [Self; 11] = [
+        Self::Error,
+        Self::Stopped,
+        Self::Shutdown,
+        Self::Restart,
+        Self::Malformed,
+        Self::Unknown,
+        Self::Token,
+        Self::Revoked,
+        Self::Replaced,
+        Self::Limit,
+        Self::Expired,
+    ];
+}
+
+impl From<u16> for Reason {
+    fn from(number: u16) -> Self {
+        Self::ALL.into_iter().find(|reason| *reason as u16 == number).unwrap_or(Self::Error)
+    }
+}
+
+/// A host asks for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Enroll {
+    /// The bare join token.
+    pub token: String,
+    /// Certificate signing request, DER.
+    pub csr: Vec<u8>,
+    /// Name of the host, wanted as `instance`.
+    pub hostname: String,
+    /// Later fields.
+    pub ext: Extensions,
+}
+
+/// A host has its certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Enrolled {
+    /// The certificate, DER.
+    pub certificate: Vec<u8>,
+    /// The aggregator's CA certificate, DER.
+    pub ca: Vec<u8>,
+    /// The host's `instance` label.
+    pub instance: String,
+    /// Later fields.
+    pub ext: Extensions,
+}

@@ -1,0 +1,4 @@
+//! Bytes and messages: frames, control messages, codecs. Decoding never panics and never allocates more than it was
+//! promised.
+
+pub mod message;
