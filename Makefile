@@ -1,10 +1,35 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test lint fmt bench ui
-test: lint      ## everything CI runs
+.PHONY: run test lint fmt bench ui fuzz help
+
+help:           ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+run:            ## build, start the aggregator with this host's agent joined, in ./var, and print the link to open
+	@packaging/need run
+	@packaging/run-local
+
+test:           ## everything CI runs: format, lint, tidy, unit, property, simulation, fuzz corpora, page, end to end
+	@packaging/need test
+	$(MAKE) lint
+	$(MAKE) ui
 	cargo test --workspace --locked
-lint:
+	tests/page/run
+	tests/docker/run
+
+lint:           ## format and lints of the Rust sources
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
-fmt:
+
+fmt:            ## format all sources
 	cargo fmt --all
+	cd aggregator/ui/web && npm run --silent format
+
+ui:             ## check and build the page that the aggregator embeds
+	cd aggregator/ui/web && npm ci --no-audit --no-fund && npm run check && npm run build
+
+bench:          ## budgets beside the neighbours that are installed
+	tests/benches/run
+
+fuzz:           ## make fuzz TARGET=frame SECONDS=60
+	cd tests/fuzz && cargo +nightly fuzz run $(TARGET) -- -max_total_time=$(SECONDS)
