@@ -30,9 +30,28 @@ pub struct Metric {
 
 /// All metrics, by name.
 pub const METRICS: &[Metric] = &[
+    counter(
+        "lapwing_agent_collector_errors_total",
+        Unit::None,
+        "Ticks at which a collector could not read all it should.",
+    )
+    .job("lapwing")
+    .tier(Tier::Window)
+    .labels(&["collector"]),
+    counter("node_cpu_guest_seconds_total", Unit::Seconds, "CPU time of guests, which user and nice hold already.")
+        .decimals(2)
+        .peak()
+        .labels(&["cpu", "mode"]),
+    counter("node_cpu_seconds_total", Unit::Seconds, "CPU time by core and mode.")
+        .decimals(2)
+        .peak()
+        .labels(&["cpu", "mode"]),
     gauge("node_load1", Unit::None, "1 minute load average.").decimals(2),
     gauge("node_load15", Unit::None, "15 minute load average.").decimals(2),
     gauge("node_load5", Unit::None, "5 minute load average.").decimals(2),
+    gauge("node_scrape_collector_success", Unit::None, "Whether a collector succeeded.")
+        .tier(Tier::Window)
+        .labels(&["collector"]),
 ];
 
 /// Finds a metric while compiling: a name that is not in the catalog does not build.
@@ -72,9 +91,29 @@ const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
     }
 }
 
+const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+    Metric { kind: Kind::Counter, ..gauge(name, unit, help) }
+}
+
 impl Metric {
     const fn decimals(self, digits: u8) -> Self {
         Self { decimals: Decimals::new(digits), ..self }
+    }
+
+    const fn peak(self) -> Self {
+        Self { peak: true, ..self }
+    }
+
+    const fn tier(self, tier: Tier) -> Self {
+        Self { tier, ..self }
+    }
+
+    const fn job(self, job: &'static str) -> Self {
+        Self { job, ..self }
+    }
+
+    const fn labels(self, labels: &'static [&'static str]) -> Self {
+        Self { labels, ..self }
     }
 }
 

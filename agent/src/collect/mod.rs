@@ -1,1 +1,223 @@
-//! Parsers of kernel files: bytes in, samples out.
+//! Collectors: one kernel subject a file, each a pure parser of bytes and the series it fills.
+
+mod load;
+mod samples;
+
+use std::time::Duration;
+
+use common::batch::Process;
+use common::catalog::Metric;
+use common::catalog::metric;
+use common::metric::Labels;
+use common::metric::Tier;
+use common::schema::SeriesIndex;
+use common::time::Timestamp;
+
+use crate::host::Host;
+use crate::host::ReadError;
+use crate::host::Roots;
+
+pub use samples::EVENTS_PER_WINDOW_MAX;
+pub use samples::HOST;
+pub use samples::Samples;
+
+const SUCCESS: &Metric = metric("node_scrape_collector_success");
+const ERRORS: &Metric = metric("lapwing_agent_collector_errors_total");
+
+/// One collection round.
+pub struct Tick<'a> {
+    /// Where bytes come from.
+    pub host: &'a mut Host,
+    /// Where values go.
+    pub samples: &'a mut Samples,
+    /// When it is.
+    pub moment: Moment,
+}
+
+/// When a collection round happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The stamp of the tick.
+    pub stamp: Timestamp,
+    /// The stamp of the window that the tick falls into.
+    pub window: Timestamp,
+    /// Whether it is the window's first tick: what is read once a window is read at it.
+    pub first_in_window: bool,
+    /// How long a collector may wait for what other threads find out. Nothing while running; a moment for `once`.
+    pub patience: Duration,
+}
+
+impl Moment {
+    /// Whether series of this tier get a value at this tick.
+    #[must_use]
+    pub fn due(self, tier: Tier) -> bool {
+        match tier {
+            Tier::Second => true,
+            Tier::Window | Tier::Minute => self.first_in_window && 0 < tier.ticks(self.window),
+        }
+    }
+}
+
+/// Why a collector could not give all its values.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// A file could not be read.
+    #[error("read {0}")]
+    Read(#[from] ReadError),
+    /// A file has not the form that the kernel gives it.
+    #[error("{0} has not the form that the kernel gives it")]
+    Malformed(&'static str),
+    /// A mount or a device did not answer.
+    #[error("{0} does not answer")]
+    Silent(String),
+}
+
+/// Reads one kernel subject.
+pub trait Collector: Send {
+    /// What it reads, as node_exporter names it: the label `collector` of its success.
+    fn name(&self) -> &'static str;
+
+    /// Puts its values of this tick. What can be read is put, even where something else cannot.
+    ///
+    /// # Errors
+    /// The first thing that could not be read.
+    fn tick(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError>;
+
+    /// The processes that did most since the last call. Asked when a window closes; one collector knows.
+    fn processes(&mut self, _host: &mut Host) -> Vec<Process> {
+        Vec::new()
+    }
+}
+
+/// All collectors of a run. One that fails holds nothing up.
+pub struct Collectors(Vec<Running>);
+
+struct Running {
+    collector: Box<dyn Collector>,
+    success: SeriesIndex,
+    errors: SeriesIndex,
+    errors_total: u64,
+    failing: bool,
+}
+
+impl Collectors {
+    /// The collectors of a host.
+    #[must_use]
+    pub fn new(roots: &Roots, samples: &mut Samples) -> Self {
+        Self::of(vec![Box::new(load::Load::new(roots, samples))], samples)
+    }
+
+    /// These collectors and no others.
+    #[must_use]
+    pub fn of(collectors: Vec<Box<dyn Collector>>, samples: &mut Samples) -> Self {
+        let running = collectors.into_iter().map(|collector| {
+            let labels = Labels::new().with("collector", collector.name());
+            Running {
+                success: samples.series(HOST, SUCCESS, &labels),
+                errors: samples.series(HOST, ERRORS, &labels),
+                errors_total: 0,
+                failing: false,
+                collector,
+            }
+        });
+        Self(running.collect())
+    }
+
+    /// Runs all of them once.
+    pub fn tick(&mut self, tick: &mut Tick<'_>) {
+        tick.samples.begin_tick();
+        for running in &mut self.0 {
+            let collected = running.collector.tick(tick);
+            running.note(&collected);
+            if tick.moment.due(SUCCESS.tier) {
+                tick.samples.put(running.success, f64::from(u8::from(collected.is_ok())));
+            }
+            if tick.moment.due(ERRORS.tier) {
+                tick.samples.put_count(running.errors, running.errors_total);
+            }
+        }
+    }
+
+    /// The processes that did most in the window that closes.
+    pub fn processes(&mut self, host: &mut Host) -> Vec<Process> {
+        self.0.iter_mut().flat_map(|running| running.collector.processes(host)).collect()
+    }
+}
+
+impl Running {
+    /// Counts an error; says so when the state changes, not each second.
+    fn note(&mut self, collected: &Result<(), CollectError>) {
+        let collector = self.collector.name();
+        match collected {
+            Ok(()) if self.failing => tracing::info!(collector, "collector recovered"),
+            Ok(()) => {}
+            Err(error) => {
+                self.errors_total += 1;
+                if !self.failing {
+                    tracing::warn!(collector, %error, "collector cannot read all it should");
+                }
+            }
+        }
+        self.failing = collected.is_err();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Failing {
+        every: u64,
+        ticks: u64,
+    }
+
+    impl Collector for Failing {
+        fn name(&self) -> &'static str {
+            "failing"
+        }
+
+        fn tick(&mut self, _: &mut Tick<'_>) -> Result<(), CollectError> {
+            self.ticks += 1;
+            if self.ticks.is_multiple_of(self.every) { Err(CollectError::Malformed("file")) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn a_collector_that_fails_is_counted_and_holds_nothing_up() {
+        let mut host = Host::new(Roots { procfs: "/nowhere".into(), ..Roots::default() });
+        let mut samples = Samples::default();
+        let load = Box::new(load::Load::new(host.roots(), &mut samples));
+        let mut collectors = Collectors::of(vec![load, Box::new(Failing { every: 2, ticks: 0 })], &mut samples);
+        for _ in 0..4 {
+            let stamp = Timestamp::from_seconds(60);
+            let moment = Moment { stamp, window: stamp, first_in_window: true, patience: Duration::ZERO };
+            collectors.tick(&mut Tick { host: &mut host, samples: &mut samples, moment });
+        }
+        samples.settle();
+        let shown: Vec<_> = samples
+            .values()
+            .iter()
+            .map(|(series, value)| format!("{} {value}", samples.schema().labels(*series).unwrap()))
+            .collect();
+        let expect = [
+            r#"node_scrape_collector_success{collector="loadavg", job="node"} 0"#,
+            r#"lapwing_agent_collector_errors_total{collector="loadavg", job="lapwing"} 4"#,
+            r#"node_scrape_collector_success{collector="failing", job="node"} 0"#,
+            r#"lapwing_agent_collector_errors_total{collector="failing", job="lapwing"} 2"#,
+        ];
+        assert_eq!(shown, expect);
+    }
+
+    #[test]
+    fn tiers_are_due_where_their_windows_expect_them() {
+        let check = |window: i64, first_in_window: bool, expect: [bool; 3]| {
+            let window = Timestamp::from_seconds(window);
+            let moment = Moment { stamp: window, window, first_in_window, patience: Duration::ZERO };
+            assert_eq!([Tier::Second, Tier::Window, Tier::Minute].map(|tier| moment.due(tier)), expect);
+        };
+        check(60, true, [true, true, true]);
+        check(60, false, [true, false, false]);
+        check(70, true, [true, true, false]);
+        check(70, false, [true, false, false]);
+    }
+}

@@ -1,1 +1,262 @@
-//! The only reader of the host.
+//! The only reader of the host: kernel files, directories, file systems, kernel facts. Everything else gets bytes.
+//!
+//! Roots may point anywhere, so that a captured tree is read like a living host. Descriptors of files that are read
+//! each tick are kept, and all reads share one buffer: a read costs one system call and no allocation.
+
+mod directory;
+mod filesystem;
+mod kernel;
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::io::pread;
+
+pub use directory::DirectoryEntry;
+pub use directory::KeptDirectory;
+pub use filesystem::FilesystemSpace;
+pub use filesystem::space;
+pub use kernel::Uname;
+pub use kernel::clock_ticks_per_second;
+pub use kernel::own_cpu_time;
+pub use kernel::page_bytes;
+pub use kernel::raise_descriptor_limit;
+pub use kernel::uname;
+
+/// Where the host's trees are mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// `/proc`.
+    pub procfs: PathBuf,
+    /// `/sys`.
+    pub sysfs: PathBuf,
+    /// `/`: what mount points are relative to.
+    pub rootfs: PathBuf,
+    /// `/sys/fs/cgroup`.
+    pub cgroupfs: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into(), cgroupfs: "/sys/fs/cgroup".into() }
+    }
+}
+
+impl Roots {
+    /// The place of an absolute path of the host, through the root file system's mount point.
+    #[must_use]
+    pub fn on_rootfs(&self, absolute: &Path) -> PathBuf {
+        self.rootfs.join(absolute.strip_prefix("/").unwrap_or(absolute))
+    }
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct ReadError {
+    path: Arc<Path>,
+    source: io::Error,
+}
+
+impl ReadError {
+    /// It does not exist, or the process or cgroup that it belongs to ended between two reads.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound || self.source.raw_os_error().is_some_and(kernel::is_gone)
+    }
+
+    /// We may not read it.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
+
+    fn new(path: &Arc<Path>, source: impl Into<io::Error>) -> Self {
+        Self { path: Arc::clone(path), source: source.into() }
+    }
+}
+
+/// A file that is read again and again through one descriptor, opened at the first read.
+///
+/// A kept descriptor costs about 4.3 kB of kernel memory: keep those that are read each tick, read others by
+/// [`Host::read_once`].
+#[derive(Debug)]
+pub struct KeptFile {
+    path: Arc<Path>,
+    file: Option<File>,
+    in_one_piece: bool,
+}
+
+impl KeptFile {
+    /// A file of many records (`/proc/net/dev`, `/proc/diskstats`): read until its end is seen.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into().into(), file: None, in_one_piece: false }
+    }
+
+    /// A file that the kernel makes in one piece (`/proc/stat`, `/proc/PID/stat`, cgroup files): a read that does not
+    /// fill the buffer has it all, and no second read looks for the end.
+    #[must_use]
+    pub fn in_one_piece(path: impl Into<PathBuf>) -> Self {
+        Self { in_one_piece: true, ..Self::new(path) }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the descriptor back; the next read opens the file again.
+    pub fn close(&mut self) {
+        self.file = None;
+    }
+
+    fn open(&mut self) -> Result<&File, ReadError> {
+        if self.file.is_none() {
+            self.file = Some(File::open(&self.path).map_err(|source| ReadError::new(&self.path, source))?);
+        }
+        self.file.as_ref().ok_or_else(|| ReadError::new(&self.path, io::ErrorKind::NotFound))
+    }
+}
+
+/// What a read starts with: the largest file of the tick (`/proc/stat` of a large machine) fits.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The most that is read of one file: `mountinfo` of a host with ten thousand containers has a few MiB; a larger file
+/// is not one that the kernel made.
+pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The host: its roots and the buffer that all reads share.
+#[derive(Debug)]
+pub struct Host {
+    roots: Roots,
+    buffer: Vec<u8>,
+    entries: Vec<u8>,
+}
+
+impl Host {
+    /// Reads below `roots`.
+    #[must_use]
+    pub fn new(roots: Roots) -> Self {
+        Self { roots, buffer: vec![0; BUFFER_BYTES], entries: Vec::with_capacity(BUFFER_BYTES) }
+    }
+
+    /// Where the host's trees are.
+    #[must_use]
+    pub const fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// Reads a kept file from its start.
+    ///
+    /// # Errors
+    /// When it cannot be opened or read, or is larger than [`FILE_BYTES_MAX`]. The next read opens it again.
+    pub fn read(&mut self, kept: &mut KeptFile) -> Result<&[u8], ReadError> {
+        let in_one_piece = kept.in_one_piece;
+        match fill(&mut self.buffer, kept.open()?, in_one_piece) {
+            Ok(length) => Ok(&self.buffer[..length]),
+            Err(source) => {
+                kept.close();
+                Err(ReadError::new(&kept.path, source))
+            }
+        }
+    }
+
+    /// Reads a file whose descriptor is not worth keeping.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_once(&mut self, path: &Path) -> Result<&[u8], ReadError> {
+        let read = File::open(path).and_then(|file| fill(&mut self.buffer, &file, false));
+        match read {
+            Ok(length) => Ok(&self.buffer[..length]),
+            Err(source) => Err(ReadError { path: path.into(), source }),
+        }
+    }
+
+    /// Where a symbolic link points, as it is written: `/proc/PID/exe`, `/proc/PID/ns/net`.
+    ///
+    /// # Errors
+    /// When it is none or may not be read.
+    pub fn read_link(&self, path: &Path) -> Result<PathBuf, ReadError> {
+        fs::read_link(path).map_err(|source| ReadError { path: path.into(), source })
+    }
+
+    /// Calls `each` with every entry of a directory but `.` and `..`, in the kernel's order.
+    ///
+    /// # Errors
+    /// When it cannot be opened or read.
+    pub fn list(&mut self, kept: &mut KeptDirectory, each: impl FnMut(DirectoryEntry<'_>)) -> Result<(), ReadError> {
+        kept.list(&mut self.entries, each)
+    }
+}
+
+/// Reads the whole file into the buffer, which grows as needed, and returns how long it is.
+fn fill(buffer: &mut Vec<u8>, file: &File, in_one_piece: bool) -> io::Result<usize> {
+    let mut length = 0;
+    loop {
+        let read = pread(file, &mut buffer[length..], length as u64)?;
+        length += read;
+        if read == 0 || (in_one_piece && length < buffer.len()) {
+            return Ok(length);
+        }
+        if length == buffer.len() {
+            if FILE_BYTES_MAX <= length {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            buffer.resize(2 * length, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn host() -> Host {
+        Host::new(Roots::default())
+    }
+
+    #[test]
+    fn a_kept_file_is_read_anew_each_time_and_grows_the_buffer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut host = host();
+        let mut kept = KeptFile::new(&path);
+        assert!(host.read(&mut kept).unwrap_err().is_missing());
+        for length in [0, 1, BUFFER_BYTES, BUFFER_BYTES + 1, 5 * BUFFER_BYTES, 3] {
+            let mut file = File::create(&path).unwrap();
+            file.write_all(&vec![b'x'; length]).unwrap();
+            assert_eq!(host.read(&mut kept).unwrap().len(), length);
+            assert_eq!(host.read_once(&path).unwrap().len(), length);
+        }
+    }
+
+    #[test]
+    fn a_file_that_no_kernel_makes_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("endless");
+        File::create(&path).unwrap().set_len(FILE_BYTES_MAX as u64 + 1).unwrap();
+        let error = host().read_once(&path).unwrap_err();
+        assert_eq!((error.is_missing(), error.is_denied()), (false, false));
+    }
+
+    #[test]
+    fn a_process_that_ended_between_two_reads_is_missing() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut kept = KeptFile::in_one_piece(format!("/proc/{}/stat", child.id()));
+        let mut host = host();
+        assert!(host.read(&mut kept).unwrap().starts_with(child.id().to_string().as_bytes()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(host.read(&mut kept).unwrap_err().is_missing());
+        assert!(host.read(&mut kept).unwrap_err().is_missing());
+    }
+}

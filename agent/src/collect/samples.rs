@@ -1,0 +1,300 @@
+//! The growing schema of this run, and the values of the current tick.
+
+use std::collections::HashMap;
+
+use common::batch::Event;
+use common::catalog::Metric;
+use common::metric::Decimals;
+use common::metric::Kind;
+use common::metric::Labels;
+use common::schema::Column;
+use common::schema::Entity;
+use common::schema::SERIES_PER_HOST_MAX;
+use common::schema::Schema;
+use common::schema::SchemaChange;
+use common::schema::SeriesIndex;
+
+/// Entity of everything that is about the host itself.
+pub const HOST: u32 = 0;
+
+/// Events kept until the window closes: more in ten seconds is a storm, and the counters tell its size.
+pub const EVENTS_PER_WINDOW_MAX: usize = 1_000;
+
+/// What collectors write into.
+///
+/// Names are looked up once, when a series appears: a collector keeps the [`SeriesIndex`] and puts values by it, which
+/// allocates nothing.
+#[derive(Debug)]
+pub struct Samples {
+    schema: Schema,
+    change: SchemaChange,
+    /// Series that ended since the last version: they still have values in the open window, and so end one later.
+    ending: Vec<SeriesIndex>,
+    entities: HashMap<Labels, u32>,
+    columns: HashMap<&'static str, Vec<(Labels, u32)>>,
+    slots: Vec<Slot>,
+    /// Living series by entity.
+    living: Vec<Vec<(u32, SeriesIndex)>>,
+    values: Vec<(SeriesIndex, f64)>,
+    events: Vec<Event>,
+    tick: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    entity: u32,
+    decimals: Decimals,
+    kind: Kind,
+    /// The tick of its latest value: a second one in the same tick is a line that came twice.
+    tick: u64,
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        let mut samples = Self {
+            schema: Schema::default(),
+            change: SchemaChange::default(),
+            ending: Vec::new(),
+            entities: HashMap::new(),
+            columns: HashMap::new(),
+            slots: Vec::new(),
+            living: Vec::new(),
+            values: Vec::new(),
+            events: Vec::new(),
+            tick: 1,
+        };
+        samples.entity(&Labels::new());
+        samples
+    }
+}
+
+impl Samples {
+    /// The entity with these labels; made when it is not known yet. The empty set is the host.
+    pub fn entity(&mut self, labels: &Labels) -> u32 {
+        if let Some(known) = self.entities.get(labels) {
+            return *known;
+        }
+        let entity = index(self.entities.len());
+        self.entities.insert(labels.clone(), entity);
+        self.change.entities.push(Entity { labels: labels.clone() });
+        self.living.push(Vec::new());
+        entity
+    }
+
+    /// The series of one metric of an entity; made when it is not living yet. `labels` are those of the column (`mode`,
+    /// `cpu`); `job` is the metric's own.
+    ///
+    /// Past [`SERIES_PER_HOST_MAX`] it returns an index that takes no values, and [`Self::is_full`] says so.
+    pub fn series(&mut self, entity: u32, metric: &'static Metric, labels: &Labels) -> SeriesIndex {
+        let column = self.column(metric, labels);
+        let Some(living) = self.living.get_mut(entity as usize) else {
+            return SeriesIndex(u32::MAX);
+        };
+        if let Some((_, known)) = living.iter().find(|(known, _)| *known == column) {
+            return *known;
+        }
+        if SERIES_PER_HOST_MAX <= self.slots.len() {
+            return SeriesIndex(u32::MAX);
+        }
+        let series = SeriesIndex(index(self.slots.len()));
+        living.push((column, series));
+        self.slots.push(Slot { entity, decimals: metric.decimals, kind: metric.kind, tick: 0 });
+        self.change.series.push((entity, column));
+        series
+    }
+
+    fn column(&mut self, metric: &'static Metric, labels: &Labels) -> u32 {
+        let next = index(self.schema.columns().len() + self.change.columns.len());
+        let columns = self.columns.entry(metric.name).or_default();
+        if let Some((_, known)) = columns.iter().find(|(known, _)| known == labels) {
+            return *known;
+        }
+        columns.push((labels.clone(), next));
+        self.change.columns.push(Column {
+            metric: metric.name.to_owned(),
+            labels: labels.clone().with("job", metric.job),
+            kind: metric.kind,
+            decimals: metric.decimals,
+            peak: metric.peak,
+            tier: metric.tier,
+        });
+        next
+    }
+
+    /// Ends a series: what it measured is gone. If it comes back, it is a new series with the same labels.
+    pub fn end(&mut self, series: SeriesIndex) {
+        let Some(slot) = self.slots.get(series.0 as usize) else { return };
+        let living = &mut self.living[slot.entity as usize];
+        if let Some(at) = living.iter().position(|(_, living)| *living == series) {
+            living.swap_remove(at);
+            self.ending.push(series);
+        }
+    }
+
+    /// Ends all series of an entity: the container, the device is gone.
+    pub fn end_entity(&mut self, entity: u32) {
+        let Some(living) = self.living.get_mut(entity as usize) else { return };
+        self.ending.extend(living.drain(..).map(|(_, series)| series));
+    }
+
+    /// Sets a series' value at this tick, rounded to what the metric means. The first value of a tick stands.
+    pub fn put(&mut self, series: SeriesIndex, value: f64) {
+        let Some(slot) = self.slots.get_mut(series.0 as usize) else { return };
+        if slot.tick != self.tick {
+            slot.tick = self.tick;
+            self.values.push((series, slot.decimals.round(value)));
+        }
+    }
+
+    /// Sets a series' value from a count that the kernel gives as an integer. Above 2^53 the nearest float is taken, as
+    /// everyone's exposition does.
+    #[expect(clippy::cast_precision_loss, reason = "said above")]
+    pub fn put_count(&mut self, series: SeriesIndex, value: u64) {
+        self.put(series, value as f64);
+    }
+
+    /// Reports something that happened.
+    pub fn event(&mut self, event: Event) {
+        if self.events.len() < EVENTS_PER_WINDOW_MAX {
+            self.events.push(event);
+        }
+    }
+
+    /// Begins the next tick: the values of the last one are gone.
+    pub fn begin_tick(&mut self) {
+        self.tick += 1;
+        self.values.clear();
+    }
+
+    /// The values of this tick, in the order they were put.
+    #[must_use]
+    pub fn values(&self) -> &[(SeriesIndex, f64)] {
+        &self.values
+    }
+
+    /// Kind and decimals of a series, without a look into the schema.
+    #[must_use]
+    pub fn meaning(&self, series: SeriesIndex) -> Option<(Kind, Decimals)> {
+        self.slots.get(series.0 as usize).map(|slot| (slot.kind, slot.decimals))
+    }
+
+    /// What happened since the window opened.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Makes what was added since the last call, and what had ended before it, the schema's next version, if there is
+    /// anything. Called when a window closes, before the next tick is collected.
+    pub fn settle(&mut self) -> &Schema {
+        let next = SchemaChange { ended: std::mem::take(&mut self.ending), ..SchemaChange::default() };
+        let mut change = std::mem::replace(&mut self.change, next);
+        if !change.is_empty() {
+            change.version = self.schema.version() + 1;
+            // Every index in the change was made here, and the limit was kept when its series were added.
+            let applied = self.schema.apply(&change);
+            debug_assert_eq!(applied, Ok(()), "a change made here fits");
+        }
+        &self.schema
+    }
+
+    /// The schema as of the last [`Self::settle`].
+    #[must_use]
+    pub const fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Whether the run has used up its series: the agent then starts a new run.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        SERIES_PER_HOST_MAX <= self.slots.len()
+    }
+}
+
+fn index(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use common::catalog::metric;
+
+    use super::*;
+
+    const LOAD1: &Metric = metric("node_load1");
+    const LOAD5: &Metric = metric("node_load5");
+
+    fn device(name: &str) -> Labels {
+        Labels::new().with("device", name)
+    }
+
+    fn living(samples: &mut Samples) -> Vec<String> {
+        let schema = samples.settle();
+        schema
+            .living(schema.version())
+            .filter_map(|(series, _)| schema.labels(series))
+            .map(|it| it.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn a_series_is_made_once_and_ends_a_version_after_its_last_value() {
+        let mut samples = Samples::default();
+        let disk = samples.entity(&device("sda"));
+        let first = samples.series(disk, LOAD1, &Labels::new());
+        assert_eq!(samples.series(disk, LOAD1, &Labels::new()), first);
+        let named = r#"node_load1{device="sda", job="node"}"#;
+        assert_eq!(living(&mut samples), [named]);
+        samples.end(first);
+        samples.end(first);
+        let again = samples.series(disk, LOAD1, &Labels::new());
+        assert_ne!(again, first);
+        assert_eq!(living(&mut samples), [named, named]);
+        assert_eq!(living(&mut samples), [named]);
+        assert_eq!(samples.settle().version(), 3);
+        assert_eq!(samples.schema().series()[first.0 as usize].ended, Some(3));
+    }
+
+    #[test]
+    fn an_entity_ends_with_all_its_series_and_no_other() {
+        let mut samples = Samples::default();
+        let disks = ["sda", "sdb"].map(|name| samples.entity(&device(name)));
+        for disk in disks {
+            samples.series(disk, LOAD1, &Labels::new());
+            samples.series(disk, LOAD5, &Labels::new());
+        }
+        samples.end_entity(disks[0]);
+        samples.end_entity(99);
+        samples.settle();
+        let kept = [r#"node_load1{device="sdb", job="node"}"#, r#"node_load5{device="sdb", job="node"}"#];
+        assert_eq!(living(&mut samples), kept);
+    }
+
+    #[test]
+    fn a_line_that_comes_twice_counts_once_and_values_are_rounded() {
+        let mut samples = Samples::default();
+        let load = samples.series(HOST, LOAD1, &Labels::new());
+        for value in [0.123_456, 9.0] {
+            samples.put(load, value);
+        }
+        assert_eq!(samples.values(), [(load, 0.12)]);
+        samples.begin_tick();
+        assert_eq!(samples.values(), []);
+        samples.put_count(load, 3);
+        assert_eq!(samples.values(), [(load, 3.0)]);
+    }
+
+    #[test]
+    fn past_the_limit_a_series_takes_no_values() {
+        let mut samples = Samples::default();
+        for name in 0..SERIES_PER_HOST_MAX {
+            let disk = samples.entity(&device(&name.to_string()));
+            samples.series(disk, LOAD1, &Labels::new());
+        }
+        assert!(samples.is_full());
+        let refused = samples.series(HOST, LOAD5, &Labels::new());
+        samples.put(refused, 1.0);
+        samples.end(refused);
+        assert_eq!(samples.values(), []);
+        assert_eq!(samples.settle().version(), 1);
+    }
+}
