@@ -1,5 +1,6 @@
 //! Where the engine gets series from: the store, or memory in tests.
 
+use crate::store::Store;
 use crate::store::select::Field;
 use crate::store::select::Matcher;
 use crate::store::select::SelectError;
@@ -14,4 +15,10 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When a budget runs out or the store cannot read.
     fn select(&self, matchers: &[Matcher], range: TimeRange, fields: &[Field]) -> Result<Vec<Selected>, SelectError>;
+}
+
+impl Source for Store {
+    fn select(&self, matchers: &[Matcher], range: TimeRange, fields: &[Field]) -> Result<Vec<Selected>, SelectError> {
+        Self::select(self, matchers, range, fields)
+    }
 }

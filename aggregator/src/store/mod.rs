@@ -1,3 +1,270 @@
-//! Everything that is kept. One writer thread; readers share the head.
+//! Everything that is kept: `lapwing.db` on disk, the head in memory. One writer thread; readers share the head.
+//!
+//! A caller hands in a [`Commit`] and hears back when it is durable. Nothing is acknowledged before.
+#![expect(
+    clippy::todo,
+    dead_code,
+    unused_variables,
+    clippy::unused_async,
+    reason = "signatures land before their bodies"
+)]
 
+pub mod commit;
+pub mod lock;
+pub mod record;
 pub mod select;
+
+mod migration;
+mod queue;
+mod writer;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::batch::{Event, HostId, Process, RunId, SpoolId};
+use common::metric::Labels;
+use common::time::{Clock, TimeRange, Timestamp};
+use rusqlite::Connection;
+
+use crate::store::commit::Append;
+use crate::store::commit::Commit;
+use crate::store::commit::CommitError;
+use crate::store::commit::Committed;
+use crate::store::commit::Held;
+use crate::store::lock::Lock;
+use crate::store::migration::MigrationError;
+use crate::store::queue::Queue;
+use crate::store::select::Field;
+use crate::store::select::Matcher;
+use crate::store::select::SelectError;
+use crate::store::select::Selected;
+pub use crate::store::writer::Writer;
+
+/// How to keep.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Longest time between two group commits: 200 ms keeps up with 10,000 agents; 10 s spares a memory card.
+    pub commit_interval: Duration,
+    /// How long samples are kept.
+    pub retention: Duration,
+    /// Samples that one selection may answer.
+    pub samples_max: usize,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            commit_interval: Duration::from_millis(200),
+            retention: Duration::from_secs(24 * 3_600),
+            samples_max: 50_000_000,
+        }
+    }
+}
+
+/// A handle on the store. Cloning is cheap.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    queue: Queue,
+}
+
+struct Shared {
+    config: StoreConfig,
+    file: PathBuf,
+    clock: Clock,
+    _lock: Lock,
+}
+
+/// Why the store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database is not one of ours, or newer.
+    #[error("cannot open {file}: {why}")]
+    Migration {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        why: MigrationError,
+    },
+    /// The database cannot be read or written.
+    #[error("cannot open {file}: {why}")]
+    Sqlite {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        why: rusqlite::Error,
+    },
+}
+
+/// Why a record could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The database refused.
+    #[error("the database failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The program is stopping.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Whether the store can store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It can.
+    Writable,
+    /// The disk was full at the last attempt.
+    Full,
+    /// The last attempt failed otherwise.
+    Failing,
+}
+
+impl Store {
+    /// Opens `lapwing.db` in the directory owned, and rebuilds the head from its log. The writer wants a thread of its own.
+    ///
+    /// # Errors
+    /// When the database is newer than this program, or cannot be read or written.
+    pub fn open(lock: Lock, config: StoreConfig, clock: Clock) -> Result<(Self, Writer), OpenError> {
+        todo!()
+    }
+
+    /// Stores a commit and waits until it is durable.
+    ///
+    /// # Errors
+    /// When the commit is malformed, the disk is full or fails, or the store is closed. Nothing is stored then.
+    pub async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        self.queue.commit(commit).await
+    }
+
+    /// What is held of a host's run and of the spools that its agent named; the naming keeps them from being forgotten.
+    ///
+    /// # Errors
+    /// When the store is closed.
+    pub async fn held(&self, host: HostId, run: RunId, spools: &[SpoolId]) -> Result<Held, CommitError> {
+        self.queue.held(host, run, spools.to_vec()).await
+    }
+
+    /// Gives a host its labels, `instance` among them. They are part of every series from here on.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn set_host_labels(&self, host: HostId, labels: Labels) -> Result<(), CommitError> {
+        let commit = Commit { appends: vec![Append::HostLabels { host, labels }], records: Vec::new() };
+        self.commit(commit).await.map(drop)
+    }
+
+    /// Asks the records a question.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn read<T, F>(&self, question: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        todo!()
+    }
+
+    /// All series that match, with the samples of their windows in `range`, oldest first. A series that matches without
+    /// a sample there is left out.
+    ///
+    /// # Errors
+    /// When a budget runs out.
+    pub fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        fields: &[Field],
+    ) -> Result<Vec<Selected>, SelectError> {
+        todo!()
+    }
+
+    /// The label sets of all series that match and have a sample in `range`, sorted.
+    #[must_use]
+    pub fn series(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Labels> {
+        todo!()
+    }
+
+    /// The names of their labels, sorted.
+    #[must_use]
+    pub fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Arc<str>> {
+        todo!()
+    }
+
+    /// The values of one of their labels, sorted.
+    #[must_use]
+    pub fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Vec<Arc<str>> {
+        todo!()
+    }
+
+    /// The process table of the window that covers `at`, and the window's stamp.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn processes(&self, host: HostId, at: Timestamp) -> Result<Option<(Timestamp, Vec<Process>)>, ReadError> {
+        todo!()
+    }
+
+    /// What happened in `range`, oldest first: to one host or to all of them.
+    #[must_use]
+    pub fn events(&self, host: Option<HostId>, range: TimeRange) -> Vec<(HostId, Event)> {
+        todo!()
+    }
+
+    /// The end of the latest window stored of a host.
+    #[must_use]
+    pub fn last_stamp(&self, host: HostId) -> Option<Timestamp> {
+        todo!()
+    }
+
+    /// Whether the store can store.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        todo!()
+    }
+
+    /// Figures about the store itself.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        todo!()
+    }
+
+    /// Lets the writer finish what is queued and end. Later commits find the store closed.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+}
+
+/// Figures about the store itself, for `/metrics`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Series in the head.
+    pub series: u64,
+    /// Bytes of its compressed blocks.
+    pub block_bytes: u64,
+    /// Samples appended since the start, replay included.
+    pub samples_total: u64,
+    /// Samples that took the place of one with the same stamp.
+    pub replaced_total: u64,
+    /// Batches stored.
+    pub batches_total: u64,
+    /// Batches that came again.
+    pub repeated_total: u64,
+    /// Batches that spools dropped before they were sent.
+    pub missing_total: u64,
+    /// Group commits made.
+    pub commits_total: u64,
+    /// Group commits that failed.
+    pub commits_failed_total: u64,
+    /// Log rows that could not be replayed at the start.
+    pub unreadable_total: u64,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("file", &self.shared.file).finish_non_exhaustive()
+    }
+}

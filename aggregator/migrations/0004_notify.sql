@@ -1,0 +1,1 @@
+-- Groups, outbox and history of notifications.

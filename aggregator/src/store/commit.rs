@@ -1,0 +1,120 @@
+//! What is written together: all of a commit, or nothing of it.
+
+use common::batch::{EncodedBatch, Event, HostId, RunId, Seq, SpoolId};
+use common::metric::Labels;
+use common::schema::SchemaChange;
+use common::time::Timestamp;
+use common::wire::message::SpoolHeld;
+
+use crate::store::record::Record;
+
+/// Appended and recorded in one transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// Samples and what belongs to them, in order.
+    pub appends: Vec<Append>,
+    /// Changes to nouns, in order.
+    pub records: Vec<Record>,
+}
+
+/// One thing to append.
+#[derive(Clone, Debug)]
+pub enum Append {
+    /// The next version of a run's schema. A version that is held already is passed over.
+    Schema {
+        /// Whose.
+        host: HostId,
+        /// Which process start.
+        run: RunId,
+        /// What the version adds.
+        change: SchemaChange,
+    },
+    /// One window of a host. A batch before its spool's next one is stored already and is passed over.
+    Batch {
+        /// Whose.
+        host: HostId,
+        /// As it came over the wire.
+        batch: EncodedBatch,
+    },
+    /// The labels that series of a host have from here on, `instance` among them. A change starts new series.
+    HostLabels {
+        /// Whose.
+        host: HostId,
+        /// All of them.
+        labels: Labels,
+    },
+    /// Gauges of the aggregator itself, with all their labels.
+    Own {
+        /// When.
+        stamp: Timestamp,
+        /// Series and value.
+        samples: Vec<(Labels, f64)>,
+    },
+    /// Series of the aggregator itself that ended.
+    Stale {
+        /// When.
+        stamp: Timestamp,
+        /// All their labels.
+        series: Vec<Labels>,
+    },
+    /// Something that the aggregator noticed about a host.
+    Event {
+        /// About whom.
+        host: HostId,
+        /// What.
+        event: Event,
+    },
+}
+
+/// What a durable commit stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// One for each [`Append::Batch`], in order.
+    pub batches: Vec<CommittedBatch>,
+}
+
+/// What became of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommittedBatch {
+    /// Whose.
+    pub host: HostId,
+    /// Its spool.
+    pub spool: SpoolId,
+    /// The spool's first batch that is not stored: acknowledge this.
+    pub next: Seq,
+    /// End of its window.
+    pub stamp: Timestamp,
+    /// Samples stored; `None` for a batch that was stored before.
+    pub samples: Option<usize>,
+}
+
+/// Why a commit was not made. Nothing of it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// One append does not mean anything. The sender is wrong; trying again is no use.
+    #[error("append {append} is malformed: {why}")]
+    Malformed {
+        /// Its place in the commit.
+        append: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The disk is full. Trying again later is right.
+    #[error("the disk is full")]
+    Full,
+    /// The disk or the database failed otherwise.
+    #[error("the database failed: {0}")]
+    Io(String),
+    /// The writer has ended.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// What the store holds of one run of a host: the answer to `Hello`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Latest version of the run's schema; 0 is none.
+    pub schema_version: u32,
+    /// For each spool asked for, in that order.
+    pub spools: Vec<SpoolHeld>,
+}

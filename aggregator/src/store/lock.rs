@@ -1,0 +1,72 @@
+//! One process at a time owns a data directory.
+
+use std::fs::{File, OpenOptions, TryLockError, create_dir_all};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Held for as long as the process owns the data directory; the kernel releases it however the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    data_dir: PathBuf,
+    _file: File,
+}
+
+/// Why a data directory cannot be owned.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process owns it.
+    #[error("data directory {0} is in use by another process")]
+    Held(PathBuf),
+    /// It cannot be written.
+    #[error("data directory {0} is not writable: {1}")]
+    NotWritable(PathBuf, #[source] io::Error),
+}
+
+impl Lock {
+    /// Takes `<data-dir>/lock`, making the directory if it is missing.
+    ///
+    /// # Errors
+    /// When another process holds it, or the directory cannot be written.
+    pub fn take(data_dir: &Path) -> Result<Self, LockError> {
+        let not_writable = |error| LockError::NotWritable(data_dir.to_owned(), error);
+        create_dir_all(data_dir).map_err(not_writable)?;
+        let open = OpenOptions::new().create(true).truncate(false).write(true).open(data_dir.join("lock"));
+        let file = open.map_err(not_writable)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { data_dir: data_dir.to_owned(), _file: file }),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held(data_dir.to_owned())),
+            Err(TryLockError::Error(error)) => Err(not_writable(error)),
+        }
+    }
+
+    /// The directory owned.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_owner_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("var");
+        let first = Lock::take(&data_dir).unwrap();
+        let error = Lock::take(&data_dir).unwrap_err();
+        assert_eq!(error.to_string(), format!("data directory {} is in use by another process", data_dir.display()));
+        drop(first);
+        Lock::take(&data_dir).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = Lock::take(&file.join("var")).unwrap_err();
+        assert!(error.to_string().contains("file/var is not writable"), "{error}");
+    }
+}

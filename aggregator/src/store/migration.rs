@@ -1,0 +1,58 @@
+//! The tables of `lapwing.db`, step by step. One file a room; a released file never changes, a new one is appended.
+
+use rusqlite::Connection;
+
+/// All steps, in the order they are taken. `user_version` of the database counts those it has taken.
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_store.sql"),
+    include_str!("../../migrations/0002_trust.sql"),
+    include_str!("../../migrations/0003_alerts.sql"),
+    include_str!("../../migrations/0004_notify.sql"),
+    include_str!("../../migrations/0005_access.sql"),
+];
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// A later program wrote it.
+    #[error("its data is of version {found}, this program knows versions up to {known}: install the newer program")]
+    Newer {
+        /// The database's version.
+        found: u32,
+        /// The last one known.
+        known: u32,
+    },
+    /// A step failed; it left nothing behind.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Takes the steps that the database has not taken.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), MigrationError> {
+    let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let mut known = 0;
+    for (version, sql) in (1..).zip(MIGRATIONS) {
+        known = version;
+        if found < version {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(sql)?;
+            transaction.pragma_update(None, "user_version", version)?;
+            transaction.commit()?;
+        }
+    }
+    if found <= known { Ok(()) } else { Err(MigrationError::Newer { found, known }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_taken_once_and_a_newer_database_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        migrate(&mut connection).unwrap();
+        connection.pragma_update(None, "user_version", 1_000).unwrap();
+        assert!(matches!(migrate(&mut connection), Err(MigrationError::Newer { .. })));
+    }
+}

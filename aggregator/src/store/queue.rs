@@ -1,0 +1,71 @@
+//! What waits for the writer. Bounded: whoever hands in more waits.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use common::batch::{HostId, RunId, SpoolId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::store::commit::Commit;
+use crate::store::commit::CommitError;
+use crate::store::commit::Committed;
+use crate::store::commit::Held;
+
+/// Jobs that may wait: four seconds of 10,000 agents, about 12 MiB of batches.
+pub(super) const JOBS_MAX: usize = 4_096;
+
+/// The callers' end.
+#[derive(Clone)]
+pub(super) struct Queue {
+    jobs: SyncSender<Job>,
+    room: Arc<Semaphore>,
+}
+
+/// One thing to do for the writer.
+pub(super) struct Job {
+    pub(super) task: Task,
+    /// Makes room for another job when this one is done.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// What to do, and whom to tell.
+pub(super) enum Task {
+    /// Make it durable.
+    Commit(Commit, oneshot::Sender<Result<Committed, CommitError>>),
+    /// Say what is held, and note that it was asked for.
+    Held(HostId, RunId, Vec<SpoolId>, oneshot::Sender<Held>),
+    /// End.
+    Close,
+}
+
+/// Both ends.
+pub(super) fn queue() -> (Queue, Receiver<Job>) {
+    // One more than there is room for, so that `Close` never finds the channel full.
+    let (jobs, receiver) = sync_channel(JOBS_MAX + 1);
+    (Queue { jobs, room: Arc::new(Semaphore::new(JOBS_MAX)) }, receiver)
+}
+
+impl Queue {
+    pub(super) async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.push(Task::Commit(commit, reply)).await?;
+        answer.await.map_err(|_| CommitError::Closed)?
+    }
+
+    pub(super) async fn held(&self, host: HostId, run: RunId, spools: Vec<SpoolId>) -> Result<Held, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.push(Task::Held(host, run, spools, reply)).await?;
+        answer.await.map_err(|_| CommitError::Closed)
+    }
+
+    pub(super) fn close(&self) {
+        self.room.close();
+        // A full or closed channel means that the writer was told before, or is gone.
+        drop(self.jobs.try_send(Job { task: Task::Close, _room: None }));
+    }
+
+    async fn push(&self, task: Task) -> Result<(), CommitError> {
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| CommitError::Closed)?;
+        self.jobs.try_send(Job { task, _room: Some(room) }).map_err(|_| CommitError::Closed)
+    }
+}
