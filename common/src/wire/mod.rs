@@ -1,4 +1,5 @@
 //! Bytes and messages: frames, control messages, codecs. Decoding never panics and never allocates more than it was
 //! promised.
 
+pub mod codec;
 pub mod message;

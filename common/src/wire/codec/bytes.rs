@@ -1,0 +1,180 @@
+//! Varints, bits and text, written and read in turn. Reading past the end is an error, never a panic.
+
+use super::CodecError;
+
+/// Maps small numbers of either sign to small numbers without one.
+pub(super) const fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)).cast_unsigned()
+}
+
+/// The inverse of [`zigzag`].
+pub(super) const fn unzigzag(coded: u64) -> i64 {
+    (coded >> 1).cast_signed() ^ -(coded & 1).cast_signed()
+}
+
+/// Appends seven bits a byte, the lowest first.
+#[expect(clippy::cast_possible_truncation, reason = "seven bits fit a byte")]
+pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while 0x80 <= number {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Appends a length and the bytes.
+pub(super) fn put_sized(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Bits, the lowest of each byte first.
+#[derive(Default)]
+pub(super) struct Bits {
+    bytes: Vec<u8>,
+    /// Bits used of the last byte; 0 when there is none or it is full.
+    used: u8,
+}
+
+impl Bits {
+    /// Appends one bit.
+    pub(super) fn push(&mut self, bit: bool) {
+        if self.used == 0 {
+            self.bytes.push(0);
+        }
+        if let Some(last) = self.bytes.last_mut() {
+            *last |= u8::from(bit) << self.used;
+        }
+        self.used = (self.used + 1) % 8;
+    }
+
+    /// Appends the lowest `count` bits of a number.
+    pub(super) fn push_number(&mut self, number: u8, count: u8) {
+        for at in 0..count {
+            self.push(number >> at & 1 == 1);
+        }
+    }
+
+    /// Whole bytes, the last padded with zeros.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads what [`Bits`] wrote.
+pub(super) struct BitReader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> BitReader<'a> {
+    /// Starts at the first bit.
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// The next bit.
+    pub(super) fn bit(&mut self) -> Result<bool, CodecError> {
+        let byte = self.bytes.get(self.at / 8).ok_or(CodecError::Truncated)?;
+        let bit = byte >> (self.at % 8) & 1 == 1;
+        self.at += 1;
+        Ok(bit)
+    }
+
+    /// The next `count` bits as a number.
+    pub(super) fn number(&mut self, count: u8) -> Result<u8, CodecError> {
+        (0..count).try_fold(0, |number, at| Ok(number | u8::from(self.bit()?) << at))
+    }
+}
+
+/// Reads bytes from the front.
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the first byte.
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// Whether nothing is left.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next byte.
+    pub(super) fn byte(&mut self) -> Result<u8, CodecError> {
+        self.take(1).map(|byte| byte[0])
+    }
+
+    /// The next `count` bytes.
+    pub(super) fn take(&mut self, count: u64) -> Result<&'a [u8], CodecError> {
+        let count = usize::try_from(count).map_err(|_| CodecError::Truncated)?;
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(CodecError::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// The next varint.
+    pub(super) fn varint(&mut self) -> Result<u64, CodecError> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return Err(CodecError::Malformed("a number is longer than 64 bits"));
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(CodecError::Malformed("a number is longer than 64 bits"))
+    }
+
+    /// The next varint of either sign.
+    pub(super) fn signed(&mut self) -> Result<i64, CodecError> {
+        self.varint().map(unzigzag)
+    }
+
+    /// The next varint, which must fit 32 bits.
+    pub(super) fn varint32(&mut self) -> Result<u32, CodecError> {
+        u32::try_from(self.varint()?).map_err(|_| CodecError::Malformed("a number is longer than 32 bits"))
+    }
+
+    /// The next eight bytes as a float.
+    pub(super) fn float(&mut self) -> Result<f64, CodecError> {
+        let bytes = self.take(8)?.try_into().map_err(|_| CodecError::Truncated)?;
+        Ok(f64::from_le_bytes(bytes))
+    }
+
+    /// The next length and as many bytes.
+    pub(super) fn sized(&mut self) -> Result<&'a [u8], CodecError> {
+        let count = self.varint()?;
+        self.take(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_back() {
+        for number in [0, 1, -1, 63, -64, 64, i64::MAX, i64::MIN] {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, zigzag(number));
+            assert_eq!(Reader::new(&bytes).signed(), Ok(number), "{bytes:?}");
+            bytes.pop();
+            assert_eq!(Reader::new(&bytes).signed(), Err(CodecError::Truncated));
+        }
+    }
+
+    #[test]
+    fn a_number_of_too_many_bytes_is_refused() {
+        let check = |bytes: &[u8]| assert!(matches!(Reader::new(bytes).varint(), Err(CodecError::Malformed(_))));
+        check(&[0xff; 11]);
+        check(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]);
+    }
+}
