@@ -5,6 +5,7 @@
 pub mod backoff;
 pub mod batch;
 pub mod catalog;
+pub mod config;
 pub mod metric;
 pub mod schema;
 pub mod time;
