@@ -1,0 +1,22 @@
+//! Embeds `web/dist/page` when the page was built, else a placeholder that says how to build it. Never runs npm.
+
+use std::path::Path;
+
+/// Where `npm run build` writes.
+const PAGE: &str = "web/dist/page";
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=REQUIRE_UI");
+    // The directory above exists without a build: a watched path that is absent would make every build start here.
+    println!("cargo::rerun-if-changed=web/dist");
+    let built = Path::new(PAGE).join("index.html").is_file();
+    let required = std::env::var_os("REQUIRE_UI").is_some_and(|value| value == "1");
+    if built {
+        memory_serve::load_directory(PAGE);
+    } else if required {
+        println!("cargo::error=REQUIRE_UI=1, but the page is not built: npm ci && npm run build, in aggregator/ui/web");
+    } else {
+        println!("cargo::warning=embedding a placeholder: for the page, npm ci && npm run build, in aggregator/ui/web");
+        memory_serve::load_directory("placeholder");
+    }
+}
