@@ -3,14 +3,11 @@
 //! A payload is a list of sections: type, length, content. Sections of unknown type are skipped, so an old reader takes
 //! what it knows of a newer writer's batch. A payload coded with a fresh [`State`] is a keyframe.
 
-mod bytes;
 mod processes;
 mod samples;
 
 use bincode::config;
 
-use self::bytes::Reader;
-use self::bytes::put_sized;
 use self::processes::Known;
 pub use self::processes::PROCESSES_MAX;
 pub use self::processes::TEXT_BYTES_MAX;
@@ -20,6 +17,8 @@ use crate::batch::Event;
 use crate::schema::Schema;
 use crate::schema::SeriesIndex;
 use crate::time::Timestamp;
+use crate::wire::bytes::Reader;
+use crate::wire::bytes::put_sized;
 
 /// The codec that [`encode`] writes.
 pub const CODEC: u8 = 1;

@@ -1,12 +1,12 @@
 //! The process table section: who they are is told once, what they did in every window.
 
 use super::CodecError;
-use super::bytes::Reader;
-use super::bytes::put_sized;
-use super::bytes::put_varint;
-use super::bytes::unzigzag;
-use super::bytes::zigzag;
 use crate::batch::Process;
+use crate::wire::bytes::Reader;
+use crate::wire::bytes::put_sized;
+use crate::wire::bytes::put_varint;
+use crate::wire::bytes::unzigzag;
+use crate::wire::bytes::zigzag;
 
 /// Rows of one table: four rankings of 15 are at most 60; more has room for larger rankings.
 pub const PROCESSES_MAX: usize = 256;

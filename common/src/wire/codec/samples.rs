@@ -5,12 +5,6 @@
 
 use super::Against;
 use super::CodecError;
-use super::bytes::BitReader;
-use super::bytes::Bits;
-use super::bytes::Reader;
-use super::bytes::put_sized;
-use super::bytes::put_varint;
-use super::bytes::zigzag;
 use crate::batch::Batch;
 use crate::batch::WINDOW;
 use crate::metric::Decimals;
@@ -23,6 +17,12 @@ use crate::time::Timestamp;
 use crate::window::Counter;
 use crate::window::Gauge;
 use crate::window::Window;
+use crate::wire::bytes::BitReader;
+use crate::wire::bytes::Bits;
+use crate::wire::bytes::Reader;
+use crate::wire::bytes::put_sized;
+use crate::wire::bytes::put_varint;
+use crate::wire::bytes::zigzag;
 
 /// What is remembered of one series.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! Varints, bits and text, written and read in turn. Reading past the end is an error, never a panic.
 
-use super::CodecError;
+use super::codec::CodecError;
 
 /// Maps small numbers of either sign to small numbers without one.
 pub(super) const fn zigzag(number: i64) -> u64 {
@@ -101,6 +101,16 @@ impl<'a> Reader<'a> {
     /// Whether nothing is left.
     pub(super) const fn is_empty(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// Bytes left.
+    pub(super) const fn len(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// All that is left.
+    pub(super) const fn rest(self) -> &'a [u8] {
+        self.rest
     }
 
     /// The next byte.
