@@ -9,6 +9,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use toml::Table;
 use toml::Value;
+use toml::de::DeTable;
 
 /// What the names of environment variables begin with: `LAPWING__SECTION__KEY`.
 pub const ENVIRONMENT_PREFIX: &str = "LAPWING__";
@@ -74,6 +75,34 @@ impl Layers<'_> {
         }
         // Each layer fits by itself and every key has a default, so together they fit too.
         merged.try_into().map_err(|error| ConfigError { place: self.whole(), message: explain(&error) })
+    }
+
+    /// The error that says that a value, which has the right form, means nothing: `key` is dotted, `uplink.aggregator`.
+    #[must_use]
+    pub fn refuse(&self, key: &str, message: impl Into<String>) -> ConfigError {
+        let line = self.command_line.iter().find(|(set, _)| *set == key).map(|(set, _)| Place::CommandLine(set));
+        let place = line.or_else(|| self.environment_place(key)).unwrap_or_else(|| self.file_place(key));
+        ConfigError { place, message: format!("`{key}` {}", message.into()) }
+    }
+
+    fn environment_place(&self, key: &str) -> Option<Place> {
+        let wanted = key.to_lowercase().replace('.', "__");
+        let named = |variable: &str| variable.strip_prefix(ENVIRONMENT_PREFIX).map(str::to_lowercase);
+        let (variable, _) = self.environment.iter().find(|(variable, _)| named(variable).as_ref() == Some(&wanted))?;
+        Some(Place::Environment(variable.clone()))
+    }
+
+    fn file_place(&self, key: &str) -> Place {
+        let (name, text) = self.file.unwrap_or(("default", ""));
+        let offset = DeTable::parse(text).ok().and_then(|table| {
+            let mut keys = key.split('.');
+            let (mut at, mut value) = table.get_ref().get_key_value(keys.next()?)?;
+            for key in keys {
+                (at, value) = value.get_ref().as_table()?.get_key_value(key)?;
+            }
+            Some(at.span().start)
+        });
+        Place::File { name: name.to_owned(), line: line(text, offset.unwrap_or(0)) }
     }
 
     fn file<T: DeserializeOwned>(&self) -> Result<Table, ConfigError> {
@@ -229,6 +258,20 @@ mod tests {
         let uplink = Uplink { aggregator: "line".to_owned(), retries: 2, mode: Mode::Full };
         assert_eq!(config, Config { uplink, labels: labels.into() });
         assert_eq!(read(None, &[], vec![]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_refused_value_is_named_where_it_was_set() {
+        let mut layers =
+            Layers { file: Some(("agent.toml", "[uplink]\nretries = 1\n\naggregator = ''")), ..Layers::default() };
+        let check = |layers: &Layers<'_>, expect: &str| {
+            assert_eq!(layers.refuse("uplink.aggregator", "is empty").to_string(), expect);
+        };
+        check(&layers, "agent.toml, line 4: `uplink.aggregator` is empty");
+        layers.environment.push(("LAPWING__UPLINK__AGGREGATOR".to_owned(), String::new()));
+        check(&layers, "environment variable LAPWING__UPLINK__AGGREGATOR: `uplink.aggregator` is empty");
+        layers.command_line.push(("uplink.aggregator", Value::from("")));
+        check(&layers, "command line, uplink.aggregator: `uplink.aggregator` is empty");
     }
 
     #[test]

@@ -13,9 +13,9 @@ use common::metric::Tier;
 use common::schema::SeriesIndex;
 use common::time::Timestamp;
 
+use crate::config::Config;
 use crate::host::Host;
 use crate::host::ReadError;
-use crate::host::Roots;
 
 pub use samples::EVENTS_PER_WINDOW_MAX;
 pub use samples::HOST;
@@ -103,7 +103,8 @@ struct Running {
 impl Collectors {
     /// The collectors of a host.
     #[must_use]
-    pub fn new(roots: &Roots, samples: &mut Samples) -> Self {
+    pub fn new(config: &Config, samples: &mut Samples) -> Self {
+        let roots = &config.roots;
         Self::of(vec![Box::new(load::Load::new(roots, samples))], samples)
     }
 
@@ -165,6 +166,7 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Roots;
 
     struct Failing {
         every: u64,

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use rustix::io::pread;
 
+pub use crate::config::Roots;
 pub use directory::DirectoryEntry;
 pub use directory::KeptDirectory;
 pub use filesystem::FilesystemSpace;
@@ -26,33 +27,6 @@ pub use kernel::own_cpu_time;
 pub use kernel::page_bytes;
 pub use kernel::raise_descriptor_limit;
 pub use kernel::uname;
-
-/// Where the host's trees are mounted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roots {
-    /// `/proc`.
-    pub procfs: PathBuf,
-    /// `/sys`.
-    pub sysfs: PathBuf,
-    /// `/`: what mount points are relative to.
-    pub rootfs: PathBuf,
-    /// `/sys/fs/cgroup`.
-    pub cgroupfs: PathBuf,
-}
-
-impl Default for Roots {
-    fn default() -> Self {
-        Self { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into(), cgroupfs: "/sys/fs/cgroup".into() }
-    }
-}
-
-impl Roots {
-    /// The place of an absolute path of the host, through the root file system's mount point.
-    #[must_use]
-    pub fn on_rootfs(&self, absolute: &Path) -> PathBuf {
-        self.rootfs.join(absolute.strip_prefix("/").unwrap_or(absolute))
-    }
-}
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]

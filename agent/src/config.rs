@@ -1,0 +1,262 @@
+//! What the agent is told: `RawConfig` is what was written, [`Config`] what is meant.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::path::PathBuf;
+
+use common::config::ConfigError;
+use common::config::ENVIRONMENT_PREFIX;
+use common::config::Layers;
+use common::metric::Labels;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// The file that is read when none is named, if it exists.
+pub const DEFAULT_FILE: &str = "/etc/lapwing/agent.toml";
+
+/// Labels that an operator may put on a host: enough for every scheme seen, few enough to be in each series.
+pub const HOST_LABELS_MAX: usize = 32;
+
+/// What is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What the host is called, if not by its hostname.
+    pub instance: Option<String>,
+    /// The operator's labels on this host.
+    pub labels: Labels,
+    /// Where the host's trees are mounted.
+    pub roots: Roots,
+    /// How much of a process' command line is shown.
+    pub command_line: CommandLine,
+    /// Where batches go.
+    pub uplink: Uplink,
+}
+
+/// Where the host's trees are mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// `/proc`.
+    pub procfs: PathBuf,
+    /// `/sys`.
+    pub sysfs: PathBuf,
+    /// `/`: what mount points are relative to.
+    pub rootfs: PathBuf,
+    /// `/sys/fs/cgroup`.
+    pub cgroupfs: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into(), cgroupfs: "/sys/fs/cgroup".into() }
+    }
+}
+
+impl Roots {
+    /// The place of an absolute path of the host, through the root file system's mount point.
+    #[must_use]
+    pub fn on_rootfs(&self, absolute: &Path) -> PathBuf {
+        self.rootfs.join(absolute.strip_prefix("/").unwrap_or(absolute))
+    }
+}
+
+/// How much of a process' command line leaves the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandLine {
+    /// The program and its arguments, values of password-, token- and key-like ones masked.
+    #[default]
+    Masked,
+    /// All of it.
+    Full,
+    /// None of it.
+    Off,
+}
+
+/// Where batches go, and what the agent knows of the aggregator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// `HOST:PORT`.
+    pub aggregator: Option<String>,
+    /// The token that enrols this host.
+    pub join: Option<String>,
+    /// Where the identity is kept.
+    pub state_dir: PathBuf,
+}
+
+/// What was written, in any layer.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawConfig {
+    host: RawHost,
+    collect: RawCollect,
+    processes: RawProcesses,
+    uplink: RawUplink,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawHost {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawCollect {
+    procfs: PathBuf,
+    sysfs: PathBuf,
+    rootfs: PathBuf,
+    cgroupfs: PathBuf,
+}
+
+impl Default for RawCollect {
+    fn default() -> Self {
+        let Roots { procfs, sysfs, rootfs, cgroupfs } = Roots::default();
+        Self { procfs, sysfs, rootfs, cgroupfs }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawProcesses {
+    command_line: CommandLine,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawUplink {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aggregator: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    join: Option<String>,
+    state_dir: PathBuf,
+}
+
+impl Default for RawUplink {
+    fn default() -> Self {
+        Self { aggregator: None, join: None, state_dir: "/var/lib/lapwing-agent".into() }
+    }
+}
+
+impl Config {
+    /// Reads the layers and says what they mean.
+    ///
+    /// # Errors
+    /// The first key or value that is wrong, with its place.
+    pub fn read(layers: &Layers<'_>) -> Result<Self, ConfigError> {
+        let raw: RawConfig = layers.read()?;
+        let RawCollect { procfs, sysfs, rootfs, cgroupfs } = raw.collect;
+        Ok(Self {
+            instance: raw.host.instance,
+            labels: host_labels(layers, raw.host.labels)?,
+            roots: Roots { procfs, sysfs, rootfs, cgroupfs },
+            command_line: raw.processes.command_line,
+            uplink: uplink(layers, raw.uplink)?,
+        })
+    }
+}
+
+/// The environment, as far as it concerns us. Bytes that are not UTF-8 are replaced.
+#[must_use]
+pub fn environment() -> Vec<(String, String)> {
+    let lossy = |text: OsString| text.to_string_lossy().into_owned();
+    let all = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
+    all.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect()
+}
+
+/// The layers put together, as a file that says the same. The join token is a secret: it is not shown.
+///
+/// # Errors
+/// As [`Config::read`].
+pub fn print(layers: &Layers<'_>) -> Result<String, ConfigError> {
+    Config::read(layers)?;
+    let mut raw: RawConfig = layers.read()?;
+    if let Some(join) = &mut raw.uplink.join {
+        "(not shown)".clone_into(join);
+    }
+    toml::to_string(&raw).map_err(|error| layers.refuse("uplink", error.to_string()))
+}
+
+fn host_labels(layers: &Layers<'_>, labels: BTreeMap<String, String>) -> Result<Labels, ConfigError> {
+    if HOST_LABELS_MAX < labels.len() {
+        return Err(layers.refuse("host.labels", format!("has more than {HOST_LABELS_MAX} labels")));
+    }
+    for name in labels.keys() {
+        let refuse = |why: &str| Err(layers.refuse(&format!("host.labels.{name}"), why));
+        if !is_label_name(name) {
+            return refuse("is not a label: letters, digits and underscores, no digit first, not two underscores");
+        }
+        if ["instance", "job"].contains(&name.as_str()) {
+            return refuse("is a label that Lapwing sets; `host.instance` renames a host");
+        }
+    }
+    Ok(labels.into_iter().collect())
+}
+
+fn is_label_name(name: &str) -> bool {
+    let allowed = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    allowed && !name.starts_with("__") && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
+}
+
+fn uplink(layers: &Layers<'_>, raw: RawUplink) -> Result<Uplink, ConfigError> {
+    if let Some(aggregator) = &raw.aggregator {
+        let port = aggregator.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+        if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+            return Err(layers.refuse("uplink.aggregator", format!("is `{aggregator}`, which is not HOST:PORT")));
+        }
+    }
+    Ok(Uplink { aggregator: raw.aggregator, join: raw.join, state_dir: raw.state_dir })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let layers = Layers { file: Some(("agent.toml", text)), ..Layers::default() };
+        Config::read(&layers).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_written_becomes_what_is_meant() {
+        let text =
+            "[host]\nlabels = { env = 'test' }\n[processes]\ncommand_line = 'off'\n[collect]\nprocfs = '/host/proc'";
+        let config = read(text).unwrap();
+        assert_eq!(config.labels, Labels::new().with("env", "test"));
+        assert_eq!(config.command_line, CommandLine::Off);
+        assert_eq!(config.roots, Roots { procfs: "/host/proc".into(), ..Roots::default() });
+        assert_eq!(read("").unwrap().command_line, CommandLine::Masked);
+    }
+
+    #[test]
+    fn a_slip_is_named_with_file_line_and_key() {
+        let check = |text: &str, expect: &str| assert_eq!(read(text).unwrap_err(), expect);
+        check("[host]\nlables = {}", "agent.toml, line 2: unknown key `lables`, did you mean `labels`?");
+        check(
+            "[host.labels]\nenv = 'a'\njob = 'b'",
+            "agent.toml, line 3: `host.labels.job` is a label that Lapwing sets; `host.instance` renames a host",
+        );
+        check(
+            "[host.labels]\n\"a-b\" = ''",
+            "agent.toml, line 2: `host.labels.a-b` is not a label: letters, digits and underscores, no digit first, \
+             not two underscores",
+        );
+        check(
+            "[uplink]\naggregator = 'localhost'",
+            "agent.toml, line 2: `uplink.aggregator` is `localhost`, which is not HOST:PORT",
+        );
+        check("[processes]\ncommand_line = 'mask'", "agent.toml, line 2: unknown value `mask`, did you mean `masked`?");
+    }
+
+    #[test]
+    fn a_printed_configuration_says_the_same_and_no_secret() {
+        let text = "[host]\ninstance = 'web'\n[uplink]\njoin = 'sesame'\naggregator = 'a:1'";
+        let printed = print(&Layers { file: Some(("agent.toml", text)), ..Layers::default() }).unwrap();
+        assert!(!printed.contains("sesame"), "{printed}");
+        let expect = read(text).unwrap();
+        let uplink = Uplink { join: Some("(not shown)".to_owned()), ..expect.uplink.clone() };
+        assert_eq!(read(&printed).unwrap(), Config { uplink, ..expect });
+    }
+}
