@@ -1,3 +1,240 @@
-//! PromQL over a [`source::Source`].
+//! PromQL over a [`source::Source`], as Prometheus 3 evaluates it.
+//!
+//! A query is parsed once ([`parse()`]) into an [`Expr`] and evaluated over a grid of steps; an instant query is a grid of
+//! one. Each selector is selected once for the whole grid, with the window fields that its function reads; what flows
+//! between nodes is a column a series. Metric names that an operation drops go last, so that `label_replace` and
+//! `by (__name__)` still see them.
 
+mod aggregate;
+mod binary;
+mod budget;
+mod column;
+mod date;
+mod error;
+mod eval;
+mod function;
+mod histogram;
+mod label;
+mod number;
+mod over;
+mod parse;
+mod plan;
 pub mod source;
+mod value;
+mod whole;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::metric::Labels;
+use common::time::Clock;
+use common::time::Timestamp;
+
+pub use crate::query::budget::Cancel;
+pub use crate::query::error::QueryError;
+pub use crate::query::parse::QUERY_BYTES_MAX;
+pub use crate::query::parse::QUERY_OPERATORS_MAX;
+pub use crate::query::parse::parse;
+pub use crate::query::plan::Expr;
+pub use crate::query::value::Value;
+
+use crate::query::budget::Budget;
+use crate::query::column::Answer;
+use crate::query::column::Grid;
+use crate::query::column::Series;
+use crate::query::column::duplicate;
+use crate::query::column::is_present;
+use crate::query::column::merge;
+use crate::query::eval::Evaluator;
+use crate::query::plan::INSTANT;
+use crate::query::plan::Node;
+use crate::query::plan::Range;
+use crate::query::source::Source;
+
+/// Most steps of a range query, as in Prometheus: more than any screen has pixels.
+pub const POINTS_MAX: usize = 11_000;
+
+/// What queries may look back to and cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// How old an instant selector's sample may be.
+    pub lookback: Duration,
+    /// Samples that one query may select and calculate.
+    pub samples_max: usize,
+    /// How long one query may take.
+    pub deadline: Duration,
+    /// How deep one query may nest.
+    pub depth_max: usize,
+}
+
+impl Default for EngineConfig {
+    /// Prometheus' lookback and sample limit; no person waits longer than half a minute.
+    fn default() -> Self {
+        Self {
+            lookback: Duration::from_secs(300),
+            samples_max: 50_000_000,
+            deadline: Duration::from_secs(30),
+            depth_max: 100,
+        }
+    }
+}
+
+/// Answers queries. Clones share the source.
+#[derive(Clone)]
+pub struct Engine {
+    source: Arc<dyn Source>,
+    clock: Clock,
+    config: EngineConfig,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine over a source. The clock measures deadlines and nothing else.
+    #[must_use]
+    pub fn new(source: Arc<dyn Source>, clock: Clock, config: EngineConfig) -> Self {
+        Self { source, clock, config }
+    }
+
+    /// Parses and evaluates a query at one moment. Takes the calling thread for as long as that takes.
+    ///
+    /// # Errors
+    /// When the query is wrong, has no answer, or costs more than it may.
+    pub fn instant(&self, query: &str, at: Timestamp) -> Result<Value, QueryError> {
+        self.evaluate(&parse(query)?, at, &Cancel::default())
+    }
+
+    /// Parses and evaluates a query at each step from `start` through `end`.
+    ///
+    /// # Errors
+    /// As [`Self::instant`], and when there are more than [`POINTS_MAX`] steps.
+    pub fn range(&self, query: &str, start: Timestamp, end: Timestamp, step: Duration) -> Result<Value, QueryError> {
+        self.evaluate_range(&parse(query)?, (start, end, step), &Cancel::default())
+    }
+
+    /// Evaluates a parsed query at one moment.
+    ///
+    /// # Errors
+    /// As [`Self::instant`].
+    pub fn evaluate(&self, query: &Expr, at: Timestamp, cancel: &Cancel) -> Result<Value, QueryError> {
+        let grid = Grid::instant(at.as_millis());
+        let evaluator = self.evaluator(query, grid, cancel)?;
+        if let Node::Range(range) = &query.root {
+            return samples(&evaluator, range, grid);
+        }
+        match evaluator.answer(&query.root, grid)? {
+            Answer::Scalar(values) => Ok(Value::Scalar(at, values.first().copied().unwrap_or(f64::NAN))),
+            Answer::Text(text) => Ok(Value::String(at, text)),
+            Answer::Vector(series) => vector(series, at),
+        }
+    }
+
+    /// Evaluates a parsed query at each step from the first moment through the second.
+    ///
+    /// # Errors
+    /// As [`Self::range`].
+    pub fn evaluate_range(
+        &self,
+        query: &Expr,
+        (start, end, step): (Timestamp, Timestamp, Duration),
+        cancel: &Cancel,
+    ) -> Result<Value, QueryError> {
+        let step_ms = i64::try_from(step.as_millis()).ok().filter(|step| 0 < *step).ok_or_else(|| {
+            QueryError::bad("zero or negative query resolution step widths are not accepted: give a positive step")
+        })?;
+        if end < start {
+            return Err(QueryError::bad("end timestamp must not be before start time"));
+        }
+        let grid = Grid::through(start.as_millis(), end.as_millis(), step_ms, POINTS_MAX).ok_or_else(|| {
+            QueryError::bad(format!(
+                "exceeded maximum resolution of {POINTS_MAX} points per timeseries: widen the step or narrow the range"
+            ))
+        })?;
+        match self.evaluator(query, grid, cancel)?.answer(&query.root, grid)? {
+            Answer::Scalar(values) => matrix(vec![Series { labels: Labels::new(), drops_name: false, values }], grid),
+            Answer::Vector(series) => matrix(series, grid),
+            Answer::Text(_) => Err(QueryError::bad(
+                "invalid expression type \"string\" for range query, must be Scalar or instant Vector",
+            )),
+        }
+    }
+
+    fn evaluator<'a>(&'a self, query: &Expr, grid: Grid, cancel: &'a Cancel) -> Result<Evaluator<'a>, QueryError> {
+        let depth_max = self.config.depth_max;
+        if depth_max < query.depth {
+            return Err(QueryError::bad(format!(
+                "the query nests deeper than {depth_max}: split it into rules, or raise [query] depth_max"
+            )));
+        }
+        let budget = Budget {
+            clock: &self.clock,
+            cancel,
+            began: self.clock.monotonic(),
+            deadline: self.config.deadline,
+            samples_max: self.config.samples_max,
+            samples: Cell::new(0),
+            unchecked: Cell::new(0),
+        };
+        let lookback_ms = i64::try_from(self.config.lookback.as_millis()).unwrap_or(i64::MAX);
+        Ok(Evaluator { source: &*self.source, lookback_ms, budget, query: grid })
+    }
+}
+
+/// The samples of a range vector as they are stored.
+fn samples(evaluator: &Evaluator<'_>, range: &Range, grid: Grid) -> Result<Value, QueryError> {
+    let series =
+        evaluator.windows(range, INSTANT, grid)?.into_iter().filter(|series| !series.selected.stamps.is_empty());
+    let mut matrix: Vec<_> = series
+        .map(|series| {
+            let mut columns = series.selected.columns.into_iter();
+            let samples = series.selected.stamps.into_iter().zip(columns.next().unwrap_or_default()).collect();
+            (series.selected.labels, samples)
+        })
+        .collect();
+    matrix.sort_by(|(left, _): &(Labels, Vec<_>), (right, _)| left.cmp(right));
+    Ok(Value::Matrix(matrix))
+}
+
+fn vector(series: Vec<Series>, at: Timestamp) -> Result<Value, QueryError> {
+    let series = seen(series)?;
+    let sample = |(labels, values): (Labels, Vec<f64>)| Some((labels, at, *values.first()?));
+    Ok(Value::Vector(series.into_iter().filter_map(sample).collect()))
+}
+
+fn matrix(series: Vec<Series>, grid: Grid) -> Result<Value, QueryError> {
+    let mut series = seen(series)?;
+    series.sort_by(|(left, _), (right, _)| left.cmp(right));
+    let samples = |values: Vec<f64>| -> Vec<_> {
+        let samples = grid.moments().map(Timestamp::from_millis).zip(values);
+        samples.filter(|(_, value)| is_present(*value)).collect()
+    };
+    Ok(Value::Matrix(series.into_iter().map(|(labels, values)| (labels, samples(values))).collect()))
+}
+
+/// Drops the names that go, and joins series that share their labels then and have no sample at one step.
+fn seen(series: Vec<Series>) -> Result<Vec<(Labels, Vec<f64>)>, QueryError> {
+    let mut places: HashMap<Labels, usize> = HashMap::with_capacity(series.len());
+    let mut seen: Vec<(Labels, Vec<f64>)> = Vec::with_capacity(series.len());
+    for series in series.into_iter().filter(|series| !series.is_absent()) {
+        let (labels, values) = series.seen_labels();
+        match places.entry(labels) {
+            Entry::Occupied(place) if values.len() == 1 || merge(&mut seen[*place.get()].1, &values).is_err() => {
+                return Err(duplicate());
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(place) => {
+                seen.push((place.key().clone(), values));
+                place.insert(seen.len() - 1);
+            }
+        }
+    }
+    Ok(seen)
+}

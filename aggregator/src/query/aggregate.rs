@@ -1,0 +1,196 @@
+//! Aggregations over series: `sum by (instance) (…)`, `topk(3, …)`.
+
+use std::collections::HashMap;
+
+use common::metric::Labels;
+use common::metric::NAME;
+
+use crate::query::QueryError;
+use crate::query::column::ABSENT;
+use crate::query::column::Grid;
+use crate::query::column::Series;
+use crate::query::column::is_present;
+use crate::query::eval::Evaluator;
+use crate::query::number::Mean;
+use crate::query::number::Sum;
+use crate::query::number::Variance;
+use crate::query::number::ascending;
+use crate::query::number::quantile;
+use crate::query::plan::Aggregate;
+use crate::query::plan::AggregateOp;
+use crate::query::plan::Grouping;
+use crate::query::plan::Node;
+
+/// Evaluates an aggregation.
+pub(super) fn aggregate(
+    evaluator: &Evaluator<'_>,
+    aggregate: &Aggregate,
+    grid: Grid,
+) -> Result<Vec<Series>, QueryError> {
+    let series = evaluator.vector(&aggregate.of, grid)?;
+    let groups = Groups::of(series, &aggregate.grouping);
+    let parameter = |name: &str| match &aggregate.parameter {
+        Some(node) => evaluator.scalar(node, grid),
+        None => Err(QueryError::bad(format!("{name} needs a parameter"))),
+    };
+    match aggregate.op {
+        AggregateOp::Sum => groups.fold(grid, Sum::default, Sum::add, Sum::total),
+        AggregateOp::Avg => groups.fold(grid, Mean::default, Mean::add, Mean::mean),
+        AggregateOp::Min => groups.fold(grid, || f64::NAN, |least, value| *least = least.min(value), |least| least),
+        AggregateOp::Max => groups.fold(grid, || f64::NAN, |most, value| *most = most.max(value), |most| most),
+        AggregateOp::Count => groups.fold(grid, || 0.0, |count, _| *count += 1.0, |count| count),
+        AggregateOp::Group => groups.fold(grid, || 1.0, |_, _| {}, |one| one),
+        AggregateOp::Stdvar => groups.fold(grid, Variance::default, Variance::add, Variance::variance),
+        AggregateOp::Stddev => {
+            groups.fold(grid, Variance::default, Variance::add, |variance| variance.variance().sqrt())
+        }
+        AggregateOp::Quantile => Ok(groups.quantile(grid, &parameter("quantile")?)),
+        AggregateOp::CountValues => match &aggregate.parameter {
+            Some(Node::Text(label)) => groups.count_values(grid, label, &aggregate.grouping),
+            Some(_) | None => Err(QueryError::bad("count_values needs the name of a label")),
+        },
+        AggregateOp::Topk => groups.pick(grid, &parameter("topk")?, |left, right| ascending(right, left)),
+        AggregateOp::Bottomk => groups.pick(grid, &parameter("bottomk")?, ascending),
+        AggregateOp::Limitk => groups.pick(grid, &parameter("limitk")?, |_, _| std::cmp::Ordering::Equal),
+    }
+}
+
+/// The labels that a group keeps.
+pub(super) fn group_labels(labels: &Labels, grouping: &Grouping) -> Labels {
+    let mut kept = labels.clone();
+    match grouping {
+        Grouping::By(names) => kept.retain(|name| names.iter().any(|wanted| wanted == name)),
+        Grouping::Without(names) => {
+            kept.retain(|name| name != NAME && !names.iter().any(|unwanted| unwanted == name));
+        }
+    }
+    kept
+}
+
+/// Series by the group they fall into, groups in the order of their first series.
+struct Groups(Vec<(Labels, Vec<Series>)>);
+
+impl Groups {
+    fn of(series: Vec<Series>, grouping: &Grouping) -> Self {
+        let mut places: HashMap<Labels, usize> = HashMap::new();
+        let mut groups: Vec<(Labels, Vec<Series>)> = Vec::new();
+        for series in series {
+            let labels = group_labels(&series.labels, grouping);
+            let place = *places.entry(labels).or_insert_with_key(|labels| {
+                groups.push((labels.clone(), Vec::new()));
+                groups.len() - 1
+            });
+            groups[place].1.push(series);
+        }
+        Self(groups)
+    }
+
+    /// Folds each group's values into one, step by step, series by series.
+    #[expect(clippy::unnecessary_wraps, reason = "the arms of `aggregate` share a type")]
+    fn fold<S: Clone>(
+        self,
+        grid: Grid,
+        start: impl Fn() -> S,
+        add: impl Fn(&mut S, f64),
+        end: impl Fn(S) -> f64,
+    ) -> Result<Vec<Series>, QueryError> {
+        let fold = |(labels, members): (Labels, Vec<Series>)| {
+            let drops_name = members.iter().any(|series| series.drops_name);
+            let mut states: Vec<Option<S>> = vec![None; grid.count];
+            for series in members {
+                let present = series.values.into_iter().zip(&mut states).filter(|(value, _)| is_present(*value));
+                present.for_each(|(value, state)| add(state.get_or_insert_with(&start), value));
+            }
+            let values = states.into_iter().map(|state| state.map_or(ABSENT, &end)).collect();
+            Series { labels, drops_name, values }
+        };
+        Ok(self.0.into_iter().map(fold).collect())
+    }
+
+    fn quantile(self, grid: Grid, shares: &[f64]) -> Vec<Series> {
+        let mut values = Vec::new();
+        let of_group = |(labels, members): (Labels, Vec<Series>)| {
+            let mut series = Series::absent(labels, members.iter().any(|series| series.drops_name), grid);
+            for (step, share) in shares.iter().enumerate() {
+                values.clear();
+                values.extend(members.iter().map(|series| series.values[step]).filter(|value| is_present(*value)));
+                if !values.is_empty() {
+                    series.values[step] = quantile(*share, &mut values);
+                }
+            }
+            series
+        };
+        self.0.into_iter().map(of_group).collect()
+    }
+
+    /// A series for each value that a group has, with the value as a label.
+    fn count_values(self, grid: Grid, label: &str, grouping: &Grouping) -> Result<Vec<Series>, QueryError> {
+        if label.is_empty() {
+            return Err(QueryError::execution(format!("invalid label name {label:?}")));
+        }
+        let mut answer: Vec<Series> = Vec::new();
+        let mut places: HashMap<Labels, usize> = HashMap::new();
+        for (labels, members) in self.0 {
+            // The label may be one that the group is made by: then the value replaces it.
+            let drops_name = members.iter().any(|series| series.drops_name) && matches!(grouping, Grouping::By(_));
+            for (step, value) in members.iter().flat_map(|series| series.values.iter().enumerate()) {
+                if is_present(*value) {
+                    let labels = labels.clone().with(label, shown(*value));
+                    let place = *places.entry(labels).or_insert_with_key(|labels| {
+                        answer.push(Series::absent(labels.clone(), drops_name && label != NAME, grid));
+                        answer.len() - 1
+                    });
+                    let count = &mut answer[place].values[step];
+                    *count = if is_present(*count) { *count + 1.0 } else { 1.0 };
+                }
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Keeps the first k series of each group in an order of their values, at each step. NaN comes last.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to lie within the group")]
+    fn pick(
+        self,
+        grid: Grid,
+        counts: &[f64],
+        order: impl Fn(f64, f64) -> std::cmp::Ordering,
+    ) -> Result<Vec<Series>, QueryError> {
+        if let Some(nan) = counts.iter().find(|count| count.is_nan() || count.is_infinite()) {
+            return Err(QueryError::execution(format!("scalar value {nan} overflows int64")));
+        }
+        let mut answer = Vec::new();
+        for (_, members) in self.0 {
+            let mut picked: Vec<Series> =
+                members.iter().map(|series| Series::absent(series.labels.clone(), series.drops_name, grid)).collect();
+            let mut ranks: Vec<usize> = Vec::with_capacity(members.len());
+            for (step, count) in counts.iter().enumerate() {
+                let value = |at: usize| members[at].values[step];
+                ranks.clear();
+                ranks.extend((0..members.len()).filter(|at| is_present(value(*at))));
+                ranks.sort_by(|left, right| {
+                    let (left, right) = (value(*left), value(*right));
+                    left.is_nan().cmp(&right.is_nan()).then_with(|| order(left, right))
+                });
+                ranks.truncate(if *count < 1.0 { 0 } else { *count as usize });
+                ranks.iter().for_each(|at| picked[*at].values[step] = value(*at));
+            }
+            // What an instant query answers is in the order of the ranks.
+            if grid.count == 1 {
+                answer.extend(ranks.iter().map(|at| picked[*at].clone()));
+            } else {
+                answer.extend(picked.into_iter().filter(|series| !series.is_absent()));
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// A value as Go's shortest form prints it, and so as a label of `count_values`.
+fn shown(value: f64) -> String {
+    match value {
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        _ => value.to_string(),
+    }
+}

@@ -1,0 +1,298 @@
+//! Walks a parsed query over a grid of steps. Each selector is selected once, for all steps.
+
+use common::metric::Kind;
+use common::metric::Labels;
+use common::time::TimeRange;
+use common::time::Timestamp;
+
+use crate::query::QueryError;
+use crate::query::aggregate;
+use crate::query::binary;
+use crate::query::budget::Budget;
+use crate::query::column::ABSENT;
+use crate::query::column::Answer;
+use crate::query::column::Grid;
+use crate::query::column::Series;
+use crate::query::column::is_present;
+use crate::query::function::How;
+use crate::query::function::Over;
+use crate::query::number::seconds;
+use crate::query::over::Windows;
+use crate::query::plan::At;
+use crate::query::plan::Call;
+use crate::query::plan::INSTANT;
+use crate::query::plan::Node;
+use crate::query::plan::Range;
+use crate::query::plan::Ranged;
+use crate::query::plan::Selector;
+use crate::query::plan::Shift;
+use crate::query::source::Source;
+use crate::store::select::Field;
+use crate::store::select::Matcher;
+use crate::store::select::Selected;
+
+/// Step of a subquery that names none: Prometheus' default evaluation interval.
+const SUBQUERY_STEP_MS: i64 = 60_000;
+
+/// Evaluates one query.
+pub(super) struct Evaluator<'a> {
+    pub(super) source: &'a dyn Source,
+    pub(super) lookback_ms: i64,
+    pub(super) budget: Budget<'a>,
+    /// The steps of the whole query, for `@ start()` and `@ end()`.
+    pub(super) query: Grid,
+}
+
+/// One series of a range vector: windows without staleness marks.
+pub(super) struct RangeSeries {
+    pub(super) selected: Selected,
+    pub(super) drops_name: bool,
+}
+
+impl Evaluator<'_> {
+    /// Evaluates a node at each step.
+    pub(super) fn answer(&self, node: &Node, grid: Grid) -> Result<Answer, QueryError> {
+        let answer = match node {
+            Node::Number(number) => Answer::Scalar(vec![*number; grid.count]),
+            Node::Text(text) => Answer::Text(text.clone()),
+            Node::Select(selector) => Answer::Vector(self.select(selector, grid, |value, _| value)?),
+            Node::Range(_) => return Err(QueryError::bad("a range vector is no answer: wrap it in a function")),
+            Node::Call(call) => self.call(call, grid)?,
+            Node::Aggregate(aggregate) => Answer::Vector(aggregate::aggregate(self, aggregate, grid)?),
+            Node::Binary(binary) => binary::binary(self, binary, grid)?,
+            Node::Negate(of) => self.negate(of, grid)?,
+        };
+        if let Answer::Vector(series) = &answer {
+            self.budget.hold(series.len().saturating_mul(grid.count))?;
+        }
+        Ok(answer)
+    }
+
+    /// Evaluates a node that must be an instant vector.
+    pub(super) fn vector(&self, node: &Node, grid: Grid) -> Result<Vec<Series>, QueryError> {
+        match self.answer(node, grid)? {
+            Answer::Vector(series) => Ok(series),
+            Answer::Scalar(_) | Answer::Text(_) => Err(QueryError::bad("expected an instant vector")),
+        }
+    }
+
+    /// Evaluates a node that must be a scalar.
+    pub(super) fn scalar(&self, node: &Node, grid: Grid) -> Result<Vec<f64>, QueryError> {
+        match self.answer(node, grid)? {
+            Answer::Scalar(values) => Ok(values),
+            Answer::Vector(_) | Answer::Text(_) => Err(QueryError::bad("expected a scalar")),
+        }
+    }
+
+    /// An instant selector: for each step `of` the latest sample in the lookback, and of its stamp.
+    pub(super) fn select(
+        &self,
+        selector: &Selector,
+        grid: Grid,
+        of: impl Fn(f64, Timestamp) -> f64,
+    ) -> Result<Vec<Series>, QueryError> {
+        let selected = self.fetch(&selector.matchers, self.lookback_ms, selector.shift, (grid, INSTANT))?;
+        let mut answer = Vec::with_capacity(selected.len());
+        for series in selected {
+            let mut next = 0;
+            let values = grid.moments().map(|moment| {
+                let at = self.moment(selector.shift, moment);
+                next += series.stamps[next..].iter().take_while(|stamp| stamp.as_millis() <= at).count();
+                let latest = next.checked_sub(1)?;
+                let (value, stamp) = (series.columns[0][latest], series.stamps[latest]);
+                (at - self.lookback_ms < stamp.as_millis() && is_present(value)).then(|| of(value, stamp))
+            });
+            let values = values.map(|value| value.unwrap_or(ABSENT)).collect();
+            answer.push(Series { labels: series.labels, drops_name: false, values });
+        }
+        answer.retain(|series| !series.is_absent());
+        Ok(answer)
+    }
+
+    /// A range vector: all windows that any step can see.
+    pub(super) fn windows(&self, range: &Range, fields: &[Field], grid: Grid) -> Result<Vec<RangeSeries>, QueryError> {
+        match &range.of {
+            Ranged::Selector(matchers) => {
+                let mut selected = self.fetch(matchers, range.range_ms, range.shift, (grid, fields))?;
+                selected.iter_mut().for_each(drop_stale);
+                Ok(selected.into_iter().map(|selected| RangeSeries { selected, drops_name: false }).collect())
+            }
+            Ranged::Subquery { node, step_ms } => {
+                let inner = self.inner_grid(range, step_ms.unwrap_or(SUBQUERY_STEP_MS), grid)?;
+                let series = self.vector(node, inner)?;
+                Ok(series.into_iter().map(|series| windows_of_one(series, fields, inner)).collect())
+            }
+        }
+    }
+
+    /// The moment at which a selector looks when the query stands at `moment`.
+    pub(super) fn moment(&self, shift: Shift, moment: i64) -> i64 {
+        let at = match shift.at {
+            None => moment,
+            Some(At::Start) => self.query.start,
+            Some(At::End) => self.query.end(),
+            Some(At::Millis(at)) => at,
+        };
+        at - shift.offset_ms
+    }
+
+    fn fetch(
+        &self,
+        matchers: &[Matcher],
+        back_ms: i64,
+        shift: Shift,
+        (grid, fields): (Grid, &[Field]),
+    ) -> Result<Vec<Selected>, QueryError> {
+        let after = Timestamp::from_millis(self.moment(shift, grid.start) - back_ms);
+        let through = Timestamp::from_millis(self.moment(shift, grid.end()));
+        let selected = self.source.select(matchers, TimeRange { after, through }, fields)?;
+        self.budget.hold(selected.iter().map(|series| series.stamps.len()).sum())?;
+        Ok(selected)
+    }
+
+    /// The steps of a subquery: all multiples of its step that any step of the outer grid can see.
+    fn inner_grid(&self, range: &Range, step_ms: i64, grid: Grid) -> Result<Grid, QueryError> {
+        let after = self.moment(range.shift, grid.start) - range.range_ms;
+        let start = (after.div_euclid(step_ms) + 1) * step_ms;
+        let through = self.moment(range.shift, grid.end());
+        Grid::through(start, through, step_ms, self.budget.samples_max).ok_or_else(|| {
+            let limit = self.budget.samples_max;
+            QueryError::execution(format!(
+                "a subquery has more than {limit} steps: widen its step, or raise [query] samples_max"
+            ))
+        })
+    }
+
+    fn call(&self, call: &Call, grid: Grid) -> Result<Answer, QueryError> {
+        match &call.function.how {
+            How::Each(apply) => self.each(*apply, &call.arguments, grid),
+            How::Over(over) => Ok(Answer::Vector(self.over(over, &call.arguments, grid)?)),
+            How::Whole(apply) => apply(self, &call.arguments, grid),
+        }
+    }
+
+    fn negate(&self, of: &Node, grid: Grid) -> Result<Answer, QueryError> {
+        Ok(match self.answer(of, grid)? {
+            Answer::Scalar(values) => Answer::Scalar(values.into_iter().map(|value| -value).collect()),
+            Answer::Vector(mut series) => {
+                for series in &mut series {
+                    series.map(|value| -value);
+                    series.drops_name = true;
+                }
+                Answer::Vector(series)
+            }
+            Answer::Text(_) => return Err(QueryError::bad("a string has no negative")),
+        })
+    }
+
+    fn each(&self, apply: fn(f64, &[f64]) -> f64, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+        let mut vector = match arguments.first() {
+            Some(vector) => self.vector(vector, grid)?,
+            None => {
+                vec![Series { labels: Labels::new(), drops_name: true, values: grid.moments().map(seconds).collect() }]
+            }
+        };
+        let scalars = Scalars::evaluate(self, arguments.get(1..).unwrap_or_default(), grid)?;
+        let mut at_step = scalars.buffer();
+        for series in &mut vector {
+            series.drops_name = true;
+            for (step, value) in series.values.iter_mut().enumerate().filter(|(_, value)| is_present(**value)) {
+                *value = apply(*value, scalars.at(step, &mut at_step));
+            }
+        }
+        vector.retain(|series| !series.is_absent());
+        Ok(Answer::Vector(vector))
+    }
+
+    fn over(&self, over: &Over, arguments: &[Node], grid: Grid) -> Result<Vec<Series>, QueryError> {
+        let Some(range) = arguments.iter().find_map(as_range) else {
+            return Err(QueryError::bad("expected a range vector"));
+        };
+        let scalars: Vec<Node> = arguments.iter().filter(|argument| as_range(argument).is_none()).cloned().collect();
+        let scalars = Scalars::evaluate(self, &scalars, grid)?;
+        let mut answer = Vec::new();
+        for series in self.windows(range, over.fields, grid)? {
+            let values = self.slide(over, (range, &series.selected), &scalars, grid)?;
+            let drops_name = series.drops_name || !over.keeps_name;
+            answer.push(Series { labels: series.selected.labels, drops_name, values });
+        }
+        answer.retain(|series| !series.is_absent());
+        Ok(answer)
+    }
+
+    /// Slides a range over one series.
+    fn slide(
+        &self,
+        over: &Over,
+        (range, series): (&Range, &Selected),
+        scalars: &Scalars,
+        grid: Grid,
+    ) -> Result<Vec<f64>, QueryError> {
+        let mut at_step = scalars.buffer();
+        let (mut first, mut behind) = (0, 0);
+        let mut values = Vec::with_capacity(grid.count);
+        for (step, now) in grid.moments().enumerate() {
+            let through = self.moment(range.shift, now);
+            let after = through - range.range_ms;
+            first += series.stamps[first..].iter().take_while(|stamp| stamp.as_millis() <= after).count();
+            behind += series.stamps[behind..].iter().take_while(|stamp| stamp.as_millis() <= through).count();
+            let stamps = &series.stamps[first..behind];
+            let windows = Windows { kind: series.kind, now, after, through, stamps, columns: &series.columns, first };
+            let value = if stamps.is_empty() { None } else { (over.apply)(&windows, scalars.at(step, &mut at_step)) };
+            values.push(value.unwrap_or(ABSENT));
+            self.budget.touch(stamps.len() + 1)?;
+        }
+        Ok(values)
+    }
+}
+
+/// The scalar arguments of a function.
+struct Scalars(Vec<Vec<f64>>);
+
+impl Scalars {
+    fn evaluate(evaluator: &Evaluator<'_>, nodes: &[Node], grid: Grid) -> Result<Self, QueryError> {
+        nodes.iter().map(|node| evaluator.scalar(node, grid)).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn buffer(&self) -> Vec<f64> {
+        vec![0.0; self.0.len()]
+    }
+
+    fn at<'a>(&self, step: usize, buffer: &'a mut [f64]) -> &'a [f64] {
+        buffer.iter_mut().zip(&self.0).for_each(|(value, column)| *value = column[step]);
+        buffer
+    }
+}
+
+pub(super) fn as_range(node: &Node) -> Option<&Range> {
+    if let Node::Range(range) = node { Some(range) } else { None }
+}
+
+fn drop_stale(series: &mut Selected) {
+    let fresh: Vec<bool> =
+        (0..series.stamps.len()).map(|at| series.columns.iter().all(|column| is_present(column[at]))).collect();
+    if fresh.iter().all(|fresh| *fresh) {
+        return;
+    }
+    let mut keep = fresh.iter();
+    series.stamps.retain(|_| keep.next().is_some_and(|fresh| *fresh));
+    for column in &mut series.columns {
+        let mut keep = fresh.iter();
+        column.retain(|_| keep.next().is_some_and(|fresh| *fresh));
+    }
+}
+
+/// A series that was calculated has windows of one sample.
+fn windows_of_one(series: Series, fields: &[Field], grid: Grid) -> RangeSeries {
+    let present = || grid.moments().zip(&series.values).filter(|(_, value)| is_present(**value));
+    let stamps: Vec<Timestamp> = present().map(|(moment, _)| Timestamp::from_millis(moment)).collect();
+    let column = |field: &Field| match field {
+        Field::Count => vec![1.0; stamps.len()],
+        Field::Last | Field::Min | Field::Max | Field::Sum | Field::Increase | Field::Peak => {
+            present().map(|(_, value)| *value).collect()
+        }
+    };
+    let columns = fields.iter().map(column).collect();
+    let selected = Selected { columns, kind: Kind::Gauge, stamps, labels: series.labels };
+    RangeSeries { selected, drops_name: series.drops_name }
+}

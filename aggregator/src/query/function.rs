@@ -1,0 +1,189 @@
+//! The functions of the language: one row each.
+
+use crate::query::QueryError;
+use crate::query::column::ABSENT;
+use crate::query::column::Answer;
+use crate::query::column::Grid;
+use crate::query::date;
+use crate::query::eval::Evaluator;
+use crate::query::histogram;
+use crate::query::label;
+use crate::query::over;
+use crate::query::over::Windows;
+use crate::query::plan::Node;
+use crate::query::whole;
+use crate::store::select::Field;
+
+/// One function.
+#[derive(Debug)]
+pub(super) struct Function {
+    pub(super) name: &'static str,
+    pub(super) how: How,
+}
+
+/// What a function makes of its arguments. The parser has checked their number and their types.
+#[derive(Debug)]
+pub(super) enum How {
+    /// Of each value by itself, and the scalars beside it. The value is that of `time()` where no vector is given.
+    Each(fn(f64, &[f64]) -> f64),
+    /// Of the windows in a range.
+    Over(Over),
+    /// Of its arguments as they stand.
+    Whole(fn(&Evaluator<'_>, &[Node], Grid) -> Result<Answer, QueryError>),
+}
+
+/// A function of the windows in a range.
+#[derive(Debug)]
+pub(super) struct Over {
+    /// The fields it reads.
+    pub(super) fields: &'static [Field],
+    /// Whether series keep their metric's name.
+    pub(super) keeps_name: bool,
+    pub(super) apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
+}
+
+/// Functions that PromQL does not have. Each takes one range vector.
+pub(super) const OURS: &[&str] = &["peak_rate"];
+
+/// Finds a function by its name.
+pub(super) fn find(name: &str) -> Option<&'static Function> {
+    FUNCTIONS.binary_search_by(|function| function.name.cmp(name)).ok().map(|at| &FUNCTIONS[at])
+}
+
+const LAST: &[Field] = &[Field::Last];
+
+/// All functions, by name.
+static FUNCTIONS: &[Function] = &[
+    each("abs", |value, _| value.abs()),
+    whole("absent", whole::absent),
+    whole("absent_over_time", whole::absent_over_time),
+    each("acos", |value, _| value.acos()),
+    each("acosh", |value, _| value.acosh()),
+    each("asin", |value, _| value.asin()),
+    each("asinh", |value, _| value.asinh()),
+    each("atan", |value, _| value.atan()),
+    each("atanh", |value, _| value.atanh()),
+    over("avg_over_time", &[Field::Sum, Field::Count], over::avg),
+    each("ceil", |value, _| value.ceil()),
+    over("changes", LAST, over::changes),
+    each("clamp", |value, limits| clamp(value, limits[0], limits[1])),
+    each("clamp_max", |value, limits| lower(value, limits[0])),
+    each("clamp_min", |value, limits| higher(value, limits[0])),
+    each("cos", |value, _| value.cos()),
+    each("cosh", |value, _| value.cosh()),
+    over("count_over_time", &[Field::Count], over::sum),
+    each("day_of_month", |value, _| date::day_of_month(value)),
+    each("day_of_week", |value, _| date::day_of_week(value)),
+    each("day_of_year", |value, _| date::day_of_year(value)),
+    each("days_in_month", |value, _| date::days_in_month(value)),
+    each("deg", |value, _| value * 180.0 / std::f64::consts::PI),
+    over("delta", LAST, over::delta),
+    over("deriv", LAST, over::deriv),
+    over("double_exponential_smoothing", LAST, over::double_exponential_smoothing),
+    each("exp", |value, _| value.exp()),
+    each("floor", |value, _| value.floor()),
+    whole("histogram_fraction", histogram::fraction),
+    whole("histogram_quantile", histogram::quantile),
+    each("hour", |value, _| date::hour(value)),
+    over("idelta", LAST, over::idelta),
+    over("increase", LAST, over::increase),
+    over("irate", LAST, over::irate),
+    whole("label_join", label::join),
+    whole("label_replace", label::replace),
+    over_named("last_over_time", LAST, over::last),
+    each("ln", |value, _| value.ln()),
+    each("log10", |value, _| value.log10()),
+    each("log2", |value, _| value.log2()),
+    over("mad_over_time", LAST, over::mad),
+    over("max_over_time", &[Field::Max], over::max),
+    over("min_over_time", &[Field::Min], over::min),
+    each("minute", |value, _| date::minute(value)),
+    each("month", |value, _| date::month(value)),
+    over("peak_rate", &[Field::Peak], over::peak_rate),
+    whole("pi", whole::pi),
+    over("predict_linear", LAST, over::predict_linear),
+    over("present_over_time", LAST, over::present),
+    over("quantile_over_time", LAST, over::quantile_over),
+    each("rad", |value, _| value * std::f64::consts::PI / 180.0),
+    over("rate", LAST, over::rate),
+    over("resets", LAST, over::resets),
+    each("round", |value, to| round(value, to.first().copied().unwrap_or(1.0))),
+    whole("scalar", whole::scalar),
+    each("sgn", |value, _| if value == 0.0 || value.is_nan() { value } else { value.signum() }),
+    each("sin", |value, _| value.sin()),
+    each("sinh", |value, _| value.sinh()),
+    whole("sort", whole::sort),
+    whole("sort_by_label", label::sort),
+    whole("sort_by_label_desc", label::sort_descending),
+    whole("sort_desc", whole::sort_descending),
+    each("sqrt", |value, _| value.sqrt()),
+    over("stddev_over_time", LAST, over::stddev),
+    over("stdvar_over_time", LAST, over::stdvar),
+    over("sum_over_time", &[Field::Sum], over::sum),
+    each("tan", |value, _| value.tan()),
+    each("tanh", |value, _| value.tanh()),
+    whole("time", whole::time),
+    whole("timestamp", whole::timestamp),
+    over("ts_of_last_over_time", LAST, over::ts_of_last),
+    over("ts_of_max_over_time", &[Field::Max], over::ts_of_max),
+    over("ts_of_min_over_time", &[Field::Min], over::ts_of_min),
+    whole("vector", whole::vector),
+    each("year", |value, _| date::year(value)),
+];
+
+const fn each(name: &'static str, apply: fn(f64, &[f64]) -> f64) -> Function {
+    Function { name, how: How::Each(apply) }
+}
+
+const fn over(
+    name: &'static str,
+    fields: &'static [Field],
+    apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
+) -> Function {
+    Function { name, how: How::Over(Over { fields, keeps_name: false, apply }) }
+}
+
+const fn over_named(
+    name: &'static str,
+    fields: &'static [Field],
+    apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
+) -> Function {
+    Function { name, how: How::Over(Over { fields, keeps_name: true, apply }) }
+}
+
+const fn whole(name: &'static str, apply: fn(&Evaluator<'_>, &[Node], Grid) -> Result<Answer, QueryError>) -> Function {
+    Function { name, how: How::Whole(apply) }
+}
+
+fn clamp(value: f64, least: f64, most: f64) -> f64 {
+    if most < least { ABSENT } else { higher(lower(value, most), least) }
+}
+
+/// The lower of two, NaN if either is.
+fn lower(left: f64, right: f64) -> f64 {
+    if left.is_nan() || right.is_nan() { f64::NAN } else { left.min(right) }
+}
+
+/// The higher of two, NaN if either is.
+fn higher(left: f64, right: f64) -> f64 {
+    if left.is_nan() || right.is_nan() { f64::NAN } else { left.max(right) }
+}
+
+/// The nearest multiple of `to`, ties up.
+fn round(value: f64, to: f64) -> f64 {
+    // Dividing by the inverse keeps multiples of 0.1 exact.
+    let inverse = 1.0 / to;
+    (value * inverse + 0.5).floor() / inverse
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_unique_and_sorted() {
+        let unsorted: Vec<_> =
+            FUNCTIONS.windows(2).filter(|pair| pair[1].name <= pair[0].name).map(|pair| pair[1].name).collect();
+        assert_eq!(unsorted, Vec::<&str>::new());
+    }
+}

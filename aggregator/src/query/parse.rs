@@ -1,0 +1,306 @@
+//! Text to [`Expr`]: the grammar is promql-parser's, what it means is decided here.
+
+use std::panic::catch_unwind;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use common::metric::NAME;
+use promql_parser::label::{MatchOp, Matcher as AstMatcher};
+use promql_parser::parser::function::{Function as AstFunction, register_extra_functions};
+use promql_parser::parser::token;
+use promql_parser::parser::value::ValueType;
+use promql_parser::parser::{self, AtModifier, LabelModifier, Offset, VectorMatchCardinality};
+
+use crate::query::QueryError;
+use crate::query::function;
+use crate::query::function::How;
+use crate::query::plan::Aggregate;
+use crate::query::plan::AggregateOp;
+use crate::query::plan::At;
+use crate::query::plan::Binary;
+use crate::query::plan::BinaryOp;
+use crate::query::plan::Calculation;
+use crate::query::plan::Call;
+use crate::query::plan::Card;
+use crate::query::plan::Comparison;
+use crate::query::plan::Expr;
+use crate::query::plan::Grouping;
+use crate::query::plan::Matching;
+use crate::query::plan::Node;
+use crate::query::plan::Range;
+use crate::query::plan::Ranged;
+use crate::query::plan::Selector;
+use crate::query::plan::Shift;
+use crate::store::select::Field;
+use crate::store::select::Is;
+use crate::store::select::Matcher;
+
+/// Longest text of a query: a dashboard's widest list of host names, ten times over.
+pub const QUERY_BYTES_MAX: usize = 64 * 1024;
+
+/// Most operators and brackets in a query. Each may nest, and the parser recurses.
+pub const QUERY_OPERATORS_MAX: usize = 500;
+
+/// Parses and checks a query.
+///
+/// # Errors
+/// [`QueryError::BadData`] with what is wrong with the text.
+pub fn parse(text: &str) -> Result<Expr, QueryError> {
+    register_functions();
+    check_size(text)?;
+    // The parser panics on some durations that do not fit its type (`[1e30]`).
+    let ast = catch_unwind(|| parser::parse(text))
+        .map_err(|_panic| QueryError::bad(format!("not a query: {text}")))?
+        .map_err(|error| QueryError::bad(format!("{error}: {text}")))?;
+    let mut lowering = Lowering { deepest: 0 };
+    let root = lowering.node(&ast, 1)?;
+    Ok(Expr { text: text.to_owned(), root, depth: lowering.deepest })
+}
+
+fn register_functions() {
+    static REGISTERED: OnceLock<Result<(), String>> = OnceLock::new();
+    REGISTERED.get_or_init(|| {
+        let ours = function::OURS.iter().map(|name| {
+            let (arguments, returns) = (vec![ValueType::Matrix], ValueType::Vector);
+            AstFunction::new(name, arguments, 0, returns, false)
+        });
+        register_extra_functions(ours.collect())
+    });
+}
+
+fn check_size(text: &str) -> Result<(), QueryError> {
+    if QUERY_BYTES_MAX < text.len() {
+        return Err(QueryError::bad(format!("the query is longer than {QUERY_BYTES_MAX} bytes")));
+    }
+    if QUERY_OPERATORS_MAX < operators(text) {
+        let message = format!("the query has more than {QUERY_OPERATORS_MAX} operators and brackets: split it");
+        return Err(QueryError::bad(message));
+    }
+    Ok(())
+}
+
+/// Operators and brackets outside of strings, comments and matchers.
+fn operators(text: &str) -> usize {
+    let mut count = 0;
+    let mut braces = 0_usize;
+    let mut word = String::new();
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        if char.is_alphanumeric() || char == '_' || char == ':' {
+            word.push(char.to_ascii_lowercase());
+            continue;
+        }
+        count += usize::from(matches!(word.as_str(), "and" | "or" | "unless" | "atan2"));
+        word.clear();
+        match char {
+            '"' | '\'' | '`' => skip_string(&mut chars, char),
+            '#' => drop(chars.by_ref().find(|char| *char == '\n')),
+            '{' => (count, braces) = (count + 1, braces + 1),
+            '}' => braces = braces.saturating_sub(1),
+            '(' | '[' | '+' | '-' | '*' | '/' | '%' | '^' | '<' | '>' | '=' | '!' if braces == 0 => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+fn skip_string(chars: &mut std::str::Chars<'_>, quote: char) {
+    while let Some(char) = chars.next() {
+        match char {
+            '\\' if quote != '`' => drop(chars.next()),
+            char if char == quote => break,
+            _ => {}
+        }
+    }
+}
+
+struct Lowering {
+    deepest: usize,
+}
+
+impl Lowering {
+    fn node(&mut self, ast: &parser::Expr, depth: usize) -> Result<Node, QueryError> {
+        self.deepest = self.deepest.max(depth);
+        match ast {
+            parser::Expr::Paren(inner) => self.node(&inner.expr, depth),
+            parser::Expr::NumberLiteral(number) => Ok(Node::Number(number.val)),
+            parser::Expr::StringLiteral(text) => Ok(Node::Text(text.val.clone())),
+            parser::Expr::VectorSelector(selector) => {
+                let shift = shift(selector.at.as_ref(), selector.offset.as_ref())?;
+                Ok(Node::Select(Selector { matchers: matchers(selector)?, shift }))
+            }
+            parser::Expr::MatrixSelector(matrix) => {
+                let shift = shift(matrix.vs.at.as_ref(), matrix.vs.offset.as_ref())?;
+                let of = Ranged::Selector(matchers(&matrix.vs)?);
+                Ok(Node::Range(Box::new(Range { of, range_ms: positive(matrix.range)?, shift })))
+            }
+            parser::Expr::Subquery(subquery) => self.subquery(subquery, depth),
+            parser::Expr::Call(call) => self.call(call, depth),
+            parser::Expr::Aggregate(aggregate) => self.aggregate(aggregate, depth),
+            parser::Expr::Binary(binary) => self.binary(binary, depth),
+            parser::Expr::Unary(unary) => Ok(Node::Negate(Box::new(self.node(&unary.expr, depth + 1)?))),
+            parser::Expr::Extension(_) => Err(QueryError::bad("extensions are not part of PromQL")),
+        }
+    }
+
+    fn subquery(&mut self, subquery: &parser::SubqueryExpr, depth: usize) -> Result<Node, QueryError> {
+        let node = self.node(&subquery.expr, depth + 1)?;
+        let step_ms = subquery.step.map(positive).transpose()?;
+        let shift = shift(subquery.at.as_ref(), subquery.offset.as_ref())?;
+        let of = Ranged::Subquery { node, step_ms };
+        Ok(Node::Range(Box::new(Range { of, range_ms: positive(subquery.range)?, shift })))
+    }
+
+    fn call(&mut self, call: &parser::Call, depth: usize) -> Result<Node, QueryError> {
+        let name = call.func.name;
+        let function =
+            function::find(name).ok_or_else(|| QueryError::bad(format!("function '{name}' is not supported")))?;
+        let arguments: Vec<Node> =
+            call.args.args.iter().map(|argument| self.node(argument, depth + 1)).collect::<Result<_, _>>()?;
+        let subquery = arguments
+            .iter()
+            .any(|argument| matches!(argument, Node::Range(range) if matches!(range.of, Ranged::Subquery { .. })));
+        if subquery && matches!(&function.how, How::Over(over) if over.fields.contains(&Field::Peak)) {
+            return Err(QueryError::bad(format!("{name} takes a selector: a subquery keeps no peaks")));
+        }
+        Ok(Node::Call(Call { function, arguments }))
+    }
+
+    fn aggregate(&mut self, aggregate: &parser::AggregateExpr, depth: usize) -> Result<Node, QueryError> {
+        let op = aggregate_op(aggregate.op)?;
+        let of = self.node(&aggregate.expr, depth + 1)?;
+        let parameter = aggregate.param.as_ref().map(|parameter| self.node(parameter, depth + 1)).transpose()?;
+        let grouping = aggregate.modifier.as_ref().map_or(Grouping::By(Vec::new()), grouping);
+        Ok(Node::Aggregate(Box::new(Aggregate { op, of, parameter, grouping })))
+    }
+
+    fn binary(&mut self, binary: &parser::BinaryExpr, depth: usize) -> Result<Node, QueryError> {
+        let op = binary_op(binary.op)?;
+        let left = self.node(&binary.lhs, depth + 1)?;
+        let right = self.node(&binary.rhs, depth + 1)?;
+        let (mut on, mut card) = (Grouping::Without(Vec::new()), Card::OneToOne);
+        if let Some(modifier) = &binary.modifier {
+            if modifier.fill_values.lhs.is_some() || modifier.fill_values.rhs.is_some() {
+                return Err(QueryError::bad("modifier 'fill' is not supported"));
+            }
+            on = modifier.matching.as_ref().map_or(on, grouping);
+            card = match &modifier.card {
+                VectorMatchCardinality::ManyToOne(labels) => Card::ManyToOne(labels.labels.clone()),
+                VectorMatchCardinality::OneToMany(labels) => Card::OneToMany(labels.labels.clone()),
+                VectorMatchCardinality::OneToOne | VectorMatchCardinality::ManyToMany => Card::OneToOne,
+            };
+        }
+        let matching = Matching { on, card };
+        Ok(Node::Binary(Box::new(Binary { op, left, right, returns_bool: binary.return_bool(), matching })))
+    }
+}
+
+fn matchers(selector: &parser::VectorSelector) -> Result<Vec<Matcher>, QueryError> {
+    if !selector.matchers.or_matchers.is_empty() {
+        return Err(QueryError::bad("'or' between label matchers is not supported"));
+    }
+    let name = selector.name.iter().map(|name| Ok(Matcher { name: NAME.to_owned(), is: Is::Equal(name.clone()) }));
+    let matchers: Vec<Matcher> =
+        name.chain(selector.matchers.matchers.iter().map(matcher)).collect::<Result<_, QueryError>>()?;
+    if matchers.iter().all(|matcher| matcher.matches("")) {
+        return Err(QueryError::bad("vector selector must contain at least one non-empty matcher"));
+    }
+    Ok(matchers)
+}
+
+fn matcher(matcher: &AstMatcher) -> Result<Matcher, QueryError> {
+    // Anchored by the parser; `.` matches a line's end, as in Prometheus.
+    let regex = |regex: &regex::Regex| {
+        regex::Regex::new(&format!("(?s){regex}")).map_err(|error| QueryError::bad(error.to_string()))
+    };
+    let value = matcher.value.clone();
+    let is = match &matcher.op {
+        MatchOp::Equal => Is::Equal(value),
+        MatchOp::NotEqual => Is::NotEqual(value),
+        MatchOp::Re(pattern) => Is::Match(regex(pattern)?),
+        MatchOp::NotRe(pattern) => Is::NoMatch(regex(pattern)?),
+    };
+    Ok(Matcher { name: matcher.name.clone(), is })
+}
+
+fn shift(at: Option<&AtModifier>, offset: Option<&Offset>) -> Result<Shift, QueryError> {
+    let at = match at {
+        None => None,
+        Some(AtModifier::Start) => Some(At::Start),
+        Some(AtModifier::End) => Some(At::End),
+        Some(AtModifier::At(moment)) => Some(At::Millis(match moment.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => millis(after)?,
+            Err(before) => -millis(before.duration())?,
+        })),
+    };
+    let offset_ms = match offset {
+        None => 0,
+        Some(Offset::Pos(offset)) => millis(*offset)?,
+        Some(Offset::Neg(offset)) => -millis(*offset)?,
+    };
+    Ok(Shift { at, offset_ms })
+}
+
+fn positive(duration: Duration) -> Result<i64, QueryError> {
+    match millis(duration)? {
+        0 => Err(QueryError::bad("duration must be greater than 0")),
+        millis => Ok(millis),
+    }
+}
+
+/// Milliseconds, at most a thousand years of them, so that sums of a few never overflow.
+fn millis(duration: Duration) -> Result<i64, QueryError> {
+    const THOUSAND_YEARS: i64 = 1_000 * 365 * 24 * 3_600 * 1_000;
+    i64::try_from(duration.as_millis())
+        .ok()
+        .filter(|millis| *millis <= THOUSAND_YEARS)
+        .ok_or_else(|| QueryError::bad("duration out of range"))
+}
+
+fn grouping(modifier: &LabelModifier) -> Grouping {
+    match modifier {
+        LabelModifier::Include(labels) => Grouping::By(labels.labels.clone()),
+        LabelModifier::Exclude(labels) => Grouping::Without(labels.labels.clone()),
+    }
+}
+
+fn aggregate_op(op: token::TokenType) -> Result<AggregateOp, QueryError> {
+    Ok(match op.id() {
+        token::T_SUM => AggregateOp::Sum,
+        token::T_AVG => AggregateOp::Avg,
+        token::T_MIN => AggregateOp::Min,
+        token::T_MAX => AggregateOp::Max,
+        token::T_COUNT => AggregateOp::Count,
+        token::T_GROUP => AggregateOp::Group,
+        token::T_STDDEV => AggregateOp::Stddev,
+        token::T_STDVAR => AggregateOp::Stdvar,
+        token::T_QUANTILE => AggregateOp::Quantile,
+        token::T_COUNT_VALUES => AggregateOp::CountValues,
+        token::T_TOPK => AggregateOp::Topk,
+        token::T_BOTTOMK => AggregateOp::Bottomk,
+        token::T_LIMITK => AggregateOp::Limitk,
+        _ => return Err(QueryError::bad(format!("aggregation '{op}' is not supported"))),
+    })
+}
+
+fn binary_op(op: token::TokenType) -> Result<BinaryOp, QueryError> {
+    Ok(match op.id() {
+        token::T_ADD => BinaryOp::Calculate(Calculation::Add),
+        token::T_SUB => BinaryOp::Calculate(Calculation::Subtract),
+        token::T_MUL => BinaryOp::Calculate(Calculation::Multiply),
+        token::T_DIV => BinaryOp::Calculate(Calculation::Divide),
+        token::T_MOD => BinaryOp::Calculate(Calculation::Modulo),
+        token::T_POW => BinaryOp::Calculate(Calculation::Power),
+        token::T_ATAN2 => BinaryOp::Calculate(Calculation::Atan2),
+        token::T_EQLC => BinaryOp::Compare(Comparison::Equal),
+        token::T_NEQ => BinaryOp::Compare(Comparison::NotEqual),
+        token::T_LSS => BinaryOp::Compare(Comparison::Less),
+        token::T_LTE => BinaryOp::Compare(Comparison::LessOrEqual),
+        token::T_GTR => BinaryOp::Compare(Comparison::Greater),
+        token::T_GTE => BinaryOp::Compare(Comparison::GreaterOrEqual),
+        token::T_LAND => BinaryOp::And,
+        token::T_LOR => BinaryOp::Or,
+        token::T_LUNLESS => BinaryOp::Unless,
+        _ => return Err(QueryError::bad(format!("operator '{op}' is not supported"))),
+    })
+}

@@ -1,0 +1,181 @@
+//! A parsed query, as the evaluator walks it: functions resolved, durations in milliseconds, matchers compiled.
+
+use std::fmt;
+
+use crate::query::function::Function;
+use crate::store::select::Field;
+use crate::store::select::Matcher;
+
+/// A query that was parsed and checked. Parsed once, evaluated as often as needed.
+#[derive(Clone, Debug)]
+pub struct Expr {
+    pub(super) text: String,
+    pub(super) root: Node,
+    pub(super) depth: usize,
+}
+
+impl Expr {
+    /// The text it was parsed from.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// One step of the calculation.
+#[derive(Clone, Debug)]
+pub(super) enum Node {
+    Number(f64),
+    Text(String),
+    Select(Selector),
+    Range(Box<Range>),
+    Call(Call),
+    Aggregate(Box<Aggregate>),
+    Binary(Box<Binary>),
+    Negate(Box<Self>),
+}
+
+/// An instant vector selector.
+#[derive(Clone, Debug)]
+pub(super) struct Selector {
+    pub(super) matchers: Vec<Matcher>,
+    pub(super) shift: Shift,
+}
+
+/// A range vector: a selector or a subquery, and how far back it looks.
+#[derive(Clone, Debug)]
+pub(super) struct Range {
+    pub(super) of: Ranged,
+    pub(super) range_ms: i64,
+    pub(super) shift: Shift,
+}
+
+/// What a range vector is made of.
+#[derive(Clone, Debug)]
+pub(super) enum Ranged {
+    Selector(Vec<Matcher>),
+    Subquery { node: Node, step_ms: Option<i64> },
+}
+
+/// `@` and `offset`: at which moment a selector looks when the query stands at another.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shift {
+    pub(super) at: Option<At>,
+    pub(super) offset_ms: i64,
+}
+
+/// The moment of an `@`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum At {
+    Start,
+    End,
+    Millis(i64),
+}
+
+/// A function and its arguments.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) function: &'static Function,
+    pub(super) arguments: Vec<Node>,
+}
+
+/// Which labels count: those named, or all but those named.
+#[derive(Clone, Debug)]
+pub(super) enum Grouping {
+    By(Vec<String>),
+    Without(Vec<String>),
+}
+
+/// An aggregation over series.
+#[derive(Clone, Debug)]
+pub(super) struct Aggregate {
+    pub(super) op: AggregateOp,
+    pub(super) of: Node,
+    pub(super) parameter: Option<Node>,
+    pub(super) grouping: Grouping,
+}
+
+/// How values of a group become one, or which of them stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AggregateOp {
+    Sum,
+    Avg,
+    Min,
+    Max,
+    Count,
+    Group,
+    Stddev,
+    Stdvar,
+    Quantile,
+    CountValues,
+    Topk,
+    Bottomk,
+    Limitk,
+}
+
+/// Two sides and what joins them.
+#[derive(Clone, Debug)]
+pub(super) struct Binary {
+    pub(super) op: BinaryOp,
+    pub(super) left: Node,
+    pub(super) right: Node,
+    pub(super) returns_bool: bool,
+    pub(super) matching: Matching,
+}
+
+/// What joins two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BinaryOp {
+    Calculate(Calculation),
+    Compare(Comparison),
+    And,
+    Or,
+    Unless,
+}
+
+/// Arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Calculation {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Modulo,
+    Power,
+    Atan2,
+}
+
+/// Comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+/// Which series of the two sides belong together.
+#[derive(Clone, Debug)]
+pub(super) struct Matching {
+    pub(super) on: Grouping,
+    pub(super) card: Card,
+}
+
+/// How many series of each side may share a match group, and the labels that the many take from the one.
+#[derive(Clone, Debug)]
+pub(super) enum Card {
+    OneToOne,
+    ManyToOne(Vec<String>),
+    OneToMany(Vec<String>),
+}
+
+/// The fields of an instant selector: the value at the window's end.
+pub(super) const INSTANT: &[Field] = &[Field::Last];
