@@ -131,8 +131,8 @@ impl Engine {
             return samples(&evaluator, range, grid);
         }
         match evaluator.answer(&query.root, grid)? {
-            Answer::Scalar(values) => Ok(Value::Scalar(at, values.first().copied().unwrap_or(f64::NAN))),
-            Answer::Text(text) => Ok(Value::String(at, text)),
+            Answer::Scalar(values) => Ok(Value::Scalar(values.first().copied().unwrap_or(f64::NAN))),
+            Answer::Text(text) => Ok(Value::String(text)),
             Answer::Vector(series) => vector(series, at),
         }
     }

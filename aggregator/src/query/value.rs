@@ -7,9 +7,9 @@ use common::time::Timestamp;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// One number.
-    Scalar(Timestamp, f64),
+    Scalar(f64),
     /// One text.
-    String(Timestamp, String),
+    String(String),
     /// A sample for each series, in the order that `sort` or `topk` asked for.
     Vector(Vec<(Labels, Timestamp, f64)>),
     /// Samples for each series, sorted by labels, oldest first.
