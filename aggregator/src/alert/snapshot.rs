@@ -1,0 +1,142 @@
+//! What others see of rules and alerts: an immutable picture, made anew by each evaluation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::metric::Labels;
+use common::time::Timestamp;
+use tokio::sync::watch;
+
+use crate::alert::fingerprint::Fingerprint;
+use crate::alert::state::State;
+
+/// The handle that everybody else holds.
+#[derive(Clone, Debug)]
+pub struct Alerts(watch::Receiver<Arc<Snapshot>>);
+
+impl Alerts {
+    /// A handle, and the other end: only the stage that evaluates has it.
+    #[must_use]
+    pub fn new() -> (Self, watch::Sender<Arc<Snapshot>>) {
+        let (sender, receiver) = watch::channel(Arc::default());
+        (Self(receiver), sender)
+    }
+
+    /// The picture after the last evaluation.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Waits for the next picture; `None` when there will be none.
+    pub async fn changed(&mut self) -> Option<Arc<Snapshot>> {
+        self.0.changed().await.ok()?;
+        Some(Arc::clone(&self.0.borrow_and_update()))
+    }
+}
+
+/// Rules and alerts at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The evaluation that made it; `None` before the first.
+    pub at: Option<Timestamp>,
+    /// All alerts, resolved ones of the last quarter of an hour among them: by file, group, rule, then labels.
+    pub alerts: Vec<Alert>,
+    /// The rule files.
+    pub files: Vec<File>,
+    /// Other files in the directory of rules.
+    pub ignored: Vec<String>,
+    /// Evaluations left out since the start, because there was no catching up.
+    pub skipped: u64,
+}
+
+impl Snapshot {
+    /// The alerts that fire.
+    pub fn firing(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.iter().filter(|alert| matches!(alert.state, State::Firing { .. }))
+    }
+}
+
+/// One instance of an alerting rule.
+#[derive(Clone, Debug)]
+pub struct Alert {
+    /// Names its labels.
+    pub fingerprint: Fingerprint,
+    /// Where its rule stands.
+    pub file: Arc<str>,
+    /// The group of its rule.
+    pub group: Arc<str>,
+    /// Name of its rule.
+    pub rule: Arc<str>,
+    /// Expression of its rule.
+    pub expr: Arc<str>,
+    /// Pending, firing or resolved, and since when.
+    pub state: State,
+    /// What the expression gave when it last held.
+    pub value: f64,
+    /// What it is about; `alertname` among them.
+    pub labels: Labels,
+    /// What to say about it.
+    pub annotations: Labels,
+}
+
+/// One rule file.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Relative to the directory that holds `rules`.
+    pub path: Arc<str>,
+    /// Why the file as it lies there is not in use. Its rules are then those of the last good version, if any.
+    pub error: Option<String>,
+    /// Its groups, in order.
+    pub groups: Vec<Group>,
+}
+
+/// One group of rules.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How often it is evaluated.
+    pub interval: Duration,
+    /// Its rules, in order.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule, alerting or recording.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The alert's name, or the recorded metric's.
+    pub name: Arc<str>,
+    /// Whether it raises alerts; otherwise it records.
+    pub alerting: bool,
+    /// Its expression.
+    pub expr: Arc<str>,
+    /// How long the expression must hold.
+    pub hold_for: Duration,
+    /// How long its alerts go on firing.
+    pub keep_firing_for: Duration,
+    /// As written.
+    pub labels: Labels,
+    /// As written.
+    pub annotations: Labels,
+    /// How its last evaluation went.
+    pub health: Health,
+    /// The last evaluation; `None` before the first.
+    pub evaluated: Option<Timestamp>,
+    /// Its alerts that are pending or firing.
+    pub active: usize,
+    /// Its alerts that fire.
+    pub firing: usize,
+}
+
+/// How the last evaluation of a rule went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// There was none yet.
+    #[default]
+    Unknown,
+    /// Well.
+    Ok,
+    /// Not at all, and why.
+    Error(String),
+}
