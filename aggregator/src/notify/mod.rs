@@ -1,1 +1,3 @@
 //! From alerts to messages: group, decide, send, and remember why.
+
+pub mod history;

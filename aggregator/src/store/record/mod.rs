@@ -1,17 +1,36 @@
 //! What is kept besides samples: one noun a file. A noun writes itself into a transaction and offers the questions that
 //! are asked of it as functions of a connection, for [`Store::read`](super::Store::read).
 
+pub mod alerts;
+pub mod groups;
 pub mod links;
+pub mod notifications;
+pub mod outbox;
 pub mod sessions;
 
 use rusqlite::Transaction;
 
+use crate::store::record::alerts::Alert;
+use crate::store::record::alerts::Evaluated;
+use crate::store::record::groups::Group;
 use crate::store::record::links::LoginLink;
+use crate::store::record::notifications::Notification;
+use crate::store::record::outbox::Pending;
 use crate::store::record::sessions::Session;
 
 /// A change to one noun, written in the same transaction as whatever caused it.
 #[derive(Clone, Debug)]
 pub enum Record {
+    /// An alert changed its state.
+    Alert(Alert),
+    /// Alerts were evaluated.
+    Evaluated(Evaluated),
+    /// A group of alerts changed.
+    Group(Group),
+    /// A notification waits for its delivery, or need not wait any more.
+    Outbox(Pending),
+    /// It was decided whether to notify, or a delivery ended.
+    Notification(Notification),
     /// A login link was made.
     LoginLink(LoginLink),
     /// Somebody came in through a login link.
@@ -21,6 +40,11 @@ pub enum Record {
 impl Record {
     pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         match self {
+            Self::Alert(alert) => alert.write(transaction),
+            Self::Evaluated(evaluated) => evaluated.write(transaction),
+            Self::Group(group) => group.write(transaction),
+            Self::Outbox(pending) => pending.write(transaction),
+            Self::Notification(notification) => notification.write(transaction),
             Self::LoginLink(link) => link.write(transaction),
             Self::Session(session) => session.write(transaction),
         }
