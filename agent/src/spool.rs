@@ -1,1 +1,314 @@
-//! Unacknowledged batches. Filled by the sampler, drained by the uplink.
+//! Unacknowledged batches. Filled by the sampler, drained by the uplink; bounded, oldest dropped first and counted.
+//!
+//! A batch is encoded when it is pushed, against the one before it. The state before the oldest is kept, so that what
+//! follows a gap can be encoded anew as a keyframe.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use common::batch::Batch;
+use common::batch::EncodedBatch;
+use common::batch::RunId;
+use common::batch::Seq;
+use common::batch::SpoolId;
+use common::schema::Schema;
+use common::schema::SchemaChange;
+use common::wire::codec;
+use common::wire::codec::Against;
+use common::wire::codec::CODEC;
+use common::wire::codec::State;
+use common::wire::message::SpoolHeld;
+use tokio::sync::Notify;
+
+/// Batches kept: 1 h at one per 10 s.
+pub const SPOOL_BATCHES_MAX: usize = 360;
+
+/// Bytes kept: an hour of an ordinary host is about 1 MiB; an agent has 8 MiB in all.
+pub const SPOOL_BYTES_MAX: usize = 4 << 20;
+
+/// Longer backlogs wait in closed spools, and live batches overtake them: five minutes at one per 10 s.
+pub const LIVE_BATCHES_MAX: usize = 30;
+
+/// A handle on the spools of this process. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Spool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    spools: Mutex<Spools>,
+    filled: Notify,
+}
+
+/// What the agent tells about its spools in its own metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Batches not yet acknowledged.
+    pub depth: usize,
+    /// Bytes they take.
+    pub bytes: usize,
+    /// Batches dropped to make room.
+    pub dropped_total: u64,
+    /// Sessions that the aggregator welcomed.
+    pub sessions_total: u64,
+}
+
+impl Spool {
+    /// No batches. `first` is random: further spools of this process count on from it.
+    #[must_use]
+    pub fn new(run: RunId, first: SpoolId) -> Self {
+        let spools = Spools {
+            run,
+            schema: Schema::default(),
+            live: Chain::new(first),
+            closed: VecDeque::new(),
+            figures: Figures::default(),
+        };
+        Self(Arc::new(Shared { spools: Mutex::new(spools), filled: Notify::new() }))
+    }
+
+    /// Takes a window that closed. `schema` is the run's, at the version that the batch uses.
+    pub fn push(&self, batch: &Batch, schema: &Schema) {
+        self.lock().push(batch, schema);
+        self.0.filled.notify_one();
+    }
+
+    /// Waits until something was pushed since the last wait.
+    pub async fn filled(&self) {
+        self.0.filled.notified().await;
+    }
+
+    /// The run that fills it.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        self.lock().run
+    }
+
+    /// Latest version of the run's schema that a batch used.
+    #[must_use]
+    pub fn schema_version(&self) -> u32 {
+        self.lock().schema.version()
+    }
+
+    /// What leads from one version of the schema (not included) to another.
+    #[must_use]
+    pub fn schema_changes(&self, held: u32, wanted: u32) -> Vec<SchemaChange> {
+        self.lock().schema.changes_since(held).take_while(|change| change.version <= wanted).collect()
+    }
+
+    /// All spools held, the live one first.
+    #[must_use]
+    pub fn ids(&self) -> Vec<SpoolId> {
+        self.lock().chains().map(|chain| chain.id).collect()
+    }
+
+    /// Begins a session: what the aggregator holds of each spool.
+    pub fn welcome(&self, held: &[SpoolHeld]) {
+        self.lock().welcome(held);
+    }
+
+    /// The next batch to send in this session: of the live spool if it has one, else of the closed ones in order.
+    #[must_use]
+    pub fn next(&self) -> Option<EncodedBatch> {
+        self.lock().next()
+    }
+
+    /// Forgets what is durable: all batches of the spool before `next`.
+    pub fn ack(&self, spool: SpoolId, next: Seq) {
+        self.lock().ack(spool, next);
+    }
+
+    /// Figures for the agent's own metrics.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.lock().figures
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Spools> {
+        // Nothing panics under the lock; if it did, the spools would still be whole batches.
+        self.0.spools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct Spools {
+    run: RunId,
+    /// All versions that batches use.
+    schema: Schema,
+    live: Chain,
+    /// The oldest first. None is empty.
+    closed: VecDeque<Chain>,
+    figures: Figures,
+}
+
+/// One ordered run of batches.
+#[derive(Debug)]
+struct Chain {
+    id: SpoolId,
+    next: Seq,
+    batches: VecDeque<EncodedBatch>,
+    /// Where decoding stands before the first batch.
+    before: State,
+    /// Where encoding stands behind the last batch.
+    behind: State,
+    /// Progress in this session: the first batch not sent, and the one that the receiver can decode without a keyframe.
+    unsent: Seq,
+    decodable: Option<Seq>,
+}
+
+impl Spools {
+    fn push(&mut self, batch: &Batch, schema: &Schema) {
+        for change in schema.changes_since(self.schema.version()) {
+            // The schema given is the run's own, grown: its changes follow.
+            if self.schema.apply(&change).is_err() {
+                break;
+            }
+        }
+        if LIVE_BATCHES_MAX < self.live.batches.len() {
+            let following = Chain::new(following(self.live.id));
+            self.closed.push_back(std::mem::replace(&mut self.live, following));
+        }
+        self.figures.bytes += self.live.push(self.run, batch, &self.schema);
+        self.figures.depth += 1;
+        while SPOOL_BATCHES_MAX < self.figures.depth || SPOOL_BYTES_MAX < self.figures.bytes {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let oldest = self.closed.front_mut().unwrap_or(&mut self.live);
+        if let Some(bytes) = oldest.pop(&self.schema) {
+            self.figures.bytes -= bytes;
+            self.figures.depth -= 1;
+            self.figures.dropped_total += 1;
+        }
+        self.closed.retain(|chain| !chain.batches.is_empty());
+    }
+
+    fn ack(&mut self, spool: SpoolId, next: Seq) {
+        let Self { live, closed, schema, figures, .. } = self;
+        for chain in std::iter::once(live).chain(closed).filter(|chain| chain.id == spool) {
+            while chain.batches.front().is_some_and(|batch| batch.seq < next) {
+                if let Some(bytes) = chain.pop(schema) {
+                    figures.bytes -= bytes;
+                    figures.depth -= 1;
+                }
+            }
+        }
+        self.closed.retain(|chain| !chain.batches.is_empty());
+    }
+
+    fn welcome(&mut self, held: &[SpoolHeld]) {
+        self.figures.sessions_total += 1;
+        for chain in std::iter::once(&mut self.live).chain(&mut self.closed) {
+            (chain.unsent, chain.decodable) = (Seq::default(), None);
+        }
+        for held in held {
+            self.ack(held.spool, held.next);
+            for chain in std::iter::once(&mut self.live).chain(&mut self.closed).filter(|chain| chain.id == held.spool)
+            {
+                chain.decodable = held.predecessor_held.then_some(held.next);
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<EncodedBatch> {
+        let Self { live, closed, schema, figures, .. } = self;
+        std::iter::once(live).chain(closed).find_map(|chain| chain.send(schema, figures))
+    }
+
+    fn chains(&self) -> impl Iterator<Item = &Chain> {
+        std::iter::once(&self.live).chain(&self.closed)
+    }
+}
+
+impl Chain {
+    fn new(id: SpoolId) -> Self {
+        Self {
+            id,
+            next: Seq::default(),
+            batches: VecDeque::new(),
+            before: State::default(),
+            behind: State::default(),
+            unsent: Seq::default(),
+            decodable: None,
+        }
+    }
+
+    /// Returns the bytes that the batch takes.
+    fn push(&mut self, run: RunId, batch: &Batch, schema: &Schema) -> usize {
+        let keyframe = self.next == Seq::default() || EncodedBatch::hour_begins(batch.stamp);
+        if keyframe {
+            self.behind = State::default();
+        }
+        let schema_version = schema.version();
+        let encoded = EncodedBatch {
+            run,
+            spool: self.id,
+            seq: self.next,
+            schema_version,
+            stamp: batch.stamp,
+            codec: CODEC,
+            keyframe,
+            payload: codec::encode(batch, schema, schema_version, &mut self.behind),
+        };
+        let bytes = encoded.payload.len();
+        self.batches.push_back(encoded);
+        self.next = self.next.next();
+        bytes
+    }
+
+    /// Removes the first batch and returns the bytes that it took.
+    fn pop(&mut self, schema: &Schema) -> Option<usize> {
+        let batch = self.batches.pop_front()?;
+        // What this process encoded it can decode; if it could not, the next would have to be a keyframe.
+        if decode(&batch, schema, &mut self.before).is_none() {
+            self.before = State::default();
+        }
+        Some(batch.payload.len())
+    }
+
+    fn send(&mut self, schema: &Schema, figures: &mut Figures) -> Option<EncodedBatch> {
+        let at = self.batches.partition_point(|batch| batch.seq < self.unsent);
+        let batch = self.batches.get(at)?;
+        if !batch.keyframe && self.decodable != Some(batch.seq) {
+            self.encode_anew(schema, figures);
+        }
+        let batch = self.batches.get(at)?.clone();
+        self.unsent = batch.seq.next();
+        self.decodable = Some(self.unsent);
+        Some(batch)
+    }
+
+    /// Makes the first batch a keyframe. Those behind it are coded against it, so they change too, until the next
+    /// keyframe. Only the first batch can lack its predecessor: batches leave from the front.
+    fn encode_anew(&mut self, schema: &Schema, figures: &mut Figures) {
+        let mut read = std::mem::take(&mut self.before);
+        let mut written = State::default();
+        for (at, batch) in self.batches.iter_mut().enumerate() {
+            if batch.keyframe {
+                return;
+            }
+            let Some(decoded) = decode(batch, schema, &mut read) else { return };
+            figures.bytes -= batch.payload.len();
+            batch.keyframe = at == 0;
+            batch.payload = codec::encode(&decoded, schema, batch.schema_version, &mut written);
+            figures.bytes += batch.payload.len();
+        }
+        self.behind = written;
+    }
+}
+
+fn decode(batch: &EncodedBatch, schema: &Schema, state: &mut State) -> Option<Batch> {
+    if batch.keyframe {
+        *state = State::default();
+    }
+    let against = Against { schema, version: batch.schema_version, stamp: batch.stamp };
+    codec::decode(batch.codec, &batch.payload, against, state).ok()
+}
+
+fn following(id: SpoolId) -> SpoolId {
+    SpoolId(u128::from_be_bytes(id.0).wrapping_add(1).to_be_bytes())
+}
