@@ -1,1 +1,3 @@
-//! The QUIC client.
+//! The QUIC client: connect, greet, send, take acknowledgements, back off.
+
+pub mod dialogue;
