@@ -1,7 +1,9 @@
 //! Collectors: one kernel subject a file, each a pure parser of bytes and the series it fills.
 
+mod cgroup;
 mod load;
 mod samples;
+mod work;
 
 use std::time::Duration;
 
@@ -105,7 +107,9 @@ impl Collectors {
     #[must_use]
     pub fn new(config: &Config, samples: &mut Samples) -> Self {
         let roots = &config.roots;
-        Self::of(vec![Box::new(load::Load::new(roots, samples))], samples)
+        let collectors: Vec<Box<dyn Collector>> =
+            vec![Box::new(load::Load::new(roots, samples)), Box::new(work::Work::new(config.command_line))];
+        Self::of(collectors, samples)
     }
 
     /// These collectors and no others.
