@@ -1,6 +1,7 @@
 //! One collection, printed: what `lapwing-agent once` shows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::batch::WINDOW;
@@ -25,10 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn collect(config: &Config, clock: &Clock) -> BTreeMap<Labels, f64> {
     let mut host = Host::new(config.roots.clone());
     let mut samples = Samples::default();
-    let mut collectors = Collectors::new(config, &mut samples);
+    let mut collectors = Collectors::new(config, Arc::default(), &mut samples);
+    let (now, wall) = (clock.monotonic(), clock.wall());
     // A whole minute: series of every tier have a value in its window.
-    let window = clock.wall().align_up(6 * WINDOW);
-    let moment = Moment { stamp: clock.wall(), window, first_in_window: true, patience: PATIENCE };
+    let window = wall.align_up(6 * WINDOW);
+    let moment = Moment { stamp: wall, now, wall, window, first_in_window: true, patience: PATIENCE };
     collectors.tick(&mut Tick { host: &mut host, samples: &mut samples, moment });
     samples.settle();
     let schema = samples.schema();
@@ -87,7 +89,7 @@ mod tests {
         let expect = r#"# HELP node_load1 1 minute load average.
 # TYPE node_load1 gauge
 node_load1 0.25
-# HELP node_scrape_collector_success Whether a collector succeeded.
+# HELP node_scrape_collector_success Whether a collector read all it should.
 # TYPE node_scrape_collector_success gauge
 node_scrape_collector_success{collector="a \"quoted\"\nname \\ with �"} 1
 "#;

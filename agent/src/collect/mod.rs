@@ -1,10 +1,24 @@
 //! Collectors: one kernel subject a file, each a pure parser of bytes and the series it fills.
 
 mod cgroup;
+mod cpu;
+mod disk;
+mod filesystem;
 mod load;
+mod memory;
+mod network;
+mod own;
+mod pressure;
+mod roster;
 mod samples;
+mod stat;
+mod text;
+mod time;
+mod uname;
+mod vmstat;
 mod work;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::batch::Process;
@@ -19,6 +33,7 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::host::ReadError;
 
+pub use own::OwnCounts;
 pub use samples::EVENTS_PER_WINDOW_MAX;
 pub use samples::HOST;
 pub use samples::Samples;
@@ -41,6 +56,10 @@ pub struct Tick<'a> {
 pub struct Moment {
     /// The stamp of the tick.
     pub stamp: Timestamp,
+    /// The monotonic clock, for intervals.
+    pub now: Duration,
+    /// The host's wall clock, which may be wrong.
+    pub wall: Timestamp,
     /// The stamp of the window that the tick falls into.
     pub window: Timestamp,
     /// Whether it is the window's first tick: what is read once a window is read at it.
@@ -103,12 +122,24 @@ struct Running {
 }
 
 impl Collectors {
-    /// The collectors of a host.
+    /// The collectors of a host. `own` is what other parts of the agent count about themselves.
     #[must_use]
-    pub fn new(config: &Config, samples: &mut Samples) -> Self {
+    pub fn new(config: &Config, own: Arc<OwnCounts>, samples: &mut Samples) -> Self {
         let roots = &config.roots;
-        let collectors: Vec<Box<dyn Collector>> =
-            vec![Box::new(load::Load::new(roots, samples)), Box::new(work::Work::new(config.command_line))];
+        let collectors: Vec<Box<dyn Collector>> = vec![
+            Box::new(time::Time::new(samples)),
+            Box::new(stat::Stat::new(roots, samples)),
+            Box::new(load::Load::new(roots, samples)),
+            Box::new(memory::Memory::new(roots)),
+            Box::new(vmstat::Vmstat::new(roots)),
+            Box::new(pressure::Pressure::new(roots)),
+            Box::new(disk::Disk::new(roots)),
+            Box::new(network::Network::new(roots)),
+            Box::new(filesystem::Filesystem::new(roots)),
+            Box::new(uname::Uname::default()),
+            Box::new(work::Work::new(config.command_line)),
+            Box::new(own::Own::new(own, samples)),
+        ];
         Self::of(collectors, samples)
     }
 
@@ -172,6 +203,11 @@ mod tests {
     use super::*;
     use crate::host::Roots;
 
+    fn moment(stamp: Timestamp, first_in_window: bool) -> Moment {
+        let (now, patience) = (Duration::ZERO, Duration::ZERO);
+        Moment { stamp, now, wall: stamp, window: stamp, first_in_window, patience }
+    }
+
     struct Failing {
         every: u64,
         ticks: u64,
@@ -196,7 +232,7 @@ mod tests {
         let mut collectors = Collectors::of(vec![load, Box::new(Failing { every: 2, ticks: 0 })], &mut samples);
         for _ in 0..4 {
             let stamp = Timestamp::from_seconds(60);
-            let moment = Moment { stamp, window: stamp, first_in_window: true, patience: Duration::ZERO };
+            let moment = moment(stamp, true);
             collectors.tick(&mut Tick { host: &mut host, samples: &mut samples, moment });
         }
         samples.settle();
@@ -218,7 +254,7 @@ mod tests {
     fn tiers_are_due_where_their_windows_expect_them() {
         let check = |window: i64, first_in_window: bool, expect: [bool; 3]| {
             let window = Timestamp::from_seconds(window);
-            let moment = Moment { stamp: window, window, first_in_window, patience: Duration::ZERO };
+            let moment = moment(window, first_in_window);
             assert_eq!([Tier::Second, Tier::Window, Tier::Minute].map(|tier| moment.due(tier)), expect);
         };
         check(60, true, [true, true, true]);

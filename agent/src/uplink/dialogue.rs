@@ -131,9 +131,8 @@ impl Dialogue {
         }
         let changes = self.spool.schema_changes(held, batch.schema_version);
         let run = batch.run;
-        self.schemas.extend(
-            changes.into_iter().map(|change| Message::Schema(SchemaMessage { run, change, ext: Vec::new() })),
-        );
+        self.schemas
+            .extend(changes.into_iter().map(|change| Message::Schema(SchemaMessage { run, change, ext: Vec::new() })));
         self.welcomed = Some(Welcomed { schema_version: batch.schema_version });
         self.waiting = Some(batch);
         self.schemas.pop_front()

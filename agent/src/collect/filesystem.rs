@@ -1,0 +1,300 @@
+//! The mount table, and how full each real file system is.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use common::catalog::Metric;
+use common::catalog::metric;
+use common::metric::Labels;
+use common::schema::SeriesIndex;
+use common::time::Timestamp;
+
+use crate::collect::CollectError;
+use crate::collect::Collector;
+use crate::collect::Samples;
+use crate::collect::Tick;
+use crate::collect::roster::Roster;
+use crate::collect::text;
+use crate::config::Roots;
+use crate::host::FilesystemSpace;
+use crate::host::SpaceProbe;
+
+const DEVICE_ERROR: &Metric = metric("node_filesystem_device_error");
+type Part = fn(&FilesystemSpace) -> u64;
+const SPACE: [(&Metric, Part); 6] = [
+    (metric("node_filesystem_size_bytes"), |space| space.size_bytes),
+    (metric("node_filesystem_free_bytes"), |space| space.free_bytes),
+    (metric("node_filesystem_avail_bytes"), |space| space.available_bytes),
+    (metric("node_filesystem_files"), |space| space.files),
+    (metric("node_filesystem_files_free"), |space| space.files_free),
+    (metric("node_filesystem_readonly"), |space| u64::from(space.read_only)),
+];
+
+/// File systems that hold no data of their own; node_exporter's default.
+const EXCLUDED_TYPES: &[&str] = &[
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "erofs",
+    "fusectl",
+    "hugetlbfs",
+    "iso9660",
+    "mqueue",
+    "nsfs",
+    "overlay",
+    "proc",
+    "procfs",
+    "pstore",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "squashfs",
+    "sysfs",
+    "tracefs",
+];
+
+/// Mount points that are passed over with all below them, and those of which only what is below is; node_exporter's
+/// default.
+const EXCLUDED_TREES: &[&str] = &["/dev", "/proc", "/sys"];
+const EXCLUDED_BELOW: &[&str] = &["/run/credentials", "/var/lib/docker", "/var/lib/containers/storage"];
+
+/// Real file systems of the host.
+pub(super) struct Filesystem {
+    /// The first process' mounts are the host's; the agent's own where those may not be read.
+    tables: [PathBuf; 2],
+    roots: Roots,
+    mounts: Roster<Option<Mount>>,
+    probe: SpaceProbe,
+}
+
+/// A mount that is not passed over.
+#[derive(Debug)]
+struct Mount {
+    /// Where it is reached from here.
+    path: PathBuf,
+    entity: u32,
+    error: SeriesIndex,
+    space: Option<[SeriesIndex; SPACE.len()]>,
+    /// The window that has its values.
+    reported: Option<Timestamp>,
+}
+
+impl Filesystem {
+    pub(super) fn new(roots: &Roots) -> Self {
+        Self {
+            tables: ["1/mounts", "self/mounts"].map(|table| roots.procfs.join(table)),
+            roots: roots.clone(),
+            mounts: Roster::default(),
+            probe: SpaceProbe::default(),
+        }
+    }
+
+    fn begin_round(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
+        let [of_host, own] = &self.tables;
+        let table = if tick.host.read_once(of_host).is_ok() { of_host } else { own };
+        let text = tick.host.read_once(table)?;
+        let understood = read_table(&mut self.mounts, text, &self.roots, tick.samples);
+        let paths = self.mounts.items().filter_map(|mount| Some(mount.as_ref()?.path.clone()));
+        self.probe.begin(paths, tick.moment.now).map_err(|error| no_thread(&error))?;
+        understood.ok_or(CollectError::Malformed("mounts"))
+    }
+
+    fn report(&mut self, path: &Path, space: Option<FilesystemSpace>, tick: &mut Tick<'_>) {
+        for mount in self.mounts.items().flatten().filter(|mount| mount.path == path) {
+            mount.report(space, tick.moment.window, tick.samples);
+        }
+    }
+}
+
+impl Collector for Filesystem {
+    fn name(&self) -> &'static str {
+        "filesystem"
+    }
+
+    fn tick(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
+        let begun = if tick.moment.due(DEVICE_ERROR.tier) { self.begin_round(tick) } else { Ok(()) };
+        while let Some((path, answer)) = self.probe.next(tick.moment.patience) {
+            self.report(&path, answer.ok(), tick);
+        }
+        self.probe.give_up(tick.moment.now).map_err(|error| no_thread(&error))?;
+        let silent = self.probe.silent().to_vec();
+        for path in &silent {
+            self.report(path, None, tick);
+        }
+        begun?;
+        silent.first().map_or(Ok(()), |path| Err(CollectError::Silent(path.display().to_string())))
+    }
+}
+
+impl Mount {
+    fn report(&mut self, space: Option<FilesystemSpace>, window: Timestamp, samples: &mut Samples) {
+        if self.reported == Some(window) {
+            return;
+        }
+        self.reported = Some(window);
+        samples.put(self.error, f64::from(u8::from(space.is_none())));
+        if let Some(space) = space {
+            let entity = self.entity;
+            let make = || SPACE.map(|(metric, _)| samples.series(entity, metric, &Labels::new()));
+            let series = *self.space.get_or_insert_with(make);
+            for (series, (_, value)) in series.into_iter().zip(SPACE) {
+                samples.put_count(series, value(&space));
+            }
+        }
+    }
+}
+
+fn no_thread(error: &io::Error) -> CollectError {
+    CollectError::Silent(format!("the thread that asks file systems ({error})"))
+}
+
+fn read_table(mounts: &mut Roster<Option<Mount>>, text: &[u8], roots: &Roots, samples: &mut Samples) -> Option<()> {
+    let mut understood = Some(()).filter(|()| !text.is_empty());
+    mounts.begin();
+    for line in text::lines(text) {
+        let Some((key, [device, mountpoint, fstype])) = parse(line) else {
+            understood = None;
+            continue;
+        };
+        mounts.get(key, || {
+            let (mountpoint, fstype) = (unescape(mountpoint), text::label(fstype));
+            (!is_passed_over(&mountpoint, &fstype)).then(|| {
+                let labels = Labels::new()
+                    .with("device", text::label(&unescape(device)))
+                    .with("fstype", fstype)
+                    .with("mountpoint", text::label(&mountpoint));
+                let entity = samples.entity(&labels);
+                let path = roots.on_rootfs(Path::new(&OsString::from_vec(mountpoint)));
+                let error = samples.series(entity, DEVICE_ERROR, &Labels::new());
+                Mount { path, entity, error, space: None, reported: None }
+            })
+        });
+    }
+    mounts.end(|mount| mount.into_iter().for_each(|mount| samples.end_entity(mount.entity)));
+    understood
+}
+
+/// Device, mount point and type of `/dev/sda1 / ext4 rw,relatime 0 0`, and the part of the line that holds them.
+fn parse(line: &[u8]) -> Option<(&[u8], [&[u8]; 3])> {
+    let mut ends = line.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
+    let (first, second, third) = (ends.next()?, ends.next()?, ends.next()?);
+    let columns = [&line[..first], &line[first + 1..second], &line[second + 1..third]];
+    (columns[1].starts_with(b"/") && !columns[2].is_empty()).then_some((&line[..third], columns))
+}
+
+/// Spaces, tabs, newlines, backslashes and hashes are written as three octal digits.
+fn unescape(escaped: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let Some((first, behind)) = rest.split_first() {
+        match (first, behind) {
+            (b'\\', [high @ b'0'..=b'3', middle @ b'0'..=b'7', low @ b'0'..=b'7', behind @ ..]) => {
+                plain.push((high - b'0') << 6 | (middle - b'0') << 3 | (low - b'0'));
+                rest = behind;
+            }
+            _ => {
+                plain.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    plain
+}
+
+fn is_passed_over(mountpoint: &[u8], fstype: &str) -> bool {
+    let below = |tree: &str| mountpoint.strip_prefix(tree.as_bytes()).filter(|rest| rest.is_empty() || rest[0] == b'/');
+    EXCLUDED_TYPES.contains(&fstype)
+        || EXCLUDED_TREES.iter().any(|tree| below(tree).is_some())
+        || EXCLUDED_BELOW.iter().any(|tree| below(tree).is_some_and(|rest| 1 < rest.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_no_data_is_passed_over() {
+        let check = |passed_over: bool, mountpoint: &str, fstype: &str| {
+            assert_eq!(is_passed_over(mountpoint.as_bytes(), fstype), passed_over, "{mountpoint} {fstype}");
+        };
+        check(true, "/dev", "tmpfs");
+        check(true, "/dev/shm", "tmpfs");
+        check(true, "/run/credentials/a.service", "tmpfs");
+        check(true, "/var/lib/docker/volumes", "ext4");
+        check(true, "/mnt", "overlay");
+        check(true, "/snap/core", "squashfs");
+        check(false, "/", "ext4");
+        check(false, "/device", "ext4");
+        check(false, "/run/credentials", "tmpfs");
+        check(false, "/var/lib/docker", "ext4");
+        check(false, "/mnt", "nfs4");
+    }
+
+    #[test]
+    fn odd_names_become_labels() {
+        let check = |table: &[u8], understood: bool, expect: &[&str]| {
+            let mut samples = Samples::default();
+            let roots = Roots { rootfs: "/host".into(), ..Roots::default() };
+            let mut mounts = Roster::default();
+            let read = read_table(&mut mounts, table, &roots, &mut samples);
+            assert_eq!(read.is_some(), understood, "{}", table.escape_ascii());
+            let shown: Vec<String> = mounts
+                .items()
+                .flatten()
+                .zip(&samples.settle().entities()[1..])
+                .map(|(mount, entity)| format!("{} {}", mount.path.display(), entity.labels))
+                .collect();
+            assert_eq!(shown, expect);
+        };
+        check(
+            b"/dev/sda1 / ext4 rw 0 0\nproc /proc proc rw 0 0\nnas:/a\\040b /mnt/a\\040b\\012\"c\\134 nfs4 rw 0 0\n",
+            true,
+            &[
+                r#"/host/ {device="/dev/sda1", fstype="ext4", mountpoint="/"}"#,
+                "/host/mnt/a b\n\"c\\ {device=\"nas:/a b\", fstype=\"nfs4\", mountpoint=\"/mnt/a b\\n\\\"c\\\\\"}",
+            ],
+        );
+        check(
+            b"/dev/sd\xff /mnt\\377 ext4 rw 0 0\n/dev/sdb1 /cut",
+            true,
+            &["/host/mnt\u{fffd} {device=\"/dev/sd\u{fffd}\", fstype=\"ext4\", mountpoint=\"/mnt\u{fffd}\"}"],
+        );
+        check(b"/dev/sda1 relative ext4 rw\nx\n/dev/sda1 / ext4\n", false, &[]);
+        check(b"", false, &[]);
+    }
+
+    #[test]
+    fn a_mount_has_one_value_a_window_and_says_when_it_fails() {
+        let mut samples = Samples::default();
+        let mut mounts = Roster::default();
+        read_table(&mut mounts, b"/dev/sda1 / ext4 rw 0 0\n", &Roots::default(), &mut samples);
+        let mount = mounts.items().flatten().next().unwrap();
+        let mut check = |space: Option<FilesystemSpace>, window: i64, expect: &[f64]| {
+            samples.begin_tick();
+            mount.report(space, Timestamp::from_seconds(window), &mut samples);
+            let values: Vec<f64> = samples.values().iter().map(|(_, value)| *value).collect();
+            assert_eq!(values, expect);
+        };
+        let space = FilesystemSpace {
+            size_bytes: 9,
+            free_bytes: 5,
+            available_bytes: 4,
+            files: 3,
+            files_free: 2,
+            read_only: true,
+        };
+        check(None, 10, &[1.0]);
+        check(Some(space), 10, &[]);
+        check(Some(space), 20, &[0.0, 9.0, 5.0, 4.0, 3.0, 2.0, 1.0]);
+        check(None, 30, &[1.0]);
+    }
+}

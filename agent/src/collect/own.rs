@@ -1,0 +1,100 @@
+//! What the agent itself costs and how it fares.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use common::catalog::Metric;
+use common::catalog::metric;
+use common::metric::Labels;
+use common::schema::SeriesIndex;
+
+use crate::collect::CollectError;
+use crate::collect::Collector;
+use crate::collect::HOST;
+use crate::collect::Samples;
+use crate::collect::Tick;
+use crate::collect::text;
+use crate::host;
+
+/// What other parts of the agent count about themselves; they write, this collector reads.
+#[derive(Debug, Default)]
+pub struct OwnCounts {
+    /// Values folded into windows.
+    pub samples: AtomicU64,
+    /// Ticks that came so late that another was due already.
+    pub late_ticks: AtomicU64,
+    /// Windows that were not written because the clock was set back.
+    pub skipped_windows: AtomicU64,
+    /// Batches that wait for their acknowledgement.
+    pub spool_batches: AtomicU64,
+    /// Batches that were dropped because the spool was full.
+    pub dropped_batches: AtomicU64,
+    /// Sessions with the aggregator after the first.
+    pub reconnects: AtomicU64,
+    /// How far stamps are ahead of the host's wall clock, in milliseconds.
+    pub clock_offset_ms: AtomicI64,
+}
+
+const CPU_SECONDS: &Metric = metric("lapwing_agent_cpu_seconds_total");
+const RESIDENT_BYTES: &Metric = metric("lapwing_agent_resident_memory_bytes");
+const CLOCK_OFFSET: &Metric = metric("lapwing_agent_clock_offset_seconds");
+
+type Count = fn(&OwnCounts) -> &AtomicU64;
+
+/// Metrics of [`OwnCounts`], and which count each shows.
+const COUNTS: [(&Metric, Count); 6] = [
+    (metric("lapwing_agent_samples_total"), |own| &own.samples),
+    (metric("lapwing_agent_late_ticks_total"), |own| &own.late_ticks),
+    (metric("lapwing_agent_skipped_windows_total"), |own| &own.skipped_windows),
+    (metric("lapwing_agent_spool_batches"), |own| &own.spool_batches),
+    (metric("lapwing_agent_dropped_batches_total"), |own| &own.dropped_batches),
+    (metric("lapwing_agent_reconnects_total"), |own| &own.reconnects),
+];
+
+/// The agent's own cost.
+pub(super) struct Own {
+    counts: Arc<OwnCounts>,
+    cpu: SeriesIndex,
+    resident: SeriesIndex,
+    offset: SeriesIndex,
+    series: [SeriesIndex; COUNTS.len()],
+}
+
+impl Own {
+    pub(super) fn new(counts: Arc<OwnCounts>, samples: &mut Samples) -> Self {
+        let mut series = |metric| samples.series(HOST, metric, &Labels::new());
+        Self {
+            counts,
+            cpu: series(CPU_SECONDS),
+            resident: series(RESIDENT_BYTES),
+            offset: series(CLOCK_OFFSET),
+            series: COUNTS.map(|(metric, _)| series(metric)),
+        }
+    }
+}
+
+impl Collector for Own {
+    fn name(&self) -> &'static str {
+        "own"
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "exact for 285,000 years")]
+    fn tick(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
+        if !tick.moment.due(CPU_SECONDS.tier) {
+            return Ok(());
+        }
+        for (series, (_, count)) in self.series.into_iter().zip(COUNTS) {
+            tick.samples.put_count(series, count(&self.counts).load(Relaxed));
+        }
+        tick.samples.put(self.cpu, host::own_cpu_time().as_secs_f64());
+        tick.samples.put(self.offset, self.counts.clock_offset_ms.load(Relaxed) as f64 / 1e3);
+        // Our own kernel's, whatever tree the host is read from.
+        let statm = tick.host.read_once(Path::new("/proc/self/statm"))?;
+        let [_size, resident_pages] = text::array(statm.trim_ascii_end()).ok_or(CollectError::Malformed("statm"))?;
+        tick.samples.put_count(self.resident, resident_pages.saturating_mul(host::page_bytes()));
+        Ok(())
+    }
+}
