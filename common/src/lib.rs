@@ -9,5 +9,6 @@ pub mod config;
 pub mod metric;
 pub mod schema;
 pub mod time;
+pub mod trust;
 pub mod window;
 pub mod wire;

@@ -3,24 +3,35 @@
 
 pub mod alerts;
 pub mod groups;
+pub mod hosts;
 pub mod links;
 pub mod notifications;
 pub mod outbox;
 pub mod sessions;
+pub mod tokens;
 
 use rusqlite::Transaction;
 
 use crate::store::record::alerts::Alert;
 use crate::store::record::alerts::Evaluated;
 use crate::store::record::groups::Group;
+use crate::store::record::hosts::Host;
 use crate::store::record::links::LoginLink;
 use crate::store::record::notifications::Notification;
 use crate::store::record::outbox::Pending;
 use crate::store::record::sessions::Session;
+use crate::store::record::tokens::Token;
+use crate::store::record::tokens::TokenUse;
 
 /// A change to one noun, written in the same transaction as whatever caused it.
 #[derive(Clone, Debug)]
 pub enum Record {
+    /// A host was enrolled, or something about it changed.
+    Host(Box<Host>),
+    /// A join token was made or changed.
+    Token(Token),
+    /// A join token was used.
+    TokenUse(TokenUse),
     /// An alert changed its state.
     Alert(Alert),
     /// Alerts were evaluated.
@@ -40,6 +51,9 @@ pub enum Record {
 impl Record {
     pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         match self {
+            Self::Host(host) => host.write(transaction),
+            Self::Token(token) => token.write(transaction),
+            Self::TokenUse(used) => used.write(transaction),
             Self::Alert(alert) => alert.write(transaction),
             Self::Evaluated(evaluated) => evaluated.write(transaction),
             Self::Group(group) => group.write(transaction),
