@@ -5,7 +5,127 @@ pub mod config;
 pub mod host;
 pub mod identify;
 pub mod once;
+pub mod sampler;
 pub mod spool;
 pub mod telemetry;
 pub mod uplink;
 pub mod window;
+
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::TrySendError;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use anyhow::anyhow;
+use anyhow::bail;
+use common::batch::RunId;
+use common::batch::SpoolId;
+use common::batch::TICK;
+use common::time::Clock;
+use common::time::Timestamp;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use config::Config;
+use sampler::Sampler;
+use spool::Spool;
+use window::Stamps;
+
+/// Ticks on their way to the sampling thread: one. A second means that the thread is late, and then the two become one
+/// longer interval.
+const TICKS_WAITING_MAX: usize = 1;
+
+/// Where in the second this agent samples: behind the edge, so that no jitter moves a tick into another window, and
+/// early enough that windows arrive fresh; spread, so that ten thousand hosts do not close theirs at once.
+const PHASE_MS: (u64, u64) = (100, 400);
+
+/// Runs until `stop`, or until something fails that must not. `ticked` shows the stamp of the latest tick that was
+/// folded: tests wait for it.
+///
+/// # Errors
+/// When a part of the agent fails or ends before it was told to.
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    stop: CancellationToken,
+    ticked: watch::Sender<Timestamp>,
+) -> anyhow::Result<()> {
+    tracing::info!(descriptors = host::raise_descriptor_limit(), version = env!("CARGO_PKG_VERSION"), "agent starts");
+    let spool = Spool::new(RunId(random()?), SpoolId(random()?));
+    let stamps = Stamps::new(clock.wall(), clock.boot());
+    let [jitter, ..] = random::<1>()?;
+    let (first, last) = PHASE_MS;
+    let phase = Duration::from_millis(first + (last - first) * u64::from(jitter) / 256);
+
+    let (ticks, due) = mpsc::sync_channel(TICKS_WAITING_MAX);
+    let sampler = Sampler::new(&config, clock.clone(), stamps.clone(), spool.clone());
+    let sampled = start_sampling(sampler, due, ticked)?;
+    let mut parts = JoinSet::new();
+    parts.spawn(async { sampled.await.context("the sampling thread vanished")?.context("sample") });
+    parts.spawn(tick(clock, stamps, phase, ticks, stop.clone()));
+    end(parts, &stop).await
+}
+
+/// Waits for all parts. The source of ticks ends by the stop token, the others when their input does; one that ends
+/// before takes all with it.
+async fn end(mut parts: JoinSet<anyhow::Result<()>>, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    while let Some(ended) = parts.join_next().await {
+        let ended = ended.context("a part of the agent panicked").flatten();
+        let in_time = if stop.is_cancelled() { Ok(()) } else { Err(anyhow!("a part of the agent ended by itself")) };
+        stop.cancel();
+        result = result.and(ended).and(in_time);
+    }
+    result
+}
+
+/// Says when a tick is due: once a second of stamp time, `phase` behind its edge.
+async fn tick(
+    clock: Clock,
+    stamps: Stamps,
+    phase: Duration,
+    ticks: SyncSender<()>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        let stamp = stamps.at(clock.boot());
+        let next = stamp.before(phase).align_down(TICK).after(TICK + phase);
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = clock.sleep(next.since(stamp)) => {}
+        }
+        if let Err(TrySendError::Disconnected(())) = ticks.try_send(()) {
+            bail!("nobody samples");
+        }
+    }
+}
+
+/// Samples on a thread of its own until nobody says any more when. The open window is dropped then.
+fn start_sampling(
+    mut sampler: Sampler,
+    due: Receiver<()>,
+    ticked: watch::Sender<Timestamp>,
+) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+    let (ended, result) = oneshot::channel();
+    let sample = move || {
+        let sampled = due.iter().try_for_each(|()| {
+            ticked.send_replace(sampler.tick()?);
+            Ok(())
+        });
+        // Nobody listens when the agent ends for another reason.
+        drop(ended.send(sampled));
+    };
+    thread::Builder::new().name("sampler".to_owned()).spawn(sample).context("start the sampling thread")?;
+    Ok(result)
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("get randomness: {error}"))?;
+    Ok(bytes)
+}

@@ -1,0 +1,234 @@
+//! One tick after the other: read, fold, and hand over each window that closes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use common::batch::Batch;
+use common::batch::Event;
+use common::batch::WINDOW;
+use common::metric::Labels;
+use common::time::Clock;
+use common::time::Timestamp;
+
+use crate::collect::Collectors;
+use crate::collect::Moment;
+use crate::collect::OwnCounts;
+use crate::collect::Samples;
+use crate::collect::Tick;
+use crate::config::Config;
+use crate::host::Host;
+use crate::spool::Spool;
+use crate::window::Stamps;
+use crate::window::Windower;
+
+/// A tick that comes this long after the one before, half a tick more than it should, is late.
+const LATE_AFTER: Duration = Duration::from_millis(1_500);
+
+/// The host's wall clock may wander from the stamps by this much between two ticks; more is a step.
+const STEP: Duration = Duration::from_secs(1);
+
+/// What the sampling thread owns.
+pub struct Sampler {
+    clock: Clock,
+    stamps: Stamps,
+    spool: Spool,
+    host: Host,
+    samples: Samples,
+    collectors: Collectors,
+    windower: Windower,
+    own: Arc<OwnCounts>,
+    /// The monotonic clock at the latest tick.
+    latest: Option<Duration>,
+    /// How far stamps were ahead of the wall clock at the latest tick, in milliseconds.
+    offset_ms: i64,
+}
+
+/// The run has used up its series; only a new one has room.
+#[derive(Debug, thiserror::Error)]
+#[error("this run has seen as many series as a host may have")]
+pub struct Full;
+
+impl Sampler {
+    /// Samples what `config` says into `spool`.
+    #[must_use]
+    pub fn new(config: &Config, clock: Clock, stamps: Stamps, spool: Spool) -> Self {
+        let own = Arc::new(OwnCounts::default());
+        let mut samples = Samples::default();
+        let collectors = Collectors::new(config, Arc::clone(&own), &mut samples);
+        let mut sampler = Self {
+            host: Host::new(config.roots.clone()),
+            offset_ms: stamps.at(clock.boot()).as_millis() - clock.wall().as_millis(),
+            windower: Windower::default(),
+            latest: None,
+            clock,
+            stamps,
+            spool,
+            samples,
+            collectors,
+            own,
+        };
+        sampler.event("agent_started", format!("agent {} started", env!("CARGO_PKG_VERSION")));
+        sampler
+    }
+
+    /// Samples once. Returns the stamp of the tick.
+    ///
+    /// # Errors
+    /// When the run has used up its series.
+    pub fn tick(&mut self) -> Result<Timestamp, Full> {
+        let stamp = self.stamps.at(self.clock.boot());
+        let moment = self.moment(stamp);
+        if let Some(batch) = self.windower.advance(stamp) {
+            self.hand_over(batch);
+        }
+        self.count(moment);
+        let moment = Moment { first_in_window: self.windower.begins(stamp), ..moment };
+        self.collectors.tick(&mut Tick { host: &mut self.host, samples: &mut self.samples, moment });
+        self.own.samples.fetch_add(self.samples.values().len() as u64, Relaxed);
+        if let Some(batch) = self.windower.fold(&self.samples, stamp, moment.now) {
+            self.hand_over(batch);
+        }
+        if self.samples.is_full() { Err(Full) } else { Ok(stamp) }
+    }
+
+    fn moment(&self, stamp: Timestamp) -> Moment {
+        Moment {
+            stamp,
+            now: self.clock.monotonic(),
+            wall: self.clock.wall(),
+            window: stamp.align_up(WINDOW),
+            first_in_window: false,
+            patience: Duration::ZERO,
+        }
+    }
+
+    fn hand_over(&mut self, batch: Batch) {
+        let processes = self.collectors.processes(&mut self.host);
+        let batch = Batch { processes, events: self.samples.take_events(), ..batch };
+        self.spool.push(&batch, self.samples.settle());
+    }
+
+    /// Brings up to date what the agent counts about itself, and reports a step of the host's clock.
+    fn count(&mut self, moment: Moment) {
+        let late = self.latest.is_some_and(|latest| LATE_AFTER < moment.now.saturating_sub(latest));
+        self.own.late_ticks.fetch_add(u64::from(late), Relaxed);
+        self.latest = Some(moment.now);
+
+        let figures = self.spool.figures();
+        self.own.spool_batches.store(figures.depth as u64, Relaxed);
+        self.own.dropped_batches.store(figures.dropped_total, Relaxed);
+        self.own.reconnects.store(figures.sessions_total.saturating_sub(1), Relaxed);
+        self.own.skipped_windows.store(self.windower.skipped_total(), Relaxed);
+
+        let offset_ms = moment.stamp.as_millis() - moment.wall.as_millis();
+        let step_ms = self.offset_ms - offset_ms;
+        if STEP <= Duration::from_millis(step_ms.unsigned_abs()) {
+            tracing::warn!(step_ms, "the host's clock and the stamps moved against each other");
+            self.event("clock_stepped", format!("the host's clock moved by {step_ms} ms against the aggregator's"));
+        }
+        self.offset_ms = offset_ms;
+        self.own.clock_offset_ms.store(offset_ms, Relaxed);
+    }
+
+    fn event(&mut self, kind: &str, text: String) {
+        let at = self.stamps.at(self.clock.boot());
+        self.samples.event(Event { at, kind: kind.to_owned(), entity: Labels::new(), text });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::batch::RunId;
+    use common::batch::SpoolId;
+    use common::config::Layers;
+    use common::schema::Schema;
+    use common::wire::codec;
+    use common::wire::codec::Against;
+    use common::wire::codec::State;
+
+    use super::*;
+
+    struct Bench {
+        clock: Clock,
+        stamps: Stamps,
+        spool: Spool,
+        sampler: Sampler,
+    }
+
+    /// A host whose only readable file is `loadavg`.
+    fn bench(procfs: &std::path::Path) -> Bench {
+        std::fs::write(procfs.join("loadavg"), "0.25 0.5 0.75 1/1 1\n").unwrap();
+        let mut config = Config::read(&Layers::default()).unwrap();
+        config.roots.procfs = procfs.to_owned();
+        config.roots.cgroupfs = procfs.to_owned();
+        let clock = Clock::moved(Timestamp::from_millis(1_000_000_100));
+        let stamps = Stamps::new(clock.wall(), clock.boot());
+        let spool = Spool::new(RunId([1; 16]), SpoolId([2; 16]));
+        let sampler = Sampler::new(&config, clock.clone(), stamps.clone(), spool.clone());
+        Bench { clock, stamps, spool, sampler }
+    }
+
+    impl Bench {
+        fn run(&mut self, seconds: u32) {
+            for _ in 0..seconds {
+                self.sampler.tick().unwrap();
+                self.clock.advance(Duration::from_secs(1));
+            }
+        }
+
+        /// What was shipped: stamp, events, ticks in the window of `node_load1`.
+        fn shipped(&self) -> Vec<(i64, Vec<String>, Option<u32>)> {
+            let mut schema = Schema::default();
+            for change in self.spool.schema_changes(0, u32::MAX) {
+                schema.apply(&change).unwrap();
+            }
+            let mut state = State::default();
+            self.spool.welcome(&[]);
+            std::iter::from_fn(|| self.spool.next())
+                .map(|encoded| {
+                    let against = Against { schema: &schema, version: encoded.schema_version, stamp: encoded.stamp };
+                    let batch = codec::decode(encoded.codec, &encoded.payload, against, &mut state).unwrap();
+                    let load = batch
+                        .samples
+                        .iter()
+                        .find(|(series, _)| schema.column(*series).is_some_and(|column| column.metric == "node_load1"));
+                    let events = batch.events.into_iter().map(|event| event.kind).collect();
+                    (batch.stamp.as_millis() / 1_000, events, load.map(|(_, window)| window.count()))
+                })
+                .collect()
+        }
+    }
+
+    #[test]
+    fn windows_are_whole_and_the_first_says_that_the_agent_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bench = bench(directory.path());
+        bench.run(31);
+        let started = vec!["agent_started".to_owned()];
+        let expect = [(1_000_010, started, Some(10)), (1_000_020, vec![], Some(10)), (1_000_030, vec![], Some(10))];
+        assert_eq!(bench.shipped(), expect);
+    }
+
+    #[test]
+    fn a_step_of_the_clock_is_an_event_and_moves_no_window() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bench = bench(directory.path());
+        bench.run(15);
+        bench.clock.step_wall(Timestamp::from_seconds(5));
+        bench.run(16);
+        let stepped = vec!["clock_stepped".to_owned()];
+        assert_eq!(bench.shipped()[1..], [(1_000_020, stepped, Some(10)), (1_000_030, vec![], Some(10))]);
+    }
+
+    #[test]
+    fn the_time_of_the_aggregator_moves_windows_from_then_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bench = bench(directory.path());
+        bench.run(15);
+        bench.stamps.set(Timestamp::from_millis(2_000_000_100), bench.clock.boot());
+        bench.run(11);
+        let shipped: Vec<_> = bench.shipped().into_iter().map(|(stamp, _, count)| (stamp, count)).collect();
+        assert_eq!(shipped, [(1_000_010, Some(10)), (1_000_020, Some(5)), (2_000_010, Some(10))]);
+    }
+}
