@@ -1,8 +1,8 @@
 -- The log of batches, and what is needed to read and continue it.
 
--- One row a batch, in order of arrival: the head's write-ahead log.
+-- One row a batch, in order of arrival: the head's write-ahead log. Ids are never used again: host_labels refers to them.
 CREATE TABLE log (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     host INTEGER NOT NULL,
     run BLOB NOT NULL,
     spool BLOB NOT NULL,
@@ -16,6 +16,7 @@ CREATE TABLE log (
 );
 CREATE UNIQUE INDEX log_by_spool ON log (host, spool, seq);
 CREATE INDEX log_by_stamp ON log (host, stamp_ms);
+CREATE INDEX log_by_keyframe ON log (host, spool, stamp_ms, seq) WHERE keyframe = 1;
 
 -- Each version of each run's schema.
 CREATE TABLE schema_change (
@@ -35,7 +36,7 @@ CREATE TABLE spool (
     PRIMARY KEY (host, spool)
 ) WITHOUT ROWID;
 
--- The labels that all series of a host have, from the log row behind `after_log` on.
+-- The labels that all series of a host have, from the row behind `after_log` on.
 CREATE TABLE host_labels (
     id INTEGER PRIMARY KEY,
     host INTEGER NOT NULL,

@@ -1,31 +1,34 @@
 //! Everything that is kept: `lapwing.db` on disk, the head in memory. One writer thread; readers share the head.
 //!
 //! A caller hands in a [`Commit`] and hears back when it is durable. Nothing is acknowledged before.
-#![expect(
-    clippy::todo,
-    dead_code,
-    unused_variables,
-    clippy::unused_async,
-    reason = "signatures land before their bodies"
-)]
 
 pub mod commit;
 pub mod lock;
 pub mod record;
 pub mod select;
 
+mod database;
+mod head;
+mod ledger;
+mod log;
 mod migration;
+mod own;
 mod queue;
+mod replay;
+mod retention;
+mod stage;
+mod stats;
 mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use common::batch::{Event, HostId, Process, RunId, SpoolId};
 use common::metric::Labels;
 use common::time::{Clock, TimeRange, Timestamp};
+use common::wire::codec::State;
 use rusqlite::Connection;
 
 use crate::store::commit::Append;
@@ -33,13 +36,23 @@ use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
 use crate::store::commit::Held;
+use crate::store::database::Readers;
+use crate::store::head::Head;
 use crate::store::lock::Lock;
+use crate::store::log::LogRow;
 use crate::store::migration::MigrationError;
+use crate::store::migration::migrate;
+use crate::store::own::OwnSeries;
 use crate::store::queue::Queue;
+use crate::store::queue::queue;
+use crate::store::replay::replay;
 use crate::store::select::Field;
 use crate::store::select::Matcher;
 use crate::store::select::SelectError;
 use crate::store::select::Selected;
+use crate::store::stage::decode;
+use crate::store::stats::Counters;
+pub use crate::store::stats::Stats;
 pub use crate::store::writer::Writer;
 
 /// How to keep.
@@ -72,9 +85,12 @@ pub struct Store {
 
 struct Shared {
     config: StoreConfig,
-    file: PathBuf,
     clock: Clock,
-    _lock: Lock,
+    head: Head,
+    readers: Readers,
+    counters: Counters,
+    health: Mutex<Health>,
+    lock: Lock,
 }
 
 /// Why the store does not open.
@@ -128,7 +144,26 @@ impl Store {
     /// # Errors
     /// When the database is newer than this program, or cannot be read or written.
     pub fn open(lock: Lock, config: StoreConfig, clock: Clock) -> Result<(Self, Writer), OpenError> {
-        todo!()
+        let file = lock.data_dir().join("lapwing.db");
+        let failed = |why| OpenError::Sqlite { file: file.clone(), why };
+        let mut connection = database::writing(&file).map_err(failed)?;
+        migrate(&mut connection).map_err(|why| OpenError::Migration { file: file.clone(), why })?;
+        let shared = Shared {
+            config,
+            clock,
+            head: Head::default(),
+            readers: Readers::new(file.clone()),
+            counters: Counters::default(),
+            health: Mutex::new(Health::Writable),
+            lock,
+        };
+        let now = shared.clock.wall();
+        let ledger = replay(&connection, &shared, now).map_err(failed)?;
+        let shared = Arc::new(shared);
+        let (queue, jobs) = queue();
+        let own = OwnSeries::default();
+        let writer = Writer { jobs, connection, shared: Arc::clone(&shared), ledger, own, expired_at: now };
+        Ok((Self { shared, queue }, writer))
     }
 
     /// Stores a commit and waits until it is durable.
@@ -165,7 +200,9 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        todo!()
+        let shared = Arc::clone(&self.shared);
+        let answer = tokio::task::spawn_blocking(move || shared.readers.ask(question)).await;
+        Ok(answer.map_err(|_| ReadError::Closed)??)
     }
 
     /// All series that match, with the samples of their windows in `range`, oldest first. A series that matches without
@@ -179,25 +216,25 @@ impl Store {
         range: TimeRange,
         fields: &[Field],
     ) -> Result<Vec<Selected>, SelectError> {
-        todo!()
+        self.shared.head.select(matchers, range, fields, self.shared.config.samples_max)
     }
 
     /// The label sets of all series that match and have a sample in `range`, sorted.
     #[must_use]
     pub fn series(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Labels> {
-        todo!()
+        self.shared.head.series(matchers, range)
     }
 
     /// The names of their labels, sorted.
     #[must_use]
     pub fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Arc<str>> {
-        todo!()
+        self.shared.head.label_names(matchers, range)
     }
 
     /// The values of one of their labels, sorted.
     #[must_use]
     pub fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Vec<Arc<str>> {
-        todo!()
+        self.shared.head.label_values(name, matchers, range)
     }
 
     /// The process table of the window that covers `at`, and the window's stamp.
@@ -205,31 +242,33 @@ impl Store {
     /// # Errors
     /// When the log cannot be read.
     pub async fn processes(&self, host: HostId, at: Timestamp) -> Result<Option<(Timestamp, Vec<Process>)>, ReadError> {
-        todo!()
+        let shared = Arc::clone(&self.shared);
+        let rows = self.read(move |connection| log::leading_to(connection, host, at)).await?;
+        Ok(processes(&shared.head, host, rows))
     }
 
     /// What happened in `range`, oldest first: to one host or to all of them.
     #[must_use]
     pub fn events(&self, host: Option<HostId>, range: TimeRange) -> Vec<(HostId, Event)> {
-        todo!()
+        self.shared.head.events(host, range)
     }
 
     /// The end of the latest window stored of a host.
     #[must_use]
     pub fn last_stamp(&self, host: HostId) -> Option<Timestamp> {
-        todo!()
+        self.shared.head.last_stamp(host)
     }
 
     /// Whether the store can store.
     #[must_use]
     pub fn health(&self) -> Health {
-        todo!()
+        *self.shared.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Figures about the store itself.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        todo!()
+        self.shared.counters.stats(self.shared.head.size())
     }
 
     /// Lets the writer finish what is queued and end. Later commits find the store closed.
@@ -238,33 +277,21 @@ impl Store {
     }
 }
 
-/// Figures about the store itself, for `/metrics`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Series in the head.
-    pub series: u64,
-    /// Bytes of its compressed blocks.
-    pub block_bytes: u64,
-    /// Samples appended since the start, replay included.
-    pub samples_total: u64,
-    /// Samples that took the place of one with the same stamp.
-    pub replaced_total: u64,
-    /// Batches stored.
-    pub batches_total: u64,
-    /// Batches that came again.
-    pub repeated_total: u64,
-    /// Batches that spools dropped before they were sent.
-    pub missing_total: u64,
-    /// Group commits made.
-    pub commits_total: u64,
-    /// Group commits that failed.
-    pub commits_failed_total: u64,
-    /// Log rows that could not be replayed at the start.
-    pub unreadable_total: u64,
-}
-
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("file", &self.shared.file).finish_non_exhaustive()
+        f.debug_struct("Store").field("data_dir", &self.shared.lock.data_dir()).finish_non_exhaustive()
     }
 }
+
+/// The process table of the last row, which the rows before it lead to.
+fn processes(head: &Head, host: HostId, rows: Vec<LogRow>) -> Option<(Timestamp, Vec<Process>)> {
+    let mut state = State::default();
+    let mut decoded = None;
+    for row in rows {
+        decoded = Some(decode(head, host, &row.batch, &mut state).ok().filter(|_| row.intact)?);
+    }
+    decoded.map(|batch| (batch.stamp, batch.processes))
+}
+
+#[cfg(test)]
+mod tests;

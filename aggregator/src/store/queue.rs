@@ -24,9 +24,11 @@ pub(super) struct Queue {
 /// One thing to do for the writer.
 pub(super) struct Job {
     pub(super) task: Task,
-    /// Makes room for another job when this one is done.
-    _room: Option<OwnedSemaphorePermit>,
+    pub(super) room: Room,
 }
+
+/// What a job takes up in the queue: dropping it makes room for another.
+pub(super) type Room = Option<OwnedSemaphorePermit>;
 
 /// What to do, and whom to tell.
 pub(super) enum Task {
@@ -61,11 +63,11 @@ impl Queue {
     pub(super) fn close(&self) {
         self.room.close();
         // A full or closed channel means that the writer was told before, or is gone.
-        drop(self.jobs.try_send(Job { task: Task::Close, _room: None }));
+        drop(self.jobs.try_send(Job { task: Task::Close, room: None }));
     }
 
     async fn push(&self, task: Task) -> Result<(), CommitError> {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| CommitError::Closed)?;
-        self.jobs.try_send(Job { task, _room: Some(room) }).map_err(|_| CommitError::Closed)
+        self.jobs.try_send(Job { task, room: Some(room) }).map_err(|_| CommitError::Closed)
     }
 }

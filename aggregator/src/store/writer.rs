@@ -1,20 +1,257 @@
-//! The one thread that writes `lapwing.db`.
+//! The one thread that writes `lapwing.db`: takes what is queued a group at a time, one transaction each.
 
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use common::batch::{HostId, RunId, SpoolId};
+use common::schema::Schema;
+use common::time::Timestamp;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use tokio::sync::oneshot;
 
+use crate::store::Health;
+use crate::store::Shared;
+use crate::store::commit::Commit;
+use crate::store::commit::CommitError;
+use crate::store::commit::Committed;
+use crate::store::commit::Held;
+use crate::store::ledger::Ledger;
+use crate::store::log;
+use crate::store::own::OwnSeries;
+use crate::store::queue::JOBS_MAX;
 use crate::store::queue::Job;
+use crate::store::queue::Room;
+use crate::store::queue::Task;
+use crate::store::retention;
+use crate::store::stage::Effect;
+use crate::store::stage::Stage;
+use crate::store::stage::StageError;
+use crate::store::stage::Staged;
+use crate::store::stage::Undo;
 
-/// Writes what is queued, a group at a time, until the store is closed.
+/// How often what has expired is removed.
+const RETENTION_EVERY: Duration = Duration::from_secs(300);
+
+/// Writes what is queued until the store is closed.
 pub struct Writer {
-    _jobs: Receiver<Job>,
-    _connection: Connection,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) connection: Connection,
+    pub(super) shared: Arc<Shared>,
+    pub(super) ledger: Ledger,
+    pub(super) own: OwnSeries,
+    pub(super) expired_at: Timestamp,
+}
+
+type Reply = oneshot::Sender<Result<Committed, CommitError>>;
+
+/// What waits for one transaction.
+#[derive(Default)]
+struct Group {
+    commits: Vec<(Commit, Reply)>,
+    questions: Vec<(HostId, RunId, Vec<SpoolId>, oneshot::Sender<Held>)>,
+    /// What the jobs take up in the queue until they are done.
+    rooms: Vec<Room>,
+    close: bool,
 }
 
 impl Writer {
     /// Ends when the store is closed or all its handles are gone, and everything queued before is durable.
-    pub fn run(self) {
-        todo!()
+    pub fn run(mut self) {
+        // The pace of the disk is real time even where a test moves the clock: a commit must not wait for that.
+        let interval = self.shared.config.commit_interval;
+        let mut committed_at: Option<Instant> = None;
+        let mut close = false;
+        while !close && let Some(group) = self.gather(committed_at.map(|at| at + interval)) {
+            close = group.close;
+            self.write(group);
+            committed_at = Some(Instant::now());
+            self.expire();
+        }
+    }
+
+    /// The next group: what comes until `due`, or one job at once when that has passed. `None` at the end.
+    fn gather(&self, due: Option<Instant>) -> Option<Group> {
+        let mut group = Group::default();
+        group.push(self.jobs.recv().ok()?);
+        while !group.close && group.rooms.len() < JOBS_MAX {
+            let remaining = due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()));
+            match self.jobs.recv_timeout(remaining) {
+                Ok(job) => group.push(job),
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => group.close = true,
+            }
+        }
+        Some(group)
+    }
+
+    fn write(&mut self, group: Group) {
+        let Group { commits, questions, rooms, .. } = group;
+        let (commits, replies): (Vec<_>, Vec<_>) = commits.into_iter().unzip();
+        if !commits.is_empty() {
+            self.commit(commits, replies);
+        }
+        for (host, run, spools, reply) in questions {
+            // The asker may be gone.
+            drop(reply.send(self.held(host, run, &spools)));
+        }
+        drop(rooms);
+    }
+
+    fn commit(&mut self, commits: Vec<Commit>, replies: Vec<Reply>) {
+        let mut undo = Vec::new();
+        let outcome = self.transact(commits, &mut undo);
+        self.shared.note_health(&outcome);
+        match outcome {
+            Ok(results) => {
+                for (result, reply) in results.into_iter().zip(replies) {
+                    let result = result.map(|staged| self.shared.take_effect(staged));
+                    // The committer may be gone; what it handed in is stored all the same.
+                    drop(reply.send(result));
+                }
+            }
+            Err(error) => {
+                self.take_back(undo);
+                self.own.forget();
+                let error = refused(&error);
+                for reply in replies {
+                    // The committer may be gone.
+                    drop(reply.send(Err(error.clone())));
+                }
+            }
+        }
+    }
+
+    /// One transaction. A commit that is malformed is left out of it; an error means that none was made.
+    fn transact(
+        &mut self,
+        commits: Vec<Commit>,
+        undo: &mut Vec<Undo>,
+    ) -> rusqlite::Result<Vec<Result<Staged, CommitError>>> {
+        let Self { connection, shared, ledger, own, .. } = self;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let now = shared.clock.wall();
+        let mut results = Vec::with_capacity(commits.len());
+        for commit in commits {
+            let mut done = Vec::new();
+            transaction.execute_batch("SAVEPOINT one")?;
+            let staged =
+                Stage { transaction: &transaction, head: &shared.head, ledger, own, now }.commit(commit, &mut done);
+            match staged {
+                Ok(staged) => {
+                    transaction.execute_batch("RELEASE one")?;
+                    undo.append(&mut done);
+                    results.push(Ok(staged));
+                }
+                Err(StageError::Commit(error)) => {
+                    roll_back(&transaction)?;
+                    take_back(shared, ledger, done);
+                    own.forget();
+                    results.push(Err(error));
+                }
+                Err(StageError::Disk(error)) => {
+                    undo.append(&mut done);
+                    return Err(error);
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(results)
+    }
+
+    fn take_back(&mut self, undo: Vec<Undo>) {
+        take_back(&self.shared, &mut self.ledger, undo);
+    }
+
+    fn held(&self, host: HostId, run: RunId, spools: &[SpoolId]) -> Held {
+        let now = self.shared.clock.wall();
+        for spool in spools {
+            if let Err(error) = log::name_spool(&self.connection, host, *spool, now) {
+                tracing::warn!(%error, host = host.0, "cannot note that a spool was named");
+            }
+        }
+        Held {
+            schema_version: self.shared.head.with_schema(host, run, Schema::version).unwrap_or(0),
+            spools: spools.iter().map(|spool| self.ledger.held((host, *spool))).collect(),
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.shared.clock.wall();
+        if now.since(self.expired_at) < RETENTION_EVERY {
+            return;
+        }
+        self.expired_at = now;
+        if let Err(error) = retention::expire(&mut self.connection, &self.shared, &mut self.ledger, now) {
+            tracing::warn!(%error, "cannot remove what has expired");
+        }
+        self.own.forget();
+    }
+}
+
+impl Group {
+    fn push(&mut self, job: Job) {
+        self.rooms.push(job.room);
+        match job.task {
+            Task::Commit(commit, reply) => self.commits.push((commit, reply)),
+            Task::Held(host, run, spools, reply) => self.questions.push((host, run, spools, reply)),
+            Task::Close => self.close = true,
+        }
+    }
+}
+
+fn roll_back(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch("ROLLBACK TO one; RELEASE one")
+}
+
+/// Whatever was touched and is not durable: its spools want keyframes, its schemas are sent again.
+fn take_back(shared: &Shared, ledger: &mut Ledger, undo: Vec<Undo>) {
+    for undo in undo.into_iter().rev() {
+        match undo {
+            Undo::Spool(key, next) => ledger.reset(key, next),
+            Undo::Run(host, run, version) => shared.head.truncate((host, run), version),
+        }
+    }
+}
+
+fn refused(error: &rusqlite::Error) -> CommitError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => CommitError::Full,
+        _ => CommitError::Io(error.to_string()),
+    }
+}
+
+impl Shared {
+    /// The rows are durable: the head may show them.
+    fn take_effect(&self, staged: Staged) -> Committed {
+        for effect in staged.effects {
+            match effect {
+                Effect::Batch { host, run, version, batch } => {
+                    self.counters.append(self.head.append((host, run), version, &batch));
+                }
+                Effect::Own { stamp, samples } => self.counters.append(self.head.append_own(stamp, &samples)),
+                Effect::Labels { host, labels } => self.head.set_labels(host, &labels),
+                Effect::Event { host, event } => self.head.push_event(host, event),
+            }
+        }
+        self.counters.count(&staged.committed, staged.missing);
+        staged.committed
+    }
+
+    fn note_health<T>(&self, outcome: &rusqlite::Result<T>) {
+        let health = match outcome.as_ref().map_err(refused) {
+            Ok(_) => Health::Writable,
+            Err(CommitError::Full) => Health::Full,
+            Err(_) => Health::Failing,
+        };
+        self.counters.commit(health == Health::Writable);
+        let before = std::mem::replace(&mut *self.health.lock().unwrap_or_else(PoisonError::into_inner), health);
+        match outcome {
+            Ok(_) if before != health => tracing::info!("the store can store again"),
+            Err(error) if before != health => {
+                tracing::error!(%error, "cannot store: nothing is acknowledged until it works")
+            }
+            Ok(_) | Err(_) => {}
+        }
     }
 }

@@ -1,0 +1,344 @@
+//! A column of integers or floats, compressed. Its length is kept elsewhere.
+//!
+//! Integers become offsets from the first, shifted by the power of two that all share; the offsets, their differences
+//! or the differences of those are packed into as few bits as 32 of them need, zeros into a bitmap where they are many.
+
+/// Values packed with one width.
+const CHUNK: usize = 32;
+
+/// What the packed residuals are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// There are none: all values are the same.
+    Constant = 0,
+    /// There are none: all differences are the same.
+    Linear = 1,
+    /// Offsets above the smallest one.
+    Offset = 2,
+    /// Differences.
+    Delta = 3,
+    /// Differences above the smallest one.
+    Steady = 4,
+    /// Differences of differences.
+    Delta2 = 5,
+}
+
+impl Mode {
+    const PACKED: [Self; 4] = [Self::Offset, Self::Delta, Self::Steady, Self::Delta2];
+
+    fn read(byte: u8) -> Self {
+        let all = [Self::Linear, Self::Offset, Self::Delta, Self::Steady, Self::Delta2];
+        all.into_iter().find(|mode| *mode as u8 == byte).unwrap_or(Self::Constant)
+    }
+}
+
+/// Writes integers.
+pub(super) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
+    let first = values.first().copied().unwrap_or(0);
+    let differing = values.iter().fold(0, |bits, value| bits | value.wrapping_sub(first));
+    if differing == 0 {
+        out.push(Mode::Constant as u8);
+        put_varint(out, zigzag(first));
+        return;
+    }
+    let shift = differing.trailing_zeros();
+    let offsets: Vec<i64> = values.iter().map(|value| value.wrapping_sub(first) >> shift).collect();
+    let step = offsets[1];
+    if offsets.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == step) {
+        put_head(out, Mode::Linear, shift, first);
+        put_varint(out, zigzag(step));
+        return;
+    }
+    let best = Mode::PACKED.into_iter().map(|mode| (mode, residuals(mode, &offsets)));
+    let best = best.min_by_key(|(_, (_, residuals))| residuals.chunks(CHUNK).map(chunk_bits).sum::<usize>());
+    let Some((mode, (base, residuals))) = best else {
+        return;
+    };
+    put_head(out, mode, shift, first);
+    put_varint(out, zigzag(base));
+    let mut bits = BitWriter::new(out);
+    residuals.chunks(CHUNK).for_each(|chunk| put_chunk(&mut bits, chunk));
+    bits.finish();
+}
+
+/// Reads `len` integers.
+pub(super) fn integers(bytes: &mut Reader<'_>, len: usize) -> Vec<i64> {
+    let tag = bytes.byte();
+    let mode = Mode::read(tag & 7);
+    if mode == Mode::Constant {
+        return vec![unzigzag(bytes.varint()); len];
+    }
+    let shift = bytes.byte();
+    let first = unzigzag(bytes.varint());
+    let base = unzigzag(bytes.varint());
+    let residuals = if mode == Mode::Linear { vec![0; len.saturating_sub(1)] } else { chunks(bytes, len - 1) };
+    let (mut offset, mut step) = (0_i64, 0_i64);
+    let rest = residuals.into_iter().map(|residual| {
+        match mode {
+            Mode::Constant => {}
+            Mode::Linear => offset = offset.wrapping_add(base),
+            Mode::Offset => offset = base.wrapping_add(residual.cast_signed()),
+            Mode::Delta => offset = offset.wrapping_add(unzigzag(residual)),
+            Mode::Steady => offset = offset.wrapping_add(base).wrapping_add(residual.cast_signed()),
+            Mode::Delta2 => {
+                step = step.wrapping_add(unzigzag(residual));
+                offset = offset.wrapping_add(step);
+            }
+        }
+        first.wrapping_add(offset << shift)
+    });
+    std::iter::once(first).chain(rest).collect()
+}
+
+/// Writes floats, to the last bit: those that differ little from the one before cost little.
+pub(super) fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
+    let mut bits = BitWriter::new(out);
+    let mut before = 0;
+    for value in values {
+        let differing = value.to_bits() ^ before;
+        before = value.to_bits();
+        bits.put(u64::from(differing != 0), 1);
+        if differing != 0 {
+            let (leading, trailing) = (differing.leading_zeros(), differing.trailing_zeros());
+            let width = 64 - leading - trailing;
+            bits.put(u64::from(leading), 6);
+            bits.put(u64::from(width - 1), 6);
+            bits.put(differing >> trailing, width);
+        }
+    }
+    bits.finish();
+}
+
+/// Reads `len` floats.
+pub(super) fn floats(bytes: &mut Reader<'_>, len: usize) -> Vec<f64> {
+    let mut bits = BitReader::new(bytes);
+    let mut before = 0;
+    let mut next = || {
+        if bits.take(1) == 1 {
+            let leading = narrow(bits.take(6));
+            let width = narrow(bits.take(6)) + 1;
+            before ^= bits.take(width) << (64 - width).saturating_sub(leading);
+        }
+        f64::from_bits(before)
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Writes a number in as few bytes as it needs.
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while 0x80 <= value {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
+}
+
+/// Small numbers of either sign as small numbers.
+pub(super) const fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
+}
+
+/// The inverse of [`zigzag`].
+pub(super) const fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
+}
+
+/// Takes bytes from the front. Behind the end there are zeros: what is read was written by this process.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl Reader<'_> {
+    pub(super) fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else {
+            return 0;
+        };
+        self.0 = rest;
+        *first
+    }
+
+    pub(super) fn varint(&mut self) -> u64 {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte();
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        value
+    }
+}
+
+fn put_head(out: &mut Vec<u8>, mode: Mode, shift: u32, first: i64) {
+    out.push(mode as u8);
+    out.push(shift.to_le_bytes()[0]);
+    put_varint(out, zigzag(first));
+}
+
+/// The base and the residuals of all offsets but the first, which is zero.
+fn residuals(mode: Mode, offsets: &[i64]) -> (i64, Vec<u64>) {
+    let deltas = || offsets.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+    let above = |base: i64, value: i64| value.wrapping_sub(base).cast_unsigned();
+    match mode {
+        Mode::Constant | Mode::Linear => (0, Vec::new()),
+        Mode::Offset => {
+            let base = offsets[1..].iter().copied().min().unwrap_or(0);
+            (base, offsets[1..].iter().map(|offset| above(base, *offset)).collect())
+        }
+        Mode::Delta => (0, deltas().map(zigzag).collect()),
+        Mode::Steady => {
+            let base = deltas().min().unwrap_or(0);
+            (base, deltas().map(|delta| above(base, delta)).collect())
+        }
+        Mode::Delta2 => {
+            let before = std::iter::once(0).chain(deltas());
+            (0, deltas().zip(before).map(|(delta, before)| zigzag(delta.wrapping_sub(before))).collect())
+        }
+    }
+}
+
+/// Width of the widest, and how many are not zero.
+fn measure(chunk: &[u64]) -> (u32, usize) {
+    let width = 64 - chunk.iter().fold(0, |bits, value| bits | value).leading_zeros();
+    (width, chunk.iter().filter(|value| **value != 0).count())
+}
+
+fn chunk_bits(chunk: &[u64]) -> usize {
+    let (width, filled) = measure(chunk);
+    8 + (chunk.len() * width as usize).min(chunk.len() + filled * width as usize)
+}
+
+fn put_chunk(bits: &mut BitWriter<'_>, chunk: &[u64]) {
+    let (width, filled) = measure(chunk);
+    let sparse = chunk.len() + filled * (width as usize) < chunk.len() * width as usize;
+    bits.put(u64::from(width), 7);
+    bits.put(u64::from(sparse), 1);
+    if sparse {
+        chunk.iter().for_each(|value| bits.put(u64::from(*value != 0), 1));
+        chunk.iter().filter(|value| **value != 0).for_each(|value| bits.put(*value, width));
+    } else {
+        chunk.iter().for_each(|value| bits.put(*value, width));
+    }
+}
+
+fn chunks(bytes: &mut Reader<'_>, len: usize) -> Vec<u64> {
+    let mut bits = BitReader::new(bytes);
+    let mut values = Vec::with_capacity(len);
+    while values.len() < len {
+        let count = CHUNK.min(len - values.len());
+        let width = narrow(bits.take(7));
+        if bits.take(1) == 1 {
+            let filled: Vec<bool> = (0..count).map(|_| bits.take(1) == 1).collect();
+            values.extend(filled.into_iter().map(|filled| if filled { bits.take(width) } else { 0 }));
+        } else {
+            values.extend((0..count).map(|_| bits.take(width)));
+        }
+    }
+    values
+}
+
+fn narrow(bits: u64) -> u32 {
+    u32::try_from(bits).unwrap_or(0)
+}
+
+struct BitWriter<'a> {
+    out: &'a mut Vec<u8>,
+    waiting: u128,
+    count: u32,
+}
+
+impl<'a> BitWriter<'a> {
+    const fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, waiting: 0, count: 0 }
+    }
+
+    /// Appends the lowest `width` bits of `value`, which has no others.
+    fn put(&mut self, value: u64, width: u32) {
+        self.waiting |= u128::from(value) << self.count;
+        self.count += width;
+        while 8 <= self.count {
+            self.out.push(self.waiting.to_le_bytes()[0]);
+            self.waiting >>= 8;
+            self.count -= 8;
+        }
+    }
+
+    fn finish(self) {
+        if 0 < self.count {
+            self.out.push(self.waiting.to_le_bytes()[0]);
+        }
+    }
+}
+
+struct BitReader<'a, 'b> {
+    bytes: &'a mut Reader<'b>,
+    waiting: u128,
+    count: u32,
+}
+
+impl<'a, 'b> BitReader<'a, 'b> {
+    const fn new(bytes: &'a mut Reader<'b>) -> Self {
+        Self { bytes, waiting: 0, count: 0 }
+    }
+
+    fn take(&mut self, width: u32) -> u64 {
+        while self.count < width {
+            self.waiting |= u128::from(self.bytes.byte()) << self.count;
+            self.count += 8;
+        }
+        let mask = (1_u128 << width) - 1;
+        let value = self.waiting & mask;
+        self.waiting >>= width;
+        self.count -= width;
+        u64::try_from(value).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(values: &[i64], bytes_max: usize) {
+        let mut out = Vec::new();
+        put_integers(&mut out, values);
+        assert!(out.len() <= bytes_max, "{} bytes for {values:?}", out.len());
+        assert_eq!(integers(&mut Reader(&out), values.len()), values);
+    }
+
+    #[test]
+    fn regular_columns_cost_little() {
+        check(&[], 2);
+        check(&[7], 2);
+        check(&[7; 360], 2);
+        check(&(0..360).map(|at| at * 10_000).collect::<Vec<_>>(), 5);
+        check(&[0, 4_096, 0, 8_192, 4_096], 6);
+        check(&[i64::MIN, i64::MAX, 0, -1], 46);
+        let mut sparse = [5; 64];
+        sparse[40] = 900;
+        check(&sparse, 12);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn integers_come_back(values in prop::collection::vec(prop_oneof![any::<i64>(), -50..50_i64], 0..100)) {
+            let mut out = Vec::new();
+            put_integers(&mut out, &values);
+            let mut reader = Reader(&out);
+            prop_assert_eq!(integers(&mut reader, values.len()), values);
+            prop_assert!(reader.0.is_empty());
+        }
+
+        #[test]
+        fn floats_come_back_to_the_bit(values in prop::collection::vec(prop_oneof![any::<u64>(), Just(0), Just(1)], 0..100)) {
+            let floats_in: Vec<f64> = values.iter().copied().map(f64::from_bits).collect();
+            let mut out = Vec::new();
+            put_floats(&mut out, &floats_in);
+            let mut reader = Reader(&out);
+            let floats_out = floats(&mut reader, values.len());
+            prop_assert_eq!(floats_out.into_iter().map(f64::to_bits).collect::<Vec<_>>(), values);
+            prop_assert!(reader.0.is_empty());
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What is measured, each column once for all hosts, and where its metric's name leads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use common::metric::{Decimals, Kind, Labels, NAME};
+use common::schema;
+
+use crate::store::head::block::Shape;
+use crate::store::select::Is;
+use crate::store::select::Matcher;
+
+/// A column's place among all columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ColumnId(pub(super) u32);
+
+/// A column: labels with the metric's name among them, and the shape of its windows.
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) labels: Labels,
+    pub(super) shape: Shape,
+}
+
+/// All columns of all hosts.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    all: Vec<Arc<Column>>,
+    ids: HashMap<(Labels, Kind), ColumnId>,
+    by_metric: HashMap<Arc<str>, Vec<ColumnId>>,
+}
+
+/// A column that no matcher rules out, and the matchers that its own labels leave open.
+#[derive(Debug)]
+pub(super) struct Candidate<'a> {
+    pub(super) id: ColumnId,
+    pub(super) open: Vec<&'a Matcher>,
+}
+
+impl Columns {
+    /// The column of a schema, which is new or not. What a later agent says about its decimals is not heard: a block
+    /// keeps every value to the bit either way.
+    pub(super) fn intern(&mut self, column: &schema::Column) -> ColumnId {
+        let labels = column.labels.clone().with(NAME, column.metric.as_str());
+        self.insert(labels, Shape { kind: column.kind, decimals: column.decimals, peak: column.peak })
+    }
+
+    /// The column of a metric of the aggregator itself, which is new or not.
+    pub(super) fn intern_own(&mut self, metric: &str) -> ColumnId {
+        let shape = Shape { kind: Kind::Gauge, decimals: Decimals::FULL, peak: false };
+        self.insert(Labels::new().with(NAME, metric), shape)
+    }
+
+    /// The column of a metric of the aggregator itself, if there is one.
+    pub(super) fn own(&self, metric: &str) -> Option<ColumnId> {
+        self.ids.get(&(Labels::new().with(NAME, metric), Kind::Gauge)).copied()
+    }
+
+    fn insert(&mut self, labels: Labels, shape: Shape) -> ColumnId {
+        let key = (labels, shape.kind);
+        if let Some(id) = self.ids.get(&key) {
+            return *id;
+        }
+        let id = ColumnId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
+        self.by_metric.entry(key.0.get(NAME).into()).or_default().push(id);
+        self.all.push(Arc::new(Column { labels: key.0.clone(), shape }));
+        self.ids.insert(key, id);
+        id
+    }
+
+    pub(super) fn get(&self, id: ColumnId) -> Option<&Arc<Column>> {
+        self.all.get(id.0 as usize)
+    }
+
+    /// The columns that may match, ascending.
+    pub(super) fn candidates<'a>(&self, matchers: &'a [Matcher]) -> Vec<Candidate<'a>> {
+        let named = matchers.iter().find_map(|matcher| match &matcher.is {
+            Is::Equal(name) if matcher.name == NAME => Some(name.as_str()),
+            Is::Equal(_) | Is::NotEqual(_) | Is::Match(_) | Is::NoMatch(_) => None,
+        });
+        match named {
+            Some(name) => {
+                let ids = self.by_metric.get(name).into_iter().flatten();
+                ids.filter_map(|id| self.candidate(*id, matchers)).collect()
+            }
+            None => {
+                let ids = (0..).take(self.all.len()).map(ColumnId);
+                ids.filter_map(|id| self.candidate(id, matchers)).collect()
+            }
+        }
+    }
+
+    fn candidate<'a>(&self, id: ColumnId, matchers: &'a [Matcher]) -> Option<Candidate<'a>> {
+        let column = self.get(id)?;
+        let open = leave_open(&column.labels, matchers.iter())?;
+        Some(Candidate { id, open })
+    }
+}
+
+/// The matchers about labels that are not among these; `None` when one of the others does not match.
+pub(super) fn leave_open<'a>(labels: &Labels, matchers: impl Iterator<Item = &'a Matcher>) -> Option<Vec<&'a Matcher>> {
+    let mut open = Vec::new();
+    for matcher in matchers {
+        match labels.get(&matcher.name) {
+            "" => open.push(matcher),
+            value if matcher.matches(value) => {}
+            _ => return None,
+        }
+    }
+    Some(open)
+}

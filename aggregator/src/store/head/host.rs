@@ -1,0 +1,389 @@
+//! One host in the head: its labels, its entities and its series, each numbered and kept once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, RwLock};
+
+use common::batch::{Batch, Event, RunId};
+use common::metric::{Labels, NAME};
+use common::schema::{Schema, SchemaChange, SchemaError, SeriesIndex};
+use common::time::{TimeRange, Timestamp};
+use common::window::{Gauge, Window};
+
+use crate::store::head::Appended;
+use crate::store::head::block::Entry;
+use crate::store::head::columns::Candidate;
+use crate::store::head::columns::Column;
+use crate::store::head::columns::ColumnId;
+use crate::store::head::columns::Columns;
+use crate::store::head::columns::leave_open;
+use crate::store::head::read;
+use crate::store::head::series::Series;
+use crate::store::head::write;
+
+/// Events kept of one host: a day of one every ten seconds. Older ones go first.
+const EVENTS_PER_HOST_MAX: usize = 8_640;
+
+/// What a series is: its column, its entity, and the labels that the host had when it began.
+type Key = (ColumnId, u32, u32);
+
+/// One host.
+#[derive(Debug)]
+pub(super) struct Host {
+    /// All label sets that the host had while one of its series began.
+    labels: Vec<Labels>,
+    /// The one it has.
+    current: u32,
+    entities: Vec<Labels>,
+    entity_ids: HashMap<Labels, u32>,
+    /// Names of labels that entities have.
+    entity_names: BTreeSet<Arc<str>>,
+    series: Vec<Slot>,
+    index: BTreeMap<Key, u32>,
+    runs: HashMap<RunId, Run>,
+    events: VecDeque<Event>,
+    /// Series to be marked as ended by the next batch.
+    ending: Vec<u32>,
+    last_stamp: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    key: Key,
+    column: Arc<Column>,
+    series: Series,
+}
+
+/// One run of the host's agent.
+#[derive(Debug)]
+struct Run {
+    schema: Schema,
+    /// Where each series of the schema is; those that had no sample yet are nowhere.
+    places: Vec<Option<u32>>,
+    /// The version whose ended series are marked.
+    marked: u32,
+    used: Timestamp,
+}
+
+/// A series that a question is about.
+pub(super) struct Found<'a> {
+    host: &'a Host,
+    slot: &'a Slot,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            labels: vec![Labels::new()],
+            current: 0,
+            entities: Vec::new(),
+            entity_ids: HashMap::new(),
+            entity_names: BTreeSet::new(),
+            series: Vec::new(),
+            index: BTreeMap::new(),
+            runs: HashMap::new(),
+            events: VecDeque::new(),
+            ending: Vec::new(),
+            last_stamp: None,
+        }
+    }
+}
+
+impl Host {
+    /// The labels it has.
+    pub(super) fn labels(&self) -> &Labels {
+        &self.labels[self.current as usize]
+    }
+
+    /// New labels begin new series; the old ones end with the next batch.
+    pub(super) fn set_labels(&mut self, labels: &Labels) {
+        if self.labels() == labels {
+            return;
+        }
+        self.current = intern(&mut self.labels, labels);
+        self.ending = (0..).take(self.series.len()).collect();
+        for run in self.runs.values_mut() {
+            run.places.fill(None);
+        }
+    }
+
+    /// The schema of a run, as far as it is known.
+    pub(super) fn schema(&self, run: RunId) -> Option<&Schema> {
+        self.runs.get(&run).map(|run| &run.schema)
+    }
+
+    /// Makes the next version of a run's schema.
+    pub(super) fn apply(&mut self, run: RunId, change: &SchemaChange, now: Timestamp) -> Result<(), SchemaError> {
+        let fresh = || Run { schema: Schema::default(), places: Vec::new(), marked: 0, used: now };
+        let run = self.runs.entry(run).or_insert_with(fresh);
+        run.used = run.used.max(now);
+        run.schema.apply(change)
+    }
+
+    /// Forgets the versions of a run's schema behind `version`: they were not stored.
+    pub(super) fn truncate(&mut self, run: RunId, version: u32) {
+        let Some(run) = self.runs.get_mut(&run) else {
+            return;
+        };
+        let mut schema = Schema::default();
+        for change in run.schema.changes_since(0).take(version as usize) {
+            // Each of them was applied to the same schema before.
+            drop(schema.apply(&change));
+        }
+        run.places.truncate(schema.series().len());
+        run.schema = schema;
+    }
+
+    /// Appends one window of all series of a run, and the marks of those that ended.
+    pub(super) fn append(&mut self, run: RunId, version: u32, batch: &Batch, columns: &RwLock<Columns>) -> Appended {
+        let mut appended = Appended::default();
+        self.mark_ended(run, version, batch.stamp);
+        for (index, window) in &batch.samples {
+            if let Some(place) = self.place(run, *index, columns) {
+                appended.samples += 1;
+                let entry = Entry { stamp: batch.stamp, window: Some(*window) };
+                appended.replaced += u64::from(self.series[place as usize].append(entry));
+            }
+        }
+        batch.events.iter().for_each(|event| self.push_event(event.clone()));
+        self.last_stamp = self.last_stamp.max(Some(batch.stamp));
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.used = run.used.max(batch.stamp);
+        }
+        appended
+    }
+
+    /// Appends one value of a series whose whole label set is given; `None` marks its end.
+    pub(super) fn append_own(
+        &mut self,
+        labels: &Labels,
+        entry: (Timestamp, Option<f64>),
+        columns: &RwLock<Columns>,
+    ) -> Appended {
+        let (stamp, value) = entry;
+        let column = write(columns).intern_own(labels.get(NAME));
+        let entity = self.entity(&without_name(labels));
+        let Some(place) = self.intern((column, entity, self.current), columns) else {
+            return Appended::default();
+        };
+        self.last_stamp = self.last_stamp.max(Some(stamp));
+        let entry = Entry { stamp, window: value.map(|value| Window::Gauge(Gauge::of(value))) };
+        Appended { samples: 1, replaced: u64::from(self.series[place as usize].append(entry)) }
+    }
+
+    /// Whether there are samples of a series whose whole label set is given.
+    pub(super) fn has(&self, column: ColumnId, labels: &Labels) -> bool {
+        let entity = self.entity_ids.get(&without_name(labels));
+        let place = entity.and_then(|entity| self.index.get(&(column, *entity, self.current)));
+        place.is_some_and(|place| self.series[*place as usize].series.last_stamp().is_some())
+    }
+
+    /// Notes an event.
+    pub(super) fn push_event(&mut self, event: Event) {
+        self.events.push_back(event);
+        if EVENTS_PER_HOST_MAX < self.events.len() {
+            self.events.pop_front();
+        }
+    }
+
+    /// Events in `range`, in the order in which they came.
+    pub(super) fn events(&self, range: TimeRange) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(move |event| range.contains(event.at))
+    }
+
+    /// The end of its latest window.
+    pub(super) const fn last_stamp(&self) -> Option<Timestamp> {
+        self.last_stamp
+    }
+
+    /// Number of series, and bytes of their windows.
+    pub(super) fn size(&self) -> (u64, u64) {
+        let bytes: usize = self.series.iter().map(|slot| slot.series.bytes()).sum();
+        (self.series.len() as u64, bytes as u64)
+    }
+
+    /// The series that match, by column.
+    pub(super) fn find<'a>(&'a self, candidates: &'a [Candidate<'_>]) -> impl Iterator<Item = Found<'a>> {
+        // A question that names no metric is asked of what the host has, not of all that there is.
+        let few = candidates.len() <= self.index.len();
+        let asked = if few { candidates } else { &[] };
+        let by_candidate = asked.iter().filter(|candidate| self.may_match(candidate)).flat_map(|candidate| {
+            let keys = self.index.range((candidate.id, 0, 0)..=(candidate.id, u32::MAX, u32::MAX));
+            keys.map(move |(_, place)| (candidate, *place))
+        });
+        let had = if few { None } else { Some(&self.index) };
+        let by_series = had.into_iter().flatten().filter_map(|((column, ..), place)| {
+            let at = candidates.binary_search_by_key(column, |candidate| candidate.id).ok()?;
+            Some((&candidates[at], *place))
+        });
+        by_candidate.chain(by_series).filter_map(|(candidate, place)| {
+            let slot = &self.series[place as usize];
+            let (_, entity, labels) = slot.key;
+            let open = leave_open(&self.entities[entity as usize], candidate.open.iter().copied())?;
+            let labels = &self.labels[labels as usize];
+            let matches = open.iter().all(|matcher| matcher.matches(labels.get(&matcher.name)));
+            matches.then_some(Found { host: self, slot })
+        })
+    }
+
+    /// Whether the labels of the host itself leave a chance: most questions are about one host or one group of them.
+    fn may_match(&self, candidate: &Candidate<'_>) -> bool {
+        let mut decided = candidate.open.iter().filter(|matcher| !self.entity_names.contains(matcher.name.as_str()));
+        decided.all(|matcher| self.labels.iter().any(|labels| matcher.matches(labels.get(&matcher.name))))
+    }
+
+    /// Drops what is not after `cutoff`, and with it series, entities and runs that nothing is left of.
+    pub(super) fn drop_through(&mut self, cutoff: Timestamp) {
+        self.series.iter_mut().for_each(|slot| slot.series.drop_through(cutoff));
+        self.events.retain(|event| cutoff < event.at);
+        let empty = self.series.iter().filter(|slot| slot.series.last_stamp().is_none()).count();
+        if self.series.len() < 4 * empty {
+            self.renumber();
+        }
+    }
+
+    /// Runs that were last used at or before `cutoff`.
+    pub(super) fn runs_unused_since(&self, cutoff: Timestamp) -> Vec<RunId> {
+        self.runs.iter().filter(|(_, run)| run.used <= cutoff).map(|(id, _)| *id).collect()
+    }
+
+    /// Forgets a run; its samples stay.
+    pub(super) fn forget_run(&mut self, run: RunId) {
+        self.runs.remove(&run);
+    }
+
+    /// Leaves out the series without windows.
+    fn renumber(&mut self) {
+        let slots = std::mem::take(&mut self.series);
+        let entities = std::mem::take(&mut self.entities);
+        let labels = std::mem::take(&mut self.labels);
+        let current = labels[self.current as usize].clone();
+        self.entity_ids.clear();
+        self.entity_names.clear();
+        self.index.clear();
+        self.current = intern(&mut self.labels, &current);
+        for slot in slots.into_iter().filter(|slot| slot.series.last_stamp().is_some()) {
+            let (column, entity, had) = slot.key;
+            let key =
+                (column, self.entity(&entities[entity as usize]), intern(&mut self.labels, &labels[had as usize]));
+            self.index.insert(key, next_place(&self.series));
+            self.series.push(Slot { key, ..slot });
+        }
+        self.runs.values_mut().for_each(|run| run.places.fill(None));
+        // Places moved; what was to end and is still there ends when its labels are asked for again, or by lookback.
+        self.ending.clear();
+    }
+
+    fn mark_ended(&mut self, run: RunId, version: u32, stamp: Timestamp) {
+        let mut ending = std::mem::take(&mut self.ending);
+        if let Some(run) = self.runs.get_mut(&run)
+            && run.marked < version
+        {
+            let ended = run
+                .schema
+                .series()
+                .iter()
+                .zip(&run.places)
+                .filter(|(series, _)| series.ended.is_some_and(|ended| run.marked < ended && ended <= version));
+            ending.extend(ended.filter_map(|(_, place)| *place));
+            run.marked = version;
+        }
+        for place in ending {
+            let slot = &mut self.series[place as usize];
+            if !slot.series.has_ended(slot.column.shape) {
+                slot.append(Entry { stamp, window: None });
+            }
+        }
+    }
+
+    fn place(&mut self, run: RunId, index: SeriesIndex, columns: &RwLock<Columns>) -> Option<u32> {
+        let known = self.runs.get(&run)?;
+        let at = index.0 as usize;
+        if let Some(Some(place)) = known.places.get(at) {
+            return Some(*place);
+        }
+        let schema = &known.schema;
+        let series = schema.series().get(at)?;
+        let column = write(columns).intern(schema.columns().get(series.column as usize)?);
+        let entity = schema.entities().get(series.entity as usize)?.labels.clone();
+        let entity = self.entity(&entity);
+        let place = self.intern((column, entity, self.current), columns)?;
+        let known = self.runs.get_mut(&run)?;
+        known.places.resize(known.schema.series().len(), None);
+        known.places[at] = Some(place);
+        Some(place)
+    }
+
+    fn entity(&mut self, labels: &Labels) -> u32 {
+        if let Some(id) = self.entity_ids.get(labels) {
+            return *id;
+        }
+        let id = u32::try_from(self.entities.len()).unwrap_or(u32::MAX);
+        self.entities.push(labels.clone());
+        self.entity_ids.insert(labels.clone(), id);
+        let unseen = labels.iter().filter(|(name, _)| !self.entity_names.contains(*name));
+        let unseen: Vec<Arc<str>> = unseen.map(|(name, _)| name.into()).collect();
+        self.entity_names.extend(unseen);
+        id
+    }
+
+    fn intern(&mut self, key: Key, columns: &RwLock<Columns>) -> Option<u32> {
+        if let Some(place) = self.index.get(&key) {
+            return Some(*place);
+        }
+        let place = next_place(&self.series);
+        let column = Arc::clone(read(columns).get(key.0)?);
+        self.series.push(Slot { key, column, series: Series::default() });
+        self.index.insert(key, place);
+        Some(place)
+    }
+}
+
+impl Slot {
+    fn append(&mut self, entry: Entry) -> bool {
+        self.series.append(self.column.shape, entry)
+    }
+}
+
+impl<'a> Found<'a> {
+    /// All its labels. What a series says of itself wins over what is said of its host.
+    pub(super) fn labels(&self) -> Labels {
+        let (_, entity, labels) = self.slot.key;
+        let host = self.host.labels[labels as usize].clone();
+        host.and(&self.host.entities[entity as usize]).and(&self.slot.column.labels)
+    }
+
+    /// One of its labels.
+    pub(super) fn label(&self, name: &str) -> &'a str {
+        let (_, entity, labels) = self.slot.key;
+        let levels =
+            [&self.slot.column.labels, &self.host.entities[entity as usize], &self.host.labels[labels as usize]];
+        levels.into_iter().map(|labels| labels.get(name)).find(|value| !value.is_empty()).unwrap_or("")
+    }
+
+    pub(super) fn column(&self) -> &'a Column {
+        &self.slot.column
+    }
+
+    pub(super) const fn series(&self) -> &'a Series {
+        &self.slot.series
+    }
+}
+
+/// The place of these labels in a list, at whose end they are put if they are not in it.
+fn intern(list: &mut Vec<Labels>, labels: &Labels) -> u32 {
+    let at = list.iter().position(|have| have == labels).unwrap_or_else(|| {
+        list.push(labels.clone());
+        list.len() - 1
+    });
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+fn without_name(labels: &Labels) -> Labels {
+    let mut rest = labels.clone();
+    rest.retain(|name| name != NAME);
+    rest
+}
+
+fn next_place(series: &[Slot]) -> u32 {
+    u32::try_from(series.len()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,49 @@
+//! What has expired goes: from the log, the head and the books beside them.
+
+use std::time::Duration;
+
+use common::time::Timestamp;
+use rusqlite::Connection;
+
+use crate::store::Shared;
+use crate::store::ledger::Ledger;
+use crate::store::log;
+use crate::store::own;
+
+/// How long a spool that no agent names is remembered: agents that were away longer may send batches again.
+const SPOOLS_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// How much longer than its last batch the schema of a run is kept: until that batch is out of the log for sure.
+const RUNS_KEPT_BEYOND: Duration = Duration::from_secs(2 * 3_600);
+
+/// Removes what is older than the configuration says. A row of the log that a later one is decoded against stays.
+pub(super) fn expire(
+    connection: &mut Connection,
+    shared: &Shared,
+    ledger: &mut Ledger,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let cutoff = now.before(shared.config.retention);
+    let head = &shared.head;
+    head.drop_through(cutoff);
+    ledger.let_go(now);
+    let transaction = connection.transaction()?;
+    for (host, spool) in ledger.keys() {
+        log::remove_through(&transaction, host, spool, cutoff)?;
+    }
+    let forgotten = log::remove_spools(&transaction, now.before(SPOOLS_KEPT))?;
+    let unused = head.runs_unused_since(cutoff.before(RUNS_KEPT_BEYOND));
+    let mut removed = Vec::new();
+    for (host, run) in unused {
+        if log::remove_schema(&transaction, host, run)? {
+            removed.push((host, run));
+        }
+    }
+    log::remove_labels(&transaction)?;
+    log::remove_events(&transaction, cutoff)?;
+    own::remove_through(&transaction, cutoff, |labels| head.has_own(labels))?;
+    transaction.commit()?;
+    forgotten.into_iter().for_each(|key| ledger.forget(key));
+    removed.into_iter().for_each(|(host, run)| head.forget_run(host, run));
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! A commit becomes rows of a transaction and effects on the head, which wait until the rows are durable.
+
+use common::batch::{Batch, EncodedBatch, Event, HostId, RunId, Seq};
+use common::metric::Labels;
+use common::schema::SchemaChange;
+use common::time::Timestamp;
+use common::wire::codec::{self, Against, State};
+use rusqlite::{ErrorCode, Transaction};
+
+use crate::store::commit::Append;
+use crate::store::commit::Commit;
+use crate::store::commit::CommitError;
+use crate::store::commit::Committed;
+use crate::store::commit::CommittedBatch;
+use crate::store::head::Head;
+use crate::store::ledger::Key;
+use crate::store::ledger::Ledger;
+use crate::store::log;
+use crate::store::own::OwnSamples;
+use crate::store::own::OwnSeries;
+
+/// What a commit changes.
+pub(super) struct Stage<'a> {
+    pub(super) transaction: &'a Transaction<'a>,
+    pub(super) head: &'a Head,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) own: &'a mut OwnSeries,
+    pub(super) now: Timestamp,
+}
+
+/// What is to be done to the head once the rows are durable.
+pub(super) enum Effect {
+    Batch { host: HostId, run: RunId, version: u32, batch: Batch },
+    Labels { host: HostId, labels: Labels },
+    Own { stamp: Timestamp, samples: OwnSamples },
+    Event { host: HostId, event: Event },
+}
+
+/// How to take back what staging did outside the transaction.
+pub(super) enum Undo {
+    /// A spool continued with this batch.
+    Spool(Key, Seq),
+    /// A run's schema had this version.
+    Run(HostId, RunId, u32),
+}
+
+/// A commit whose rows are written.
+#[derive(Default)]
+pub(super) struct Staged {
+    pub(super) effects: Vec<Effect>,
+    pub(super) committed: Committed,
+    /// Batches that spools dropped before they were sent.
+    pub(super) missing: u64,
+}
+
+/// Why a commit was not staged.
+pub(super) enum StageError {
+    /// It is this commit's own fault.
+    Commit(CommitError),
+    /// Nothing can be written: no commit of the group is made.
+    Disk(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for StageError {
+    fn from(error: rusqlite::Error) -> Self {
+        let disk = matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::DiskFull
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::DatabaseCorrupt
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::OutOfMemory
+            )
+        );
+        if disk { Self::Disk(error) } else { Self::Commit(CommitError::Io(error.to_string())) }
+    }
+}
+
+impl Stage<'_> {
+    /// Writes the rows of a commit. What has to be taken back if they do not become durable is noted in `undo`.
+    pub(super) fn commit(&mut self, commit: Commit, undo: &mut Vec<Undo>) -> Result<Staged, StageError> {
+        let mut staged = Staged::default();
+        for (append, what) in commit.appends.into_iter().enumerate() {
+            let malformed = |why: String| StageError::Commit(CommitError::Malformed { append, why });
+            self.append(what, &mut staged, undo).map_err(|error| match error {
+                AppendError::Malformed(why) => malformed(why),
+                AppendError::Sqlite(error) => error.into(),
+            })?;
+        }
+        for record in &commit.records {
+            record.write(self.transaction)?;
+        }
+        Ok(staged)
+    }
+
+    fn append(&mut self, append: Append, staged: &mut Staged, undo: &mut Vec<Undo>) -> Result<(), AppendError> {
+        match append {
+            Append::Schema { host, run, change } => self.schema(host, run, &change, undo)?,
+            Append::Batch { host, batch } => self.batch(host, &batch, staged, undo)?,
+            Append::HostLabels { host, labels } => {
+                if log::labels(self.transaction, host)?.unwrap_or_default() != labels {
+                    log::insert_labels(self.transaction, host, &labels)?;
+                    staged.effects.push(Effect::Labels { host, labels });
+                }
+            }
+            Append::Own { stamp, samples } => {
+                let samples = samples.into_iter().map(|(labels, value)| (labels, Some(value)));
+                self.own(stamp, samples.collect(), staged)?;
+            }
+            Append::Stale { stamp, series } => {
+                self.own(stamp, series.into_iter().map(|labels| (labels, None)).collect(), staged)?;
+            }
+            Append::Event { host, event } => {
+                log::insert_event(self.transaction, host, &event)?;
+                staged.effects.push(Effect::Event { host, event });
+            }
+        }
+        Ok(())
+    }
+
+    fn schema(&self, host: HostId, run: RunId, change: &SchemaChange, undo: &mut Vec<Undo>) -> Result<(), AppendError> {
+        let held = self.head.with_schema(host, run, common::schema::Schema::version).unwrap_or(0);
+        if change.version <= held {
+            return Ok(());
+        }
+        let applied = self.head.apply((host, run), change, self.now);
+        applied.map_err(|error| AppendError::Malformed(error.to_string()))?;
+        undo.push(Undo::Run(host, run, held));
+        log::insert_schema(self.transaction, (host, run), change)?;
+        Ok(())
+    }
+
+    fn batch(
+        &mut self,
+        host: HostId,
+        batch: &EncodedBatch,
+        staged: &mut Staged,
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), AppendError> {
+        let key = (host, batch.spool);
+        let next = self.ledger.next(key);
+        let mut stored = CommittedBatch { host, spool: batch.spool, next, stamp: batch.stamp, samples: None };
+        if batch.seq < next {
+            staged.committed.batches.push(stored);
+            return Ok(());
+        }
+        if i64::try_from(batch.seq.0).is_err() {
+            return Err(AppendError::Malformed(format!("batch has the impossible place {}", batch.seq.0)));
+        }
+        undo.push(Undo::Spool(key, next));
+        let state =
+            if batch.keyframe { Some(State::default()) } else { self.ledger.take_state(key, batch.run, batch.seq) };
+        let Some(mut state) = state else {
+            return Err(AppendError::Malformed("the batch before is not held, and this is no keyframe".to_owned()));
+        };
+        let decoded = decode(self.head, host, batch, &mut state).map_err(AppendError::Malformed)?;
+        log::insert(self.transaction, host, batch)?;
+        log::set_next(self.transaction, key, batch.seq.next(), self.now)?;
+        self.ledger.store(key, batch.seq, (batch.run, state, self.now));
+        staged.missing += batch.seq.0 - next.0;
+        stored.next = batch.seq.next();
+        stored.samples = Some(decoded.samples.len());
+        staged.committed.batches.push(stored);
+        staged.effects.push(Effect::Batch { host, run: batch.run, version: batch.schema_version, batch: decoded });
+        Ok(())
+    }
+
+    fn own(&mut self, stamp: Timestamp, samples: OwnSamples, staged: &mut Staged) -> Result<(), AppendError> {
+        self.own.insert(self.transaction, stamp, &samples)?;
+        staged.effects.push(Effect::Own { stamp, samples });
+        Ok(())
+    }
+}
+
+/// Decodes a batch with the schema that the head has.
+pub(super) fn decode(head: &Head, host: HostId, batch: &EncodedBatch, state: &mut State) -> Result<Batch, String> {
+    let decode = |schema: &_| {
+        let against = Against { schema, version: batch.schema_version, stamp: batch.stamp };
+        codec::decode(batch.codec, &batch.payload, against, state).map_err(|error| error.to_string())
+    };
+    head.with_schema(host, batch.run, decode).unwrap_or_else(|| Err("the schema of its run is not held".to_owned()))
+}
+
+enum AppendError {
+    Malformed(String),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for AppendError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
