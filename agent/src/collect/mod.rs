@@ -9,6 +9,7 @@ mod memory;
 mod network;
 mod own;
 mod pressure;
+mod process;
 mod roster;
 mod samples;
 mod stat;
@@ -137,7 +138,7 @@ impl Collectors {
             Box::new(network::Network::new(roots)),
             Box::new(filesystem::Filesystem::new(roots)),
             Box::new(uname::Uname::default()),
-            Box::new(work::Work::new(config.command_line)),
+            Box::new(work::Work::new(roots, config.command_line)),
             Box::new(own::Own::new(own, samples)),
         ];
         Self::of(collectors, samples)

@@ -9,17 +9,20 @@ use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::Tick;
 use crate::collect::cgroup::Cgroups;
+use crate::collect::process::Processes;
 use crate::config::CommandLine;
+use crate::config::Roots;
 use crate::host::Host;
 
 /// Containers, services, process groups, top processes.
 pub(super) struct Work {
     cgroups: Cgroups,
+    processes: Processes,
 }
 
 impl Work {
-    pub(super) fn new(_: CommandLine) -> Self {
-        Self { cgroups: Cgroups::default() }
+    pub(super) fn new(roots: &Roots, command_line: CommandLine) -> Self {
+        Self { cgroups: Cgroups::default(), processes: Processes::new(&roots.procfs, command_line) }
     }
 }
 
@@ -29,10 +32,12 @@ impl Collector for Work {
     }
 
     fn tick(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
-        self.cgroups.tick(tick)
+        let cgroups = self.cgroups.tick(tick);
+        let processes = self.processes.tick(tick, &self.cgroups);
+        cgroups.and(processes)
     }
 
-    fn processes(&mut self, _: &mut Host) -> Vec<Process> {
-        Vec::new()
+    fn processes(&mut self, host: &mut Host) -> Vec<Process> {
+        self.processes.take_top(host)
     }
 }

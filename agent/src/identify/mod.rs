@@ -31,12 +31,11 @@ pub enum Described {
     Never,
 }
 
-/// Reads the files that describe containers and users.
+/// Reads the files that describe containers.
 #[derive(Debug, Default)]
 pub struct Directory {
     docker: Option<PathBuf>,
     refusal_said: bool,
-    users: Option<HashMap<u32, String>>,
 }
 
 impl Directory {
@@ -59,11 +58,17 @@ impl Directory {
             Err(_) => Described::Missing,
         }
     }
+}
 
+/// Names of the host's users.
+#[derive(Debug, Default)]
+pub struct Users(Option<HashMap<u32, String>>);
+
+impl Users {
     /// Name of a user, or the number where there is no name. `/etc/passwd` is read at the first question after
-    /// [`Self::forget_users`].
-    pub fn user(&mut self, host: &mut Host, number: u32) -> String {
-        let users = self.users.get_or_insert_with(|| {
+    /// [`Self::forget`].
+    pub fn name(&mut self, host: &mut Host, number: u32) -> String {
+        let users = self.0.get_or_insert_with(|| {
             let passwd = host.roots().on_rootfs(Path::new("/etc/passwd"));
             host.read_once(&passwd).map(user::parse).unwrap_or_default()
         });
@@ -71,8 +76,8 @@ impl Directory {
     }
 
     /// Lets the next question read `/etc/passwd` again.
-    pub fn forget_users(&mut self) {
-        self.users = None;
+    pub fn forget(&mut self) {
+        self.0 = None;
     }
 }
 
@@ -105,6 +110,7 @@ mod tests {
         let Described::Known(found) = directory.describe(&mut host, Runtime::Docker, "abc") else { panic!() };
         assert_eq!((found.name.as_str(), found.image.as_str()), ("web", "nginx:1"));
         assert_eq!(directory.describe(&mut host, Runtime::Podman, "abc"), Described::Never);
-        assert_eq!([33, 34].map(|number| directory.user(&mut host, number)), ["web", "34"]);
+        let mut users = Users::default();
+        assert_eq!([33, 34].map(|number| users.name(&mut host, number)), ["web", "34"]);
     }
 }

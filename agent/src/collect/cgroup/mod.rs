@@ -64,10 +64,19 @@ pub(super) struct Cgroups {
     slots: Vec<Option<Workload>>,
     by_path: HashMap<String, usize>,
     departed: Vec<Departed>,
+    instances: u64,
     first_look_done: bool,
 }
 
+/// Names one instance of a container or service for as long as it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Handle {
+    slot: usize,
+    instance: u64,
+}
+
 struct Workload {
+    instance: u64,
     path: String,
     runtime: Runtime,
     id: String,
@@ -122,9 +131,32 @@ impl Cgroups {
         if self.walk.is_full() { Err(CollectError::Malformed("cgroup tree of so many cgroups")) } else { outcome }
     }
 
+    /// The container or service that a cgroup is or lies in.
+    pub(super) fn find(&self, path: &str) -> Option<Handle> {
+        let slot = *self.by_path.get(identify(path)?.root)?;
+        let instance = self.slots.get(slot)?.as_ref()?.instance;
+        Some(Handle { slot, instance })
+    }
+
+    /// Whether anything in it ran since the tick before; of one that is gone nothing is known, so something may have.
+    pub(super) fn used_cpu(&self, handle: Handle) -> bool {
+        self.get(handle).is_none_or(|workload| workload.usage.used_cpu)
+    }
+
+    /// The name that its series have: nothing while that is not known yet, empty for a service.
+    pub(super) fn name(&self, handle: Handle) -> Option<&str> {
+        self.get(handle).map_or(Some(""), |workload| workload.shown.as_ref().map(|_| workload.name.as_str()))
+    }
+
+    fn get(&self, handle: Handle) -> Option<&Workload> {
+        self.slots.get(handle.slot)?.as_ref().filter(|workload| workload.instance == handle.instance)
+    }
+
     fn begin(&mut self, moment: Moment, path: String) {
         let Some(identity) = identify(&path).filter(|identity| identity.root == path) else { return };
+        self.instances += 1;
         let workload = Workload {
+            instance: self.instances,
             runtime: identity.runtime,
             id: identity.id.to_owned(),
             usage: Usage::new(),
@@ -258,7 +290,9 @@ impl Workload {
 
     fn note_start(&mut self, tick: &mut Tick<'_>, trees: &Trees, labels: &Labels) {
         let oldest = usage::oldest_start_ticks(tick.host, trees, &self.path);
-        let began = oldest.and_then(|ticks| start_seconds(tick.host, tick.moment.stamp, ticks));
+        let per_second = parse::scaled(clock_ticks_per_second(), 1.0);
+        let boot = boot_seconds(tick.host, tick.moment.stamp);
+        let began = oldest.zip(boot).map(|(ticks, boot)| boot + parse::scaled(ticks, per_second));
         let began = began.or(self.appeared.map(Timestamp::as_seconds));
         if let Some(began) = began {
             self.usage.began(began);
@@ -269,13 +303,12 @@ impl Workload {
     }
 }
 
-/// When something began that began `ticks` after boot.
-fn start_seconds(host: &mut Host, now: Timestamp, ticks: u64) -> Option<f64> {
+/// When the host booted, in seconds since the epoch.
+pub(super) fn boot_seconds(host: &mut Host, now: Timestamp) -> Option<f64> {
     let path = host.roots().procfs.join("uptime");
     let uptime = std::str::from_utf8(host.read_once(&path).ok()?).ok()?;
     let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
-    let began = parse::scaled(ticks, parse::scaled(clock_ticks_per_second(), 1.0));
-    Some(now.as_seconds() - (uptime - began).max(0.0))
+    Some(now.as_seconds() - uptime)
 }
 
 fn event(samples: &mut Samples, moment: Moment, kind: &str, entity: &Labels, text: &str) {

@@ -2,6 +2,8 @@
 
 use std::str;
 
+use crate::collect::text;
+
 /// Which of the kernel's two interfaces a file belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
@@ -180,7 +182,7 @@ fn device(word: &[u8]) -> Option<DeviceNumber> {
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
-    str::from_utf8(digits.trim_ascii()).ok()?.parse().ok()
+    text::number(digits.trim_ascii())
 }
 
 #[cfg(test)]

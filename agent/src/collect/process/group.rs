@@ -1,0 +1,293 @@
+//! Groups of processes: all of one command, in one container, as process-exporter shows them.
+//!
+//! A group's counters are sums of what its processes were seen to add, so that they do not fall when one ends. A group
+//! is shown from the first window that begins while it has a member: commands that come and go in between would fill
+//! the schema.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use common::catalog::Metric;
+use common::catalog::metric;
+use common::metric::Labels;
+use common::schema::SeriesIndex;
+use common::time::Timestamp;
+
+use crate::collect::Moment;
+use crate::collect::Samples;
+
+/// Groups that are shown at once; what belongs to none of them is shown as `other`. A host with more has commands that
+/// name themselves by their work.
+pub(super) const GROUPS_MAX: usize = 1_000;
+
+/// How long a group without processes is still shown.
+const EMPTY_KEPT: Duration = Duration::from_secs(60);
+
+/// What a process was seen to use since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Time in programs, in clock ticks.
+    pub user_ticks: u64,
+    /// Time in the kernel, in clock ticks.
+    pub system_ticks: u64,
+    /// Page faults that needed storage.
+    pub major_faults: u64,
+    /// Page faults that did not.
+    pub minor_faults: u64,
+    /// Bytes read from storage.
+    pub read_bytes: u64,
+    /// Bytes written to storage.
+    pub written_bytes: u64,
+}
+
+impl Counts {
+    /// What was added since `before`; nothing where a count stepped back.
+    pub(super) fn since(self, before: Self) -> Self {
+        self.with(before, u64::saturating_sub)
+    }
+
+    pub(super) fn add(self, other: Self) -> Self {
+        self.with(other, u64::saturating_add)
+    }
+
+    /// The larger of each: kernel counts of one process may step back a little where CPU time is scaled.
+    pub(super) fn max(self, other: Self) -> Self {
+        self.with(other, u64::max)
+    }
+
+    fn with(self, other: Self, join: fn(u64, u64) -> u64) -> Self {
+        Self {
+            user_ticks: join(self.user_ticks, other.user_ticks),
+            system_ticks: join(self.system_ticks, other.system_ticks),
+            major_faults: join(self.major_faults, other.major_faults),
+            minor_faults: join(self.minor_faults, other.minor_faults),
+            read_bytes: join(self.read_bytes, other.read_bytes),
+            written_bytes: join(self.written_bytes, other.written_bytes),
+        }
+    }
+}
+
+/// What a process is at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Level {
+    /// State letter.
+    pub state: u8,
+    /// Threads.
+    pub threads: u64,
+    /// Resident memory.
+    pub resident_bytes: u64,
+    /// Address space.
+    pub virtual_bytes: u64,
+    /// Start, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+const STATES: [&str; 5] = ["Running", "Sleeping", "Waiting", "Zombie", "Other"];
+
+const NUM_PROCS: &Metric = metric("namedprocess_namegroup_num_procs");
+const CPU: &Metric = metric("namedprocess_namegroup_cpu_seconds_total");
+const MEMORY: &Metric = metric("namedprocess_namegroup_memory_bytes");
+const MAJOR_FAULTS: &Metric = metric("namedprocess_namegroup_major_page_faults_total");
+const MINOR_FAULTS: &Metric = metric("namedprocess_namegroup_minor_page_faults_total");
+const READ: &Metric = metric("namedprocess_namegroup_read_bytes_total");
+const WRITTEN: &Metric = metric("namedprocess_namegroup_write_bytes_total");
+const THREADS: &Metric = metric("namedprocess_namegroup_num_threads");
+const OLDEST: &Metric = metric("namedprocess_namegroup_oldest_start_time_seconds");
+const STATE: &Metric = metric("namedprocess_namegroup_states");
+
+/// All groups.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    slots: Vec<Option<Group>>,
+    by_name: HashMap<(String, String), usize>,
+}
+
+#[derive(Debug)]
+struct Group {
+    name: String,
+    container: String,
+    counts: Counts,
+    members: Members,
+    last_member: Timestamp,
+    shown: Option<Shown>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Members {
+    count: u64,
+    threads: u64,
+    resident_bytes: u64,
+    virtual_bytes: u64,
+    oldest_ticks: Option<u64>,
+    states: [u64; STATES.len()],
+}
+
+#[derive(Debug)]
+struct Shown {
+    entity: u32,
+    num_procs: SeriesIndex,
+    cpu: [SeriesIndex; 2],
+    memory: [SeriesIndex; 2],
+    counters: [SeriesIndex; 4],
+    threads: SeriesIndex,
+    oldest: SeriesIndex,
+    /// Made when the first process is in the state.
+    states: [Option<SeriesIndex>; STATES.len()],
+}
+
+/// How clock ticks become times.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clockwork {
+    /// Clock ticks in a second.
+    pub ticks_per_second: f64,
+    /// When the host booted, in seconds since the epoch, if that is known.
+    pub boot_seconds: Option<f64>,
+}
+
+impl Groups {
+    /// The group of a command in a container, made when it is new.
+    pub(super) fn of(&mut self, name: &str, container: &str, now: Timestamp) -> usize {
+        let mut key = (name.to_owned(), container.to_owned());
+        if let Some(&known) = self.by_name.get(&key) {
+            return known;
+        }
+        if GROUPS_MAX <= self.by_name.len() {
+            key = ("other".to_owned(), String::new());
+            if let Some(&other) = self.by_name.get(&key) {
+                return other;
+            }
+        }
+        let (name, container) = key.clone();
+        let group = Group {
+            name,
+            container,
+            counts: Counts::default(),
+            members: Members::default(),
+            last_member: now,
+            shown: None,
+        };
+        let free = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[free] = Some(group);
+        self.by_name.insert(key, free);
+        free
+    }
+
+    /// Adds what a process of a group used.
+    pub(super) fn add(&mut self, group: usize, used: Counts) {
+        if let Some(Some(group)) = self.slots.get_mut(group) {
+            group.counts = group.counts.add(used);
+        }
+    }
+
+    /// Forgets all members; [`Self::count`] them anew.
+    pub(super) fn clear(&mut self) {
+        for group in self.slots.iter_mut().flatten() {
+            group.members = Members::default();
+        }
+    }
+
+    /// Counts a member.
+    pub(super) fn count(&mut self, group: usize, level: Level, now: Timestamp) {
+        let Some(Some(group)) = self.slots.get_mut(group) else { return };
+        group.last_member = now;
+        let members = &mut group.members;
+        members.count += 1;
+        members.threads += level.threads;
+        members.resident_bytes += level.resident_bytes;
+        members.virtual_bytes += level.virtual_bytes;
+        let oldest = members.oldest_ticks.map_or(level.start_ticks, |oldest| oldest.min(level.start_ticks));
+        members.oldest_ticks = Some(oldest);
+        members.states[state_index(level.state)] += 1;
+    }
+
+    /// Puts what is due. `welcome` says whether groups may become visible.
+    pub(super) fn put(&mut self, samples: &mut Samples, moment: Moment, clockwork: Clockwork, welcome: bool) {
+        for slot in &mut self.slots {
+            let Some(group) = slot else { continue };
+            if EMPTY_KEPT < moment.stamp.since(group.last_member) {
+                if let Some(shown) = &group.shown {
+                    samples.end_entity(shown.entity);
+                }
+                self.by_name.remove(&(std::mem::take(&mut group.name), std::mem::take(&mut group.container)));
+                *slot = None;
+                continue;
+            }
+            if welcome && group.shown.is_none() && 0 < group.members.count {
+                group.shown = Some(Shown::new(samples, &group.name, &group.container));
+            }
+            group.put(samples, moment, clockwork);
+        }
+    }
+}
+
+impl Group {
+    fn put(&mut self, samples: &mut Samples, moment: Moment, clockwork: Clockwork) {
+        let (counts, members) = (self.counts, self.members);
+        let Some(shown) = &mut self.shown else { return };
+        samples.put_count(shown.num_procs, members.count);
+        for (series, ticks) in shown.cpu.into_iter().zip([counts.user_ticks, counts.system_ticks]) {
+            samples.put(series, seconds(ticks, clockwork));
+        }
+        if !moment.due(MEMORY.tier) {
+            return;
+        }
+        for (series, bytes) in shown.memory.into_iter().zip([members.resident_bytes, members.virtual_bytes]) {
+            samples.put_count(series, bytes);
+        }
+        let counters = [counts.major_faults, counts.minor_faults, counts.read_bytes, counts.written_bytes];
+        for (series, count) in shown.counters.into_iter().zip(counters) {
+            samples.put_count(series, count);
+        }
+        samples.put_count(shown.threads, members.threads);
+        if let (Some(oldest), Some(boot)) = (members.oldest_ticks, clockwork.boot_seconds) {
+            samples.put(shown.oldest, boot + seconds(oldest, clockwork));
+        }
+        for (at, count) in members.states.into_iter().enumerate() {
+            if shown.states[at].is_none() && 0 < count {
+                let labels = Labels::new().with("state", STATES[at]);
+                shown.states[at] = Some(samples.series(shown.entity, STATE, &labels));
+            }
+            if let Some(series) = shown.states[at] {
+                samples.put_count(series, count);
+            }
+        }
+    }
+}
+
+impl Shown {
+    fn new(samples: &mut Samples, name: &str, container: &str) -> Self {
+        let labels = Labels::new().with("groupname", name).with("container", container).with("name", container);
+        let entity = samples.entity(&labels);
+        let mut series = |metric, label: &[(&'static str, &'static str)]| {
+            samples.series(entity, metric, &label.iter().copied().collect())
+        };
+        Self {
+            entity,
+            num_procs: series(NUM_PROCS, &[]),
+            cpu: ["user", "system"].map(|mode| series(CPU, &[("mode", mode)])),
+            memory: ["resident", "virtual"].map(|memtype| series(MEMORY, &[("memtype", memtype)])),
+            counters: [MAJOR_FAULTS, MINOR_FAULTS, READ, WRITTEN].map(|metric| series(metric, &[])),
+            threads: series(THREADS, &[]),
+            oldest: series(OLDEST, &[]),
+            states: [None; STATES.len()],
+        }
+    }
+}
+
+fn state_index(state: u8) -> usize {
+    match state {
+        b'R' => 0,
+        b'S' => 1,
+        b'D' => 2,
+        b'Z' => 3,
+        _ => 4,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "2^53 clock ticks are three million years")]
+fn seconds(ticks: u64, clockwork: Clockwork) -> f64 {
+    ticks as f64 / clockwork.ticks_per_second
+}

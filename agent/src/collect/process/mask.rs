@@ -1,0 +1,626 @@
+//! Command lines without their secrets. Pure.
+//!
+//! A command line is judged word by word: what a name like `password` points at is masked, and what looks like a
+//! secret by itself. A word masked for nothing costs a little; a secret shown costs a lot.
+
+use std::ops::Range;
+
+/// Bytes of a command line that are shown: enough for a program and what it was asked to do.
+pub(super) const COMMAND_LINE_BYTES_MAX: usize = 512;
+
+/// Bytes of a command line that are looked at: Java's are long, and what lies behind is not shown.
+const LOOKED_AT_BYTES: usize = 8_192;
+
+/// What stands for a secret.
+const MASK: &str = "***";
+
+/// Makes one line of a process' arguments, separated by NUL, secrets masked.
+pub(super) fn masked(cmdline: &[u8]) -> String {
+    let arguments = arguments(cmdline);
+    let program = program(arguments.first().map_or("", String::as_str)).to_owned();
+    let mut masker = Masker { program, expecting: Expecting::Nothing, first: true };
+    let shown: Vec<_> = arguments.iter().map(|argument| masker.argument(argument)).collect();
+    line(&shown)
+}
+
+/// Makes one line of a process' arguments as they are.
+pub(super) fn full(cmdline: &[u8]) -> String {
+    line(&arguments(cmdline))
+}
+
+fn arguments(cmdline: &[u8]) -> Vec<String> {
+    let cmdline = &cmdline[..cmdline.len().min(LOOKED_AT_BYTES)];
+    let cmdline = cmdline.strip_suffix(b"\0").unwrap_or(cmdline);
+    cmdline.split(|&byte| byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
+}
+
+fn line(arguments: &[String]) -> String {
+    let line = arguments.join(" ");
+    let line = line.trim();
+    let end = (0..=COMMAND_LINE_BYTES_MAX.min(line.len())).rev().find(|&end| line.is_char_boundary(end));
+    line[..end.unwrap_or(0)].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Names that stand for a secret wherever they occur in a name, without `-`, `_`, `.` and in small letters.
+const SECRET_PARTS: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "passwort",
+    "passcode",
+    "secret",
+    "token",
+    "apikey",
+    "accesskey",
+    "privatekey",
+    "privkey",
+    "credential",
+    "authkey",
+    "encryptionkey",
+    "signingkey",
+    "masterkey",
+    "sharedkey",
+    "sessionkey",
+    "accountkey",
+    "storagekey",
+    "licensekey",
+    "licencekey",
+    "sshkey",
+    "secretkey",
+    "authorization",
+    "bearer",
+    "cookie",
+    "dbpass",
+    "userpass",
+    "rootpass",
+    "basicauth",
+    "userauth",
+    "requirepass",
+    "masterauth",
+    "sharedaccess",
+];
+
+/// Names that stand for a secret as a whole or as one of the words that a name is made of.
+const SECRET_WORDS: &[&str] = &[
+    "pass",
+    "pwd",
+    "pw",
+    "key",
+    "auth",
+    "cred",
+    "creds",
+    "jwt",
+    "otp",
+    "pin",
+    "salt",
+    "signature",
+    "sig",
+    "psk",
+    "sas",
+    "pat",
+    "passin",
+    "passout",
+    "dsn",
+    "hmac",
+    "sid",
+    "storepass",
+    "keypass",
+];
+
+/// Names whose last word is one of these point at where a secret lies.
+const PLACE_WORDS: &[&str] = &["file", "path", "dir", "directory", "files"];
+
+/// Headers and words behind which everything to the end of the argument is secret.
+const HEADERS: &[&str] = &["authorization", "cookie", "bearer", "basic"];
+
+/// Beginnings of secrets that are known by their form.
+const SECRET_BEGINNINGS: &[&str] = &[
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "glptt-",
+    "xoxb-",
+    "xoxp-",
+    "xoxa-",
+    "xoxs-",
+    "xapp-",
+    "sk-",
+    "sk_live_",
+    "sk_test_",
+    "rk_live_",
+    "pk_live_",
+    "AIza",
+    "ya29.",
+    "eyJ",
+    "hvs.",
+    "hvb.",
+    "dop_v1_",
+    "npm_",
+    "pypi-",
+    "SG.",
+    "shpat_",
+    "AKIA",
+    "ASIA",
+    "dckr_pat_",
+    "lin_api_",
+    "sq0",
+    "whsec_",
+    "-----BEGIN",
+];
+
+/// Bytes that such a secret has at least, its beginning included.
+const SECRET_BYTES: usize = 12;
+
+/// Bytes from which letters of both cases mixed with digits are taken for a secret.
+const RANDOM_BYTES: usize = 32;
+
+/// Programs whose one-letter options take a secret: in the same word, in the next, or either.
+const LETTERS: &[(&[&str], &str, Place)] = &[
+    (&["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mysqlshow", "mysqlcheck", "mysqlbinlog"], "-p", Place::Same),
+    (&["mariadb", "mariadb-dump", "mariadb-admin", "mycli", "innobackupex", "xtrabackup"], "-p", Place::Same),
+    (&["7z", "7za", "7zr", "rar", "unrar", "zip"], "-p", Place::Same),
+    (&["rar", "unrar"], "-hp", Place::Same),
+    (
+        &["sshpass", "docker", "podman", "nerdctl", "mongo", "mongosh", "mongodump", "mongorestore", "mongoexport"],
+        "-p",
+        Place::Either,
+    ),
+    (&["rdesktop", "az", "oc", "skopeo", "buildah", "helm", "cqlsh", "influx", "isql", "bcp"], "-p", Place::Either),
+    (&["redis-cli", "keydb-cli", "valkey-cli", "ipmitool"], "-a", Place::Either),
+    (
+        &["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami", "ldappasswd", "net", "cqlsh"],
+        "-w",
+        Place::Either,
+    ),
+    (
+        &["sqlcmd", "bcp", "tsql", "ipmitool", "mosquitto_pub", "mosquitto_sub", "unzip", "zip", "wpa_cli"],
+        "-P",
+        Place::Either,
+    ),
+    (&["snmpget", "snmpwalk", "snmpset", "snmpbulkwalk"], "-A", Place::Either),
+    (&["snmpget", "snmpwalk", "snmpset", "snmpbulkwalk"], "-X", Place::Either),
+    (&["snmpget", "snmpwalk", "snmpset", "snmpbulkwalk"], "-c", Place::Either),
+    (&["openssl"], "-k", Place::Either),
+    (&["openssl"], "-K", Place::Either),
+    (&["plink", "pscp", "psftp", "putty"], "-pw", Place::Either),
+    (&["htpasswd"], "-b", Place::Rest),
+];
+
+/// Options of any program that take a user and, behind a colon, a comma or a per cent sign, a password.
+const USER_OPTIONS: &[&str] = &["-u", "-U", "--user", "--proxy-user", "--username"];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Same,
+    Either,
+    Rest,
+}
+
+/// What the words before say of the next word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expecting {
+    Nothing,
+    Secret,
+    /// A user with a password behind it.
+    User,
+    /// Nothing but secrets to the end.
+    Rest,
+}
+
+struct Masker {
+    program: String,
+    expecting: Expecting,
+    first: bool,
+}
+
+impl Masker {
+    fn argument(&mut self, argument: &str) -> String {
+        if self.takes_whole(argument) {
+            return MASK.to_owned();
+        }
+        let mut shown = String::with_capacity(argument.len());
+        let mut rest = argument;
+        while !rest.is_empty() {
+            let space = rest.len() - rest.trim_start().len();
+            shown.push_str(&rest[..space]);
+            rest = &rest[space..];
+            let word = word_end(rest);
+            if word == 0 {
+                break;
+            }
+            if let Some(secret) = secret_behind_name(rest) {
+                shown.push_str(&rest[..secret.start]);
+                shown.push_str(MASK);
+                rest = &rest[secret.end..];
+                self.expecting = Expecting::Nothing;
+            } else {
+                shown.push_str(&self.word(&rest[..word]));
+                rest = &rest[word..];
+            }
+            self.first = false;
+        }
+        shown
+    }
+
+    /// Whether the words before make all of this argument a secret.
+    fn takes_whole(&mut self, argument: &str) -> bool {
+        match self.expecting {
+            Expecting::Rest => true,
+            Expecting::Secret if !argument.starts_with("--") && !argument.is_empty() => {
+                // `Authorization: Bearer …` in words of their own.
+                let scheme = HEADERS.contains(&plain(argument).as_str());
+                self.expecting = if scheme { Expecting::Secret } else { Expecting::Nothing };
+                true
+            }
+            Expecting::Secret | Expecting::User | Expecting::Nothing => false,
+        }
+    }
+
+    fn word(&mut self, word: &str) -> String {
+        let expecting = std::mem::replace(&mut self.expecting, Expecting::Nothing);
+        if expecting == Expecting::Secret && !word.starts_with("--") {
+            return MASK.to_owned();
+        }
+        if expecting == Expecting::User
+            && let Some(at) = word.find([':', ',', '%'])
+        {
+            return format!("{}{MASK}", &word[..=at]);
+        }
+        if !self.first && self.program != program(word) && is_known_program(program(word)) {
+            program(word).clone_into(&mut self.program);
+        }
+        if let Some(shown) = self.letter(word) {
+            return shown;
+        }
+        self.expect_behind(word);
+        mask_url(word).or_else(|| mask_random(word)).unwrap_or_else(|| word.to_owned())
+    }
+
+    /// One-letter options of programs that are known to take secrets so.
+    fn letter(&mut self, word: &str) -> Option<String> {
+        let program = self.program.as_str();
+        let rows =
+            LETTERS.iter().filter(|(programs, letter, _)| programs.contains(&program) && word.starts_with(letter));
+        let (_, letter, place) = rows.max_by_key(|(_, letter, _)| letter.len())?;
+        let behind = &word[letter.len()..];
+        match place {
+            Place::Rest => self.expecting = Expecting::Rest,
+            Place::Either if behind.is_empty() => self.expecting = Expecting::Secret,
+            Place::Same if behind.is_empty() => {}
+            Place::Same | Place::Either => return Some(format!("{letter}{MASK}")),
+        }
+        Some(word.to_owned())
+    }
+
+    fn expect_behind(&mut self, word: &str) {
+        let option = word.starts_with('-') && !word.contains('=');
+        let bare = matches!(plain(word).as_str(), "password" | "passphrase" | "passwd" | "bearer");
+        let sql = word.eq_ignore_ascii_case("by");
+        if USER_OPTIONS.contains(&word) {
+            self.expecting = Expecting::User;
+        } else if (option && is_secret_name(word)) || (bare && !self.first) || (sql && !self.first) {
+            self.expecting = Expecting::Secret;
+        }
+    }
+}
+
+fn is_known_program(name: &str) -> bool {
+    LETTERS.iter().any(|(programs, _, _)| programs.contains(&name))
+}
+
+fn program(word: &str) -> &str {
+    word.rsplit('/').next().unwrap_or(word).trim_matches(['"', '\'', '(', ')', ';'])
+}
+
+/// A word in small letters without what surrounds it.
+fn plain(word: &str) -> String {
+    word.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase()
+}
+
+/// Whether what a name points at is secret: `--db-password`, `AWS_SECRET_ACCESS_KEY`, `spring.datasource.passWord`.
+fn is_secret_name(name: &str) -> bool {
+    let words = words(name);
+    if words.last().is_some_and(|last| PLACE_WORDS.contains(&last.as_str())) {
+        return false;
+    }
+    let joined = words.concat();
+    let whole =
+        SECRET_WORDS.contains(&joined.as_str()) || words.iter().any(|word| SECRET_WORDS.contains(&word.as_str()));
+    whole
+        || joined.ends_with("pass")
+        || joined.ends_with("pwd")
+        || SECRET_PARTS.iter().any(|part| joined.contains(part))
+}
+
+/// The words that a name is made of, in small letters: cut at signs and where small letters become capital.
+fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut small = false;
+    for c in name.chars() {
+        if !c.is_ascii_alphanumeric() || (small && c.is_ascii_uppercase()) {
+            words.push(String::new());
+        }
+        small = c.is_ascii_lowercase();
+        if let Some(last) = words.last_mut().filter(|_| c.is_ascii_alphanumeric()) {
+            last.push(c.to_ascii_lowercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Where the first word ends.
+fn word_end(text: &str) -> usize {
+    text.find(char::is_whitespace).unwrap_or(text.len())
+}
+
+/// The secret of a `name=secret` or `name: secret` whose name begins in the first word of `text`.
+fn secret_behind_name(text: &str) -> Option<Range<usize>> {
+    let word = &text[..word_end(text)];
+    let mut name_from = 0;
+    for (at, c) in word.char_indices() {
+        match c {
+            '=' | ':' => {
+                let name = word[name_from..at].trim_matches(['"', '\'', '\\', '{', '(', '[', '$']);
+                let is_url = word[at..].starts_with("://");
+                if !is_url && is_secret_name(name) {
+                    return secret_at(text, at + 1, name);
+                }
+                name_from = at + 1;
+            }
+            ',' | ';' | '&' | '?' | '{' | '/' | '@' | '|' | '(' => name_from = at + 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The secret that begins at `at`, behind its name: to the closing quote, to the end of a header, or to the next space.
+fn secret_at(text: &str, at: usize, name: &str) -> Option<Range<usize>> {
+    let from = at + (text[at..].len() - text[at..].trim_start().len());
+    let header = HEADERS.iter().any(|header| name.to_ascii_lowercase().ends_with(header));
+    let rest = &text[from..];
+    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''));
+    let length = match quote {
+        Some(quote) => rest[1..].find(quote).map_or(rest.len(), |end| end + 2),
+        None if header => rest.find(['"', '\'']).unwrap_or(rest.len()),
+        None if at < from && !text[..at].ends_with(':') => 0,
+        // A value that the shell has already joined to its name may hold spaces.
+        None => rest.find(char::is_whitespace).unwrap_or(rest.len()),
+    };
+    (0 < length).then_some(from..from + length)
+}
+
+/// A URL, or `user:password@host` without a scheme, with its password masked.
+fn mask_url(word: &str) -> Option<String> {
+    let from = word.find("://").map_or(0, |at| at + 3);
+    let at = from + word[from..].rfind('@')?;
+    let user = &word[from..at];
+    let secret = match user.find(':') {
+        Some(colon) => from + colon + 1,
+        None if 0 < from && is_random(user, SECRET_BYTES) => from,
+        None => return None,
+    };
+    Some(format!("{}{MASK}{}", &word[..secret], &word[at..]))
+}
+
+/// A word with what looks like a secret masked.
+fn mask_random(word: &str) -> Option<String> {
+    let piece = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=' | '.');
+    let mut shown = String::with_capacity(word.len());
+    let mut masked = false;
+    let mut rest = word;
+    while !rest.is_empty() {
+        let end = rest.find(|c| !piece(c)).unwrap_or(rest.len());
+        let (run, behind) = rest.split_at(end);
+        let value = run.rfind('=').map_or(0, |at| at + 1);
+        let known =
+            SECRET_BEGINNINGS.iter().any(|start| run[value..].starts_with(start) && SECRET_BYTES <= run.len() - value);
+        if known || run[value..].split('.').any(|part| is_random(part, RANDOM_BYTES)) {
+            shown.push_str(&run[..value]);
+            shown.push_str(MASK);
+            masked = true;
+        } else {
+            shown.push_str(run);
+        }
+        let separator = behind.chars().next().map_or(0, char::len_utf8);
+        shown.push_str(&behind[..separator]);
+        rest = &behind[separator..];
+    }
+    masked.then_some(shown)
+}
+
+/// Whether a run of letters, digits and a few signs is too mixed and too long to be a word.
+fn is_random(text: &str, bytes_min: usize) -> bool {
+    let has = |what: fn(&u8) -> bool| text.bytes().any(|byte| what(&byte));
+    let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
+    bytes_min <= text.len() && (mixed || SECRET_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Arguments are parted by `|`; what stands between `<` and `>` is secret and must be masked, the rest shown.
+    fn check(case: &str) {
+        let cmdline = case.replace(['<', '>'], "").replace('|', "\0") + "\0";
+        let mut expect = String::new();
+        let mut rest = case;
+        while let Some((before, behind)) = rest.split_once('<') {
+            let (_, behind) = behind.split_once('>').unwrap();
+            expect += before;
+            expect += MASK;
+            rest = behind;
+        }
+        expect += rest;
+        assert_eq!(masked(cmdline.as_bytes()), expect.replace('|', " "), "{case}");
+    }
+
+    #[test]
+    fn ordinary_command_lines_are_shown_whole() {
+        check("/usr/bin/python3|-m|http.server|8080");
+        check("/usr/sbin/sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups");
+        check("nginx: worker process");
+        check("postgres: checkpointer");
+        check("java|-Xmx512m|-cp|/opt/app/lib/*:/opt/app/conf|org.example.Main|--server.port=8080");
+        check("ssh|-p|2222|git@github.com");
+        check("rsync|-a|/src/|host:/dst/");
+        check("docker|run|-it|--name|web|-p|8080:80|nginx:1.25".replace("-p|8080:80|", "").as_str());
+        check("mysqld|--port=3306|--datadir=/var/lib/mysql");
+        check("ps|-p|17");
+        check("cargo|test|-p|agent");
+        check("vim|/home/a/keyboard.md|compass.txt");
+        check("app|--password-file=/run/secrets/db|--token-path|/x");
+        check("curl|https://example.org/a/b?page=2");
+        check("bash|-c|while :; do sleep 1; done");
+        check("");
+    }
+
+    #[test]
+    fn values_of_options() {
+        check("app|--password=<hunter2>");
+        check("app|--password|<hunter2>|--port|80");
+        check("app|--password|<two words>");
+        check("app|--password=<a,b;c&d>");
+        check("app|-password|<hunter2>");
+        check("app|--db-password=<hunter2>|--db-user=me");
+        check("app|--dbPassword|<hunter2>");
+        check("app|--api-key|<abc>|--api_key=<abc>|--apikey=<abc>|--apiKey=<abc>");
+        check("app|--token|<abc>|--auth-token=<abc>|--access-token|<abc>");
+        check("app|--secret=<abc>|--client-secret|<abc>");
+        check("app|--passphrase|<abc>|--private-key=<abc>");
+        check("app|--pass=<abc>|--pwd=<abc>|--pw|<abc>");
+        check("app|--key|<abc>|--jwt=<abc>|--credentials=<abc>");
+        check("java|-Dspring.datasource.password=<hunter2>|-jar|a.jar");
+        check("java|-Djavax.net.ssl.keyStorePassword=<hunter2>");
+        check("helm|install|--set|auth.rootPassword=<x>|--set=a=b,auth.password=<x>");
+        check("kubectl|create|secret|generic|s|--from-literal=password=<x>");
+        check("xfreerdp|/u:me|/p:x".replace("/p:x", "/password:<x>").as_str());
+        check("redis-server|--requirepass|<x>|--masterauth|<x>");
+        check("consul|-encrypt|gossip|-token=<x>");
+    }
+
+    #[test]
+    fn environment_and_assignments() {
+        check("env|PASSWORD=<x>|app");
+        check("env|DB_PASSWORD=<x>|MYSQL_PWD=<x>|PGPASSWORD=<x>|HOME=/root|app");
+        check("env|AWS_SECRET_ACCESS_KEY=<x>|AWS_REGION=eu|app");
+        check("docker|run|-e|POSTGRES_PASSWORD=<x>|postgres:16");
+        check("docker|run|--env=API_TOKEN=<x>|app");
+        check("sh|-c|PASSWORD=<x> app --port 80");
+        check("sh|-c|export TOKEN=\"x y\" && app".replace("\"x y\"", "<\"x y\">").as_str());
+        check("app|host=db user=me password=<x> sslmode=require");
+        check("app|Server=db;Password=<x>");
+        check("app|{\"user\":\"me\",\"password\":<\"x y\">}");
+        check("app|password: <x>");
+    }
+
+    #[test]
+    fn one_letter_options_of_programs_that_have_them() {
+        check("mysql|-u|root|-p<hunter2>|shop");
+        check("/usr/bin/mysqldump|-uroot|-p<hunter2>");
+        check("mysql|-p|shop");
+        check("sh|-c|mysql -p<hunter2> shop");
+        check("sudo|mysqladmin|-p<hunter2>|ping");
+        check("sshpass|-p|<x>|ssh|host");
+        check("sshpass|-p<x>|ssh|host");
+        check("redis-cli|-h|db|-a|<x>|ping");
+        check("ldapsearch|-D|cn=a|-w|<x>");
+        check("sqlcmd|-S|db|-P|<x>");
+        check("7z|a|-p<x>|a.7z");
+        check("snmpget|-v2c|-c|<public>|host");
+        check("docker|login|-u|me|-p|<x>|registry");
+        check("htpasswd|-b|<f>|<u>|<p>");
+        check("openssl|enc|-k|<x>|-passin|<pass:x>");
+        check("plink|-pw|<x>|host");
+        check("curl|-u|me:<x>|https://a");
+        check("curl|--user|me:<x>|https://a");
+        check("smbclient|-U|me%<x>|//host/share");
+    }
+
+    #[test]
+    fn urls() {
+        check("app|postgres://me:<x>@db:5432/shop");
+        check("app|redis://:<x>@db");
+        check("app|--url=https://me:<p@ss/word>@host/");
+        check("app|amqp://me:<x>@mq,amqp://mq2");
+        check("app|root:<x>@tcp(db:3306)/shop");
+        check("app|https://a/b?x=1&token=<abc>");
+        check("app|https://a/b?api_key=<abc>");
+        check("git|clone|https://<ghp_abcdefghijklmnop>@github.com/a/b");
+        check("app|postgres://me@db/shop");
+        check("npm|i|https://registry/@scope/pkg");
+    }
+
+    #[test]
+    fn headers() {
+        check("curl|-H|Authorization: <Bearer abc>|https://a");
+        check(
+            "curl|-H|Authorization:|<Bearer>|<abc>"
+                .replace("Authorization:|<Bearer>|<abc>", "authorization:<abc>")
+                .as_str(),
+        );
+        check("curl|-H|X-Api-Key: <abc>|https://a");
+        check("curl|-H|PRIVATE-TOKEN: <abc>");
+        check("curl|-b|Cookie: <sid=abc; other=def>");
+        check("sh|-c|curl -H \"Authorization: <Bearer abc>\" https://a");
+        check("app|Bearer|<abc>");
+    }
+
+    #[test]
+    fn secrets_known_by_their_form() {
+        check("app|<AKIAIOSFODNN7EXAMPLE>");
+        check("app|<ghp_16C7e42F292c6912E7710c838347Ae178B4a>");
+        check("app|--x=<glpat-abcdefghijklmnop>");
+        check("app|<eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc>");
+        check("app|<wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY1>");
+        check("app|<xoxb-1234567890-abc>");
+        check("containerd-shim|-id|91a1a1f01a5ed31b6460eda81aa65ce36f7aa3901f29321666ee6323fa42f546");
+        check("app|/usr/lib/x86_64-linux-gnu/ImageMagick-6.9.11/modules-Q16");
+    }
+
+    #[test]
+    fn sql_and_bare_words() {
+        check("mysql|-e|ALTER USER me IDENTIFIED BY <'x'>");
+        check("tool|password|<x>");
+        check("passwd|root");
+    }
+
+    #[test]
+    fn titles_and_bad_bytes() {
+        assert_eq!(masked(b"a\nb\tc\x1b[0m\0"), "a b c [0m");
+        assert_eq!(masked(b"a\xffb\0\0\0"), "a\u{fffd}b");
+        assert_eq!(masked(&b"x ".repeat(20_000)).len(), COMMAND_LINE_BYTES_MAX);
+        assert_eq!(full(b"app\0--password=x\0"), "app --password=x");
+        let long = [b"app\0--password=".as_slice(), &b"s3cret".repeat(5_000)].concat();
+        assert_eq!(masked(&long), "app --password=***");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(bytes: Vec<u8>, text in "[-a-z:=@/ \"'&?\\{\\}\u{0}\u{e9}]{0,80}") {
+            masked(&bytes);
+            masked(text.as_bytes());
+        }
+
+        #[test]
+        fn a_password_never_survives(secret in "[A-Za-z0-9!#%^*_+.~]{3,40}", at in 0..6_usize) {
+            let secret = format!("Zq9{secret}");
+            let cmdline = [
+                format!("app\0--password={secret}"),
+                format!("app\0--password\0{secret}"),
+                format!("env\0DB_PASSWORD={secret}\0app"),
+                format!("sh\0-c\0app --token {secret}; true"),
+                format!("app\0https://me:{secret}@host/"),
+                format!("mysql\0-p{secret}"),
+            ];
+            prop_assert!(!masked(cmdline[at].as_bytes()).contains(&secret));
+        }
+    }
+}
