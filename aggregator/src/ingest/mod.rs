@@ -1,1 +1,140 @@
-//! Sessions with agents: accept, authenticate, enrol, take batches in, notice who is silent.
+//! Takes in what agents send: accept, authenticate, limit, commit, acknowledge.
+
+mod book;
+mod connection;
+pub mod counters;
+mod endpoint;
+pub mod enroll;
+pub mod presence;
+pub mod session;
+pub mod trust;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::time::Clock;
+use quinn::Endpoint;
+use quinn::Incoming;
+use quinn::VarInt;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::ingest::counters::Counters;
+pub use crate::ingest::endpoint::BindError;
+use crate::ingest::enroll::Registrar;
+use crate::ingest::presence::Presence;
+use crate::ingest::trust::Authority;
+use crate::store::Store;
+
+/// Connections at once: twice the agents that one aggregator is meant for, at 45 kB each.
+pub const SESSIONS_MAX: usize = 20_000;
+
+/// Handshakes at once: each takes half a millisecond of a core, so this many add little delay to those in session.
+pub const HANDSHAKES_MAX: usize = 64;
+
+/// How long sessions may take to say goodbye when the aggregator stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What all connections share.
+struct Shared {
+    store: Store,
+    presence: Presence,
+    authority: Arc<Authority>,
+    registrar: Registrar,
+    counters: Arc<Counters>,
+    clock: Clock,
+    handshakes: Semaphore,
+}
+
+/// The endpoint, bound and not yet accepting.
+pub struct Ingest {
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+}
+
+impl Ingest {
+    /// Listens. Call inside the runtime that will run it.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on or TLS cannot be set up.
+    pub fn bind(
+        listen: SocketAddr,
+        authority: Arc<Authority>,
+        store: Store,
+        presence: Presence,
+        clock: Clock,
+    ) -> Result<Self, BindError> {
+        let endpoint = endpoint::bind(listen, &authority, clock.wall())?;
+        let shared = Shared {
+            registrar: Registrar::new(store.clone(), presence.clone(), clock.clone()),
+            store,
+            presence,
+            authority,
+            counters: Arc::new(Counters::default()),
+            clock,
+            handshakes: Semaphore::new(HANDSHAKES_MAX),
+        };
+        Ok(Self { endpoint, shared: Arc::new(shared) })
+    }
+
+    /// Where it listens: the port that the kernel chose for port 0.
+    ///
+    /// # Errors
+    /// When the socket does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.shared.counters)
+    }
+
+    /// Accepts until the stop, then lets sessions commit what they have and say goodbye.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                incoming = self.endpoint.accept() => match incoming {
+                    Some(incoming) if connections.len() < SESSIONS_MAX => {
+                        connections.spawn(connect(incoming, Arc::clone(&self.shared), stop.clone()));
+                    }
+                    Some(incoming) => {
+                        self.shared.counters.turned_away_total.count(1);
+                        incoming.refuse();
+                    }
+                    None => break,
+                },
+            }
+        }
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+            tracing::info!(sessions = connections.len(), "sessions cut off");
+        }
+        self.endpoint.close(VarInt::from_u32(0), b"");
+        drop(timeout(DRAIN_TIMEOUT, self.endpoint.wait_idle()).await);
+    }
+}
+
+async fn connect(incoming: Incoming, shared: Arc<Shared>, stop: CancellationToken) {
+    let connection = match shared.handshakes.try_acquire() {
+        Ok(_permit) => connection::accept(incoming).await,
+        Err(_) => {
+            // Agents come back after a while, each at a different time.
+            shared.counters.turned_away_total.count(1);
+            incoming.refuse();
+            return;
+        }
+    };
+    match connection {
+        Some(connection) => connection::serve(connection, shared, stop).await,
+        None => shared.counters.handshakes_failed_total.count(1),
+    }
+}

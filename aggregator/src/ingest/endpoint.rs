@@ -1,0 +1,178 @@
+//! The QUIC endpoint: sockets, TLS, and who gets as far as a session.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::time::Timestamp;
+use common::trust::ALPN;
+use common::trust::ALPN_ENROLL;
+use quinn::EndpointConfig;
+use quinn::IdleTimeout;
+use quinn::ServerConfig;
+use quinn::TokioRuntime;
+use quinn::TransportConfig;
+use quinn::VarInt;
+use quinn::crypto::rustls::QuicServerConfig;
+use rustls::DigitallySignedStruct;
+use rustls::DistinguishedName;
+use rustls::SignatureScheme;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::crypto::ring;
+use rustls::crypto::verify_tls13_signature;
+use rustls::server::danger::ClientCertVerified;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::version::TLS13;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::UnixTime;
+use socket2::Domain;
+use socket2::Protocol;
+use socket2::Socket;
+use socket2::Type;
+
+use crate::ingest::trust::Authority;
+use crate::ingest::trust::TrustError;
+
+/// A storm of 64 handshakes at once overflowed the kernel's default of 208 KiB; 4 MiB lost nothing.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+
+/// An agent that is gone is noticed by its missing windows long before; this frees its memory.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// A backlog in flight: 32 batches of a few kilobytes.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+
+/// Why there is no endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
+    /// There is no certificate.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+/// Opens the endpoint. Call inside the runtime that will drive it.
+pub(super) fn bind(listen: SocketAddr, authority: &Authority, now: Timestamp) -> Result<quinn::Endpoint, BindError> {
+    let tls = tls(authority, now)?;
+    let crypto = QuicServerConfig::try_from(tls).map_err(|error| BindError::Tls(error.to_string()))?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(Arc::new(transport()));
+    let socket = socket(listen).map_err(|error| BindError::Listen(listen, error))?;
+    quinn::Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
+        .map_err(|error| BindError::Listen(listen, error))
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok());
+    transport
+}
+
+/// A dual-stack socket for `[::]`; IPv4 alone where the kernel has no IPv6.
+fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
+    let opened = open(listen);
+    let any = listen.is_ipv6() && listen.ip().is_unspecified();
+    let socket = match opened {
+        Err(_) if any => open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port())))?,
+        opened => opened?,
+    };
+    for set in [Socket::set_recv_buffer_size, Socket::set_send_buffer_size] {
+        set(&socket, SOCKET_BUFFER_BYTES)?;
+    }
+    // The kernel clamps without an error; Linux reports twice what it granted.
+    let granted = socket.recv_buffer_size()? / 2;
+    if granted < SOCKET_BUFFER_BYTES {
+        tracing::info!(granted, wanted = SOCKET_BUFFER_BYTES, "small UDP receive buffer: raise net.core.rmem_max");
+    }
+    Ok(socket.into())
+}
+
+fn open(listen: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+    if listen.is_ipv6() && listen.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&listen.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn tls(authority: &Authority, now: Timestamp) -> Result<rustls::ServerConfig, BindError> {
+    let provider = Arc::new(ring::default_provider());
+    let any_key = Arc::new(AnyKey { algorithms: provider.signature_verification_algorithms });
+    let identity = authority.server(now)?;
+    let tls_error = |error: rustls::Error| BindError::Tls(error.to_string());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .map_err(tls_error)?
+        .with_client_cert_verifier(any_key)
+        .with_single_cert(identity.chain, identity.key)
+        .map_err(tls_error)?;
+    tls.alpn_protocols = vec![ALPN.to_vec(), ALPN_ENROLL.to_vec()];
+    // A full handshake takes half a millisecond and an agent makes one a day: not worth remembering.
+    tls.send_tls13_tickets = 0;
+    Ok(tls)
+}
+
+/// Takes any client that holds the key of the certificate that it shows, or shows none: the session judges, because it
+/// can say why.
+#[derive(Debug)]
+struct AnyKey {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for AnyKey {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("QUIC is TLS 1.3".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

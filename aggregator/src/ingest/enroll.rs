@@ -1,0 +1,257 @@
+//! How a host without a certificate gets one, and how the right to do so is made.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::batch::HostId;
+use common::metric::Labels;
+use common::time::Clock;
+use common::time::Timestamp;
+use common::trust::JoinToken;
+use common::wire::message::Enroll;
+use common::wire::message::Enrolled;
+use common::wire::message::Reason;
+use tokio::sync::Semaphore;
+
+use crate::ingest::presence::Presence;
+use crate::ingest::session::End;
+use crate::ingest::trust::Authority;
+use crate::ingest::trust::Request;
+use crate::ingest::trust::TrustError;
+use crate::ingest::trust::sha256;
+use crate::store::ReadError;
+use crate::store::Store;
+use crate::store::commit::Append;
+use crate::store::commit::Commit;
+use crate::store::commit::CommitError;
+use crate::store::record::Record;
+use crate::store::record::hosts::Host;
+use crate::store::record::tokens;
+use crate::store::record::tokens::Token;
+use crate::store::record::tokens::TokenUse;
+use crate::store::record::tokens::Used;
+
+/// A hostname is at most 64 bytes on Linux; names people give have room for a domain.
+const HOSTNAME_BYTES_MAX: usize = 255;
+
+/// What a token is to allow.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// How many hosts it may enrol.
+    pub uses: u32,
+    /// How long it may be used.
+    pub expires: Duration,
+    /// Labels for the hosts it enrols.
+    pub labels: Labels,
+    /// How long after they were last seen its hosts are forgotten, if they are ephemeral.
+    pub ephemeral: Option<Duration>,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { uses: 1, expires: Duration::from_secs(24 * 3_600), labels: Labels::new(), ephemeral: None }
+    }
+}
+
+/// Makes a token. `secret` is random; only its hash is kept.
+///
+/// # Errors
+/// When it cannot be stored.
+pub async fn mint(
+    store: &Store,
+    authority: &Authority,
+    wanted: Wanted,
+    secret: [u8; 16],
+    now: Timestamp,
+) -> Result<JoinToken, CommitError> {
+    let token = Token {
+        hash: sha256(&secret),
+        uses: wanted.uses,
+        created: now,
+        expires: now.after(wanted.expires),
+        labels: wanted.labels,
+        ephemeral: wanted.ephemeral,
+        revoked: false,
+    };
+    store.commit(Commit { appends: Vec::new(), records: vec![Record::Token(token)] }).await?;
+    Ok(authority.token(secret))
+}
+
+/// Enrols hosts, one at a time: numbers and names must not be given twice.
+#[derive(Debug)]
+pub(super) struct Registrar {
+    store: Store,
+    presence: Presence,
+    clock: Clock,
+    turn: Semaphore,
+}
+
+impl Registrar {
+    pub(super) const fn new(store: Store, presence: Presence, clock: Clock) -> Self {
+        Self { store, presence, clock, turn: Semaphore::const_new(1) }
+    }
+
+    /// Judges a request and signs it.
+    pub(super) async fn enroll(&self, enroll: Enroll, authority: &Authority) -> Result<(Enrolled, Host), End> {
+        let malformed = || End::new(Reason::Malformed, "the signing request cannot be read".to_owned());
+        let request = Request::parse(&enroll.csr).ok_or_else(malformed)?;
+        let token: JoinToken = enroll.token.parse().map_err(|error| refusal(&error))?;
+        let _turn = self.turn.acquire().await.map_err(|error| refusal(&error))?;
+        let hash = sha256(&token.secret);
+        let found = self.store.read(move |connection| tokens::find(connection, hash)).await?;
+        let now = self.clock.wall();
+        let token = judge(found, request.key_hash(), now)?;
+        let hosts = self.presence.hosts();
+        let mut host = welcome(&hosts, request.key_hash(), &enroll.hostname, &token, now);
+        let signed = authority.sign(&request, &host.id.0.to_string(), now)?;
+        host.certificate_expires = signed.expires;
+        self.record(&host, &token).await?;
+        self.presence.enrolled(host.clone(), now);
+        let enrolled = Enrolled {
+            certificate: signed.certificate.to_vec(),
+            ca: authority.certificate().to_vec(),
+            instance: host.instance.clone(),
+            ext: Vec::new(),
+        };
+        Ok((enrolled, host))
+    }
+
+    async fn record(&self, host: &Host, token: &Token) -> Result<(), CommitError> {
+        let used = TokenUse { token: token.hash, key_hash: host.key_hash };
+        let commit = Commit {
+            appends: vec![Append::HostLabels { host: host.id, labels: host.labels() }],
+            records: vec![Record::TokenUse(used), Record::Host(Box::new(host.clone()))],
+        };
+        self.store.commit(commit).await.map(drop)
+    }
+}
+
+/// Whether a token lets this key in.
+fn judge(found: Option<Used>, key_hash: [u8; 32], now: Timestamp) -> Result<Token, End> {
+    let refuse = |why: &str| {
+        End::new(Reason::Token, format!("the join token {why}: make a new one with `lapwing-aggregator token create`"))
+    };
+    let (token, keys) = found.ok_or_else(|| refuse("is not known here"))?;
+    if token.revoked {
+        return Err(refuse("was revoked"));
+    }
+    if token.expires <= now {
+        return Err(refuse("has expired"));
+    }
+    if !keys.contains(&key_hash) && token.uses as usize <= keys.len() {
+        return Err(refuse("was used up"));
+    }
+    Ok(token)
+}
+
+/// The host that this key is, or a new one.
+fn welcome(hosts: &BTreeMap<HostId, Host>, key_hash: [u8; 32], hostname: &str, token: &Token, now: Timestamp) -> Host {
+    if let Some(known) = hosts.values().find(|host| host.key_hash == key_hash) {
+        return Host { token_labels: token.labels.clone(), revoked: false, ..known.clone() };
+    }
+    let last = hosts.keys().next_back().map_or(0, |id| id.0);
+    Host {
+        id: HostId(last.saturating_add(1)),
+        key_hash,
+        instance: unique(hosts, hostname),
+        hostname: hostname.to_owned(),
+        token_labels: token.labels.clone(),
+        agent_labels: Labels::new(),
+        ephemeral: token.ephemeral,
+        certificate_expires: now,
+        created: now,
+        revoked: false,
+        agent_version: String::new(),
+        boot_id: None,
+        run: None,
+        last_seen: now,
+        goodbye: None,
+    }
+}
+
+/// The name, or `name-2` if it is taken, or `name-3`, …
+fn unique(hosts: &BTreeMap<HostId, Host>, hostname: &str) -> String {
+    let shown: String = hostname.chars().filter(|c| !c.is_control()).take(HOSTNAME_BYTES_MAX).collect();
+    let name = if shown.is_empty() { "host".to_owned() } else { shown };
+    let taken = |name: &str| hosts.values().any(|host| host.instance == name);
+    let mut candidate = name.clone();
+    for number in 2..=hosts.len() + 2 {
+        if !taken(&candidate) {
+            break;
+        }
+        candidate = format!("{name}-{number}");
+    }
+    candidate
+}
+
+fn refusal(error: &impl ToString) -> End {
+    End::new(Reason::Token, error.to_string())
+}
+
+impl From<ReadError> for End {
+    fn from(error: ReadError) -> Self {
+        Self::new(Reason::Error, error.to_string())
+    }
+}
+
+impl From<CommitError> for End {
+    fn from(error: CommitError) -> Self {
+        Self::new(Reason::Error, error.to_string())
+    }
+}
+
+impl From<TrustError> for End {
+    fn from(error: TrustError) -> Self {
+        Self::new(Reason::Error, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_000);
+
+    fn token() -> Token {
+        Token {
+            hash: [1; 32],
+            uses: 1,
+            created: NOW,
+            expires: NOW.after(Duration::from_secs(10)),
+            labels: Labels::new().with("env", "prod"),
+            ephemeral: None,
+            revoked: false,
+        }
+    }
+
+    #[test]
+    fn a_token_lets_in_whom_it_should() {
+        let check = |found: Option<Used>, later: u64, expect: Option<&str>| {
+            let judged = judge(found, [9; 32], NOW.after(Duration::from_secs(later)));
+            let why = judged.err().map(|end| end.text.split(':').next().unwrap().to_owned());
+            assert_eq!(why.as_deref(), expect);
+        };
+        check(Some((token(), vec![])), 9, None);
+        check(Some((token(), vec![[9; 32]])), 9, None);
+        check(Some((token(), vec![])), 10, Some("the join token has expired"));
+        check(Some((token(), vec![[8; 32]])), 9, Some("the join token was used up"));
+        check(Some((Token { revoked: true, ..token() }, vec![])), 9, Some("the join token was revoked"));
+        check(None, 9, Some("the join token is not known here"));
+    }
+
+    #[test]
+    fn names_and_numbers_are_unique() {
+        let mut hosts = BTreeMap::new();
+        let mut join = |key: u8, hostname: &str| {
+            let host = welcome(&hosts, [key; 32], hostname, &token(), NOW);
+            hosts.insert(host.id, host.clone());
+            (host.id.0, host.instance)
+        };
+        assert_eq!(join(1, "web"), (1, "web".to_owned()));
+        assert_eq!(join(2, "web"), (2, "web-2".to_owned()));
+        assert_eq!(join(3, "web"), (3, "web-3".to_owned()));
+        assert_eq!(join(2, "db"), (2, "web-2".to_owned()), "the key is the host, whatever it is called");
+        assert_eq!(join(4, "a\nb"), (4, "ab".to_owned()));
+        assert_eq!(join(5, ""), (5, "host".to_owned()));
+    }
+}

@@ -1,0 +1,217 @@
+//! Which hosts there are, how they are, and whether they were up: who is connected, what was committed of each, `up`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use common::batch::HostId;
+use common::metric::Labels;
+use common::time::Clock;
+use common::time::Timestamp;
+use common::wire::message::Hello;
+use common::wire::message::Reason;
+use serde::Serialize;
+use tokio::sync::broadcast;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::ingest::book::Book;
+use crate::store::Store;
+use crate::store::commit::Commit;
+use crate::store::commit::Committed;
+use crate::store::record::hosts::Host;
+
+/// Changes that a slow listener may fall behind before it loses some.
+const CHANGES_MAX: usize = 1_024;
+
+/// How often `up` is written and silence noticed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Enrolled, and nothing came from it.
+    New,
+    /// Its windows come in time.
+    Up,
+    /// Nothing comes, and it did not say why.
+    Silent,
+    /// Its agent was stopped.
+    Stopped,
+    /// It was shut down.
+    Shutdown,
+    /// Its agent said that it will be back.
+    Rebooting,
+}
+
+/// One host as it is at a moment.
+#[derive(Clone, Debug)]
+pub struct HostState {
+    /// Its number.
+    pub id: HostId,
+    /// Its `instance` label.
+    pub instance: String,
+    /// All labels that its series share, `instance` among them.
+    pub labels: Labels,
+    /// How it is.
+    pub state: State,
+    /// Since when.
+    pub since: Timestamp,
+    /// The latest moment at which something came from it.
+    pub last_seen: Timestamp,
+    /// Where its latest session came from, since the aggregator started.
+    pub address: Option<SocketAddr>,
+    /// Version of its agent.
+    pub agent_version: String,
+    /// Whether it is connected.
+    pub connected: bool,
+}
+
+/// Something that a watcher of hosts wants to know at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A window was committed.
+    Window(HostId, Timestamp),
+    /// A host's state changed.
+    Host(HostId, State),
+}
+
+/// A handle. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Presence(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    book: Mutex<Book>,
+    through: watch::Sender<Timestamp>,
+    changes: broadcast::Sender<Change>,
+}
+
+/// A session that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The host's `instance`.
+    pub instance: String,
+    /// Which session of the host this is.
+    pub number: u64,
+    /// Cancelled when a newer session of the same host takes over.
+    pub replaced: CancellationToken,
+    /// To be cancelled when nothing more of this session will be committed.
+    pub ended: CancellationToken,
+    /// The session that this one takes over from: wait until it has ended.
+    pub older: Option<CancellationToken>,
+    /// What the opening changed: labels, events, the host itself.
+    pub commit: Commit,
+}
+
+impl Presence {
+    /// The hosts that are known. `now` is when the aggregator starts.
+    #[must_use]
+    pub fn new(hosts: Vec<Host>, now: Timestamp) -> Self {
+        let shared = Shared {
+            book: Mutex::new(Book::new(hosts, now)),
+            through: watch::Sender::new(Timestamp::from_millis(i64::MAX)),
+            changes: broadcast::Sender::new(CHANGES_MAX),
+        };
+        Self(Arc::new(shared))
+    }
+
+    /// Writes `up` and notices silence until the stop.
+    pub async fn run(self, store: Store, clock: Clock, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = clock.sleep(TICK) => {}
+            }
+            let (commit, changes) = self.book().tick(clock.wall());
+            self.tell(changes);
+            if commit.appends.is_empty() && commit.records.is_empty() {
+                continue;
+            }
+            // `up` is not worth a retry: what is missing says that the store was in trouble.
+            if let Err(error) = store.commit(commit).await {
+                tracing::warn!(%error, "cannot write the presence of hosts");
+            }
+        }
+    }
+
+    /// All hosts, by their number.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<HostState> {
+        self.book().snapshot()
+    }
+
+    /// Follows the stamp up to which the windows of all hosts that are connected and up are committed; without such
+    /// hosts it is the end of time.
+    #[must_use]
+    pub fn committed_through(&self) -> watch::Receiver<Timestamp> {
+        self.0.through.subscribe()
+    }
+
+    /// Follows what changes.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.0.changes.subscribe()
+    }
+
+    /// The host that a key belongs to.
+    #[must_use]
+    pub fn by_key(&self, key_hash: [u8; 32]) -> Option<Host> {
+        self.book().hosts().find(|host| host.key_hash == key_hash).cloned()
+    }
+
+    /// All hosts as they are recorded.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeMap<HostId, Host> {
+        self.book().hosts().map(|host| (host.id, host.clone())).collect()
+    }
+
+    /// A host was enrolled, or its record changed.
+    pub fn enrolled(&self, host: Host, now: Timestamp) {
+        self.book().enrolled(host, now);
+    }
+
+    /// A session of a known host begins.
+    #[must_use]
+    pub fn open(&self, host: HostId, hello: &Hello, from: SocketAddr, now: Timestamp) -> Option<Opened> {
+        let (opened, changes) = self.book().open(host, hello, from, now)?;
+        self.tell(changes);
+        Some(opened)
+    }
+
+    /// Windows became durable.
+    pub fn committed(&self, committed: &Committed, now: Timestamp) {
+        let changes = {
+            let mut book = self.book();
+            committed.batches.iter().flat_map(|batch| book.committed(batch.host, batch.stamp, now)).collect()
+        };
+        self.tell(changes);
+    }
+
+    /// A session ended, with the agent's reason if it gave one. Returns what that changed.
+    #[must_use]
+    pub fn close(&self, host: HostId, number: u64, goodbye: Option<Reason>, now: Timestamp) -> Commit {
+        let (commit, changes) = self.book().close(host, number, goodbye, now);
+        self.tell(changes);
+        commit
+    }
+
+    fn tell(&self, changes: Vec<Change>) {
+        let through = self.book().committed_through();
+        self.0.through.send_if_modified(|known| std::mem::replace(known, through) != through);
+        for change in changes {
+            // Nobody may be listening.
+            self.0.changes.send(change).unwrap_or_default();
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // The book is consistent between any two of its methods, so a panic elsewhere does not spoil it.
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,280 @@
+//! One agent's session. Pure: messages in; appends, acknowledgements or an end with a reason out.
+
+use std::time::Duration;
+
+use common::batch::HostId;
+use common::time::Timestamp;
+use common::wire::codec::CODEC;
+use common::wire::frame::FRAME_BYTES_MAX;
+use common::wire::frame::FrameError;
+use common::wire::message::Ack;
+use common::wire::message::Busy;
+use common::wire::message::Goodbye;
+use common::wire::message::Hello;
+use common::wire::message::Message;
+use common::wire::message::Reason;
+use common::wire::message::Welcome;
+
+use crate::store::commit::Append;
+use crate::store::commit::CommitError;
+use crate::store::commit::Committed;
+use crate::store::commit::Held;
+
+/// Spools that an agent may name: an hour's backlog in spools of 30 batches is twelve; a disk full of older runs has
+/// room besides.
+pub const SPOOLS_MAX: usize = 1_024;
+
+/// How long an agent is asked to wait when the store cannot store.
+pub const BUSY_FOR: Duration = Duration::from_secs(2);
+
+/// Where a session stands.
+#[derive(Debug)]
+pub struct Session {
+    host: HostId,
+    greeted: bool,
+    pending: Vec<Append>,
+}
+
+/// What a message asks of the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing at once: there may be something to commit.
+    Nothing,
+    /// Look up what is held and answer with [`Session::welcome`].
+    Hello(Hello),
+    /// The agent ends the session.
+    Goodbye(Reason, String),
+}
+
+/// The session must end, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct End {
+    /// For the agent's program.
+    pub reason: Reason,
+    /// For the agent's log.
+    pub text: String,
+}
+
+/// What to do about a commit that was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// Say so and try again.
+    Retry(Message, Duration),
+    /// The append at this place means nothing: commit those before it, then end.
+    Cut(usize, End),
+    /// End.
+    End(End),
+}
+
+impl Session {
+    /// A session with a host whose certificate is known.
+    #[must_use]
+    pub const fn new(host: HostId) -> Self {
+        Self { host, greeted: false, pending: Vec::new() }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub const fn host(&self) -> HostId {
+        self.host
+    }
+
+    /// Takes a message.
+    ///
+    /// # Errors
+    /// When an agent would not say this here.
+    pub fn hear(&mut self, message: Message) -> Result<Heard, End> {
+        let host = self.host;
+        match message {
+            Message::Hello(hello) if !self.greeted => {
+                if SPOOLS_MAX < hello.spools.len() {
+                    return Err(End::new(Reason::Limit, format!("more than {SPOOLS_MAX} spools")));
+                }
+                self.greeted = true;
+                Ok(Heard::Hello(hello))
+            }
+            Message::Schema(schema) if self.greeted => {
+                self.pending.push(Append::Schema { host, run: schema.run, change: schema.change });
+                Ok(Heard::Nothing)
+            }
+            Message::Batch(batch) if self.greeted => {
+                self.pending.push(Append::Batch { host, batch });
+                Ok(Heard::Nothing)
+            }
+            Message::Goodbye(goodbye) => Ok(Heard::Goodbye(Reason::from(goodbye.reason), goodbye.text)),
+            Message::Schema(_) | Message::Batch(_) => Err(End::malformed("a batch came before hello")),
+            Message::Hello(_) => Err(End::malformed("hello came twice")),
+            Message::Welcome(_) | Message::Ack(_) | Message::Busy(_) | Message::Enroll(_) | Message::Enrolled(_) => {
+                Err(End::malformed("a message that an agent does not send here"))
+            }
+        }
+    }
+
+    /// The answer to `Hello`.
+    #[must_use]
+    pub fn welcome(held: Held, instance: &str, now: Timestamp) -> Message {
+        Message::Welcome(Welcome {
+            now,
+            instance: instance.to_owned(),
+            schema_version: held.schema_version,
+            spools: held.spools,
+            codec: CODEC,
+            frame_bytes_max: u32::try_from(FRAME_BYTES_MAX).unwrap_or(u32::MAX),
+            ext: Vec::new(),
+        })
+    }
+
+    /// What is to be committed since the last call.
+    pub fn take(&mut self) -> Vec<Append> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Acknowledges what is durable: once for each spool.
+    #[must_use]
+    pub fn acknowledge(committed: &Committed) -> Vec<Message> {
+        let mut acks: Vec<Ack> = Vec::new();
+        for batch in &committed.batches {
+            match acks.iter_mut().find(|ack| ack.spool == batch.spool) {
+                Some(ack) => ack.next = ack.next.max(batch.next),
+                None => acks.push(Ack { spool: batch.spool, next: batch.next, ext: Vec::new() }),
+            }
+        }
+        acks.into_iter().map(Message::Ack).collect()
+    }
+
+    /// What to do about a commit that was not made.
+    #[must_use]
+    pub fn fail(error: &CommitError) -> Failed {
+        match error {
+            CommitError::Malformed { append, why } => {
+                Failed::Cut(*append, End::new(Reason::Malformed, format!("a batch is malformed: {why}")))
+            }
+            CommitError::Full | CommitError::Io(_) => {
+                let retry_ms = u32::try_from(BUSY_FOR.as_millis()).unwrap_or(u32::MAX);
+                Failed::Retry(Message::Busy(Busy { retry_ms, ext: Vec::new() }), BUSY_FOR)
+            }
+            CommitError::Closed => Failed::End(End::stopping()),
+        }
+    }
+}
+
+impl End {
+    /// An end for a reason.
+    #[must_use]
+    pub const fn new(reason: Reason, text: String) -> Self {
+        Self { reason, text }
+    }
+
+    /// The aggregator is stopping and will be back.
+    #[must_use]
+    pub fn stopping() -> Self {
+        Self::new(Reason::Restart, "the aggregator is stopping".to_owned())
+    }
+
+    /// A newer session of the same host took over.
+    #[must_use]
+    pub fn replaced() -> Self {
+        let text = "a newer session with the same key took over: is this machine a copy of another?";
+        Self::new(Reason::Replaced, text.to_owned())
+    }
+
+    /// As it travels.
+    #[must_use]
+    pub fn message(&self) -> Message {
+        Message::Goodbye(Goodbye { reason: self.reason as u16, text: self.text.clone(), ext: Vec::new() })
+    }
+
+    fn malformed(text: &str) -> Self {
+        Self::new(Reason::Malformed, text.to_owned())
+    }
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        let reason = match error {
+            FrameError::TooLong { .. } => Reason::Limit,
+            FrameError::Malformed { .. } => Reason::Malformed,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::batch::EncodedBatch;
+    use common::batch::RunId;
+    use common::batch::Seq;
+    use common::batch::SpoolId;
+    use common::metric::Labels;
+
+    use super::*;
+    use crate::store::commit::CommittedBatch;
+
+    const HOST: HostId = HostId(7);
+
+    fn hello(spools: usize) -> Message {
+        Message::Hello(Hello {
+            agent_version: String::new(),
+            run: RunId([1; 16]),
+            schema_version: 0,
+            spools: vec![SpoolId([2; 16]); spools],
+            codec_max: 1,
+            boot_id: [0; 16],
+            hostname: "web".to_owned(),
+            labels: Labels::new(),
+            wall: Timestamp::default(),
+            ext: Vec::new(),
+        })
+    }
+
+    fn batch() -> Message {
+        Message::Batch(EncodedBatch {
+            run: RunId([1; 16]),
+            spool: SpoolId([2; 16]),
+            seq: Seq(0),
+            schema_version: 1,
+            stamp: Timestamp::default(),
+            codec: 1,
+            keyframe: true,
+            payload: Vec::new(),
+        })
+    }
+
+    fn check(messages: Vec<Message>, expect: Result<usize, Reason>) {
+        let mut session = Session::new(HOST);
+        let heard = messages.into_iter().try_for_each(|message| session.hear(message).map(drop));
+        assert_eq!(heard.map(|()| session.take().len()).map_err(|end| end.reason), expect);
+    }
+
+    #[test]
+    fn an_agent_greets_once_and_then_sends() {
+        check(vec![hello(1), batch(), batch()], Ok(2));
+        check(vec![batch()], Err(Reason::Malformed));
+        check(vec![hello(1), hello(1)], Err(Reason::Malformed));
+        check(vec![hello(SPOOLS_MAX + 1)], Err(Reason::Limit));
+        check(vec![hello(1), Message::Busy(Busy { retry_ms: 1, ext: Vec::new() })], Err(Reason::Malformed));
+    }
+
+    #[test]
+    fn each_spool_is_acknowledged_once() {
+        let of = |spool, next| CommittedBatch {
+            host: HOST,
+            spool: SpoolId([spool; 16]),
+            next: Seq(next),
+            stamp: Timestamp::default(),
+            samples: None,
+        };
+        let acks = Session::acknowledge(&Committed { batches: vec![of(1, 5), of(2, 1), of(1, 6)] });
+        let ack = |spool, next| Message::Ack(Ack { spool: SpoolId([spool; 16]), next: Seq(next), ext: Vec::new() });
+        assert_eq!(acks, [ack(1, 6), ack(2, 1)]);
+    }
+
+    #[test]
+    fn a_full_disk_is_waited_for_and_nonsense_is_not() {
+        assert!(matches!(Session::fail(&CommitError::Full), Failed::Retry(Message::Busy(_), BUSY_FOR)));
+        let nonsense = CommitError::Malformed { append: 2, why: String::new() };
+        assert!(matches!(Session::fail(&nonsense), Failed::Cut(2, End { reason: Reason::Malformed, .. })));
+        assert!(matches!(Session::fail(&CommitError::Closed), Failed::End(End { reason: Reason::Restart, .. })));
+    }
+}
