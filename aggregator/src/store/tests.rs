@@ -202,3 +202,234 @@ async fn a_series_that_ends_is_marked_once() {
     assert_eq!(dump(&again.store, &[]), expect);
     again.stop();
 }
+
+#[tokio::test]
+async fn a_batch_that_comes_again_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let mut agent = Agent::start(1);
+    let commits = [agent.batch(stamp(1), [1.0, 5.0]), agent.batch(stamp(2), [2.0, 6.0])];
+    for commit in &commits {
+        running.store.commit(commit.clone()).await.unwrap();
+    }
+    let before = dump(&running.store, &[]);
+    for commit in commits {
+        let again = running.store.commit(commit).await.unwrap().batches[0];
+        assert_eq!((again.next, again.samples), (Seq(2), None));
+    }
+    assert_eq!(dump(&running.store, &[]), before);
+    assert_eq!(running.store.stats().repeated_total, 2);
+    running.stop();
+}
+
+#[tokio::test]
+async fn a_malformed_batch_fails_its_own_commit_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), StoreConfig::default(), clock()).unwrap();
+    let (mut good, mut bad) = (Agent::start(1), Agent::start(2));
+    let first = good.batch(stamp(1), [1.0, 5.0]);
+    let second = good.batch(stamp(2), [2.0, 6.0]);
+    let mut malformed = bad.batch(stamp(3), [9.0, 9.0]);
+    if let Some(Append::Batch { batch, .. }) = malformed.appends.last_mut() {
+        batch.payload.truncate(3);
+    }
+    // All three are queued before the writer begins: one group.
+    let start = async { std::thread::spawn(move || writer.run()) };
+    let (first, malformed, second, writer) =
+        tokio::join!(store.commit(first), store.commit(malformed), store.commit(second), start);
+    assert_eq!((first.unwrap().batches[0].next, second.unwrap().batches[0].next), (Seq(1), Seq(2)));
+    assert!(matches!(malformed, Err(CommitError::Malformed { append: 1, .. })), "{malformed:?}");
+    assert_eq!(store.stats().commits_total, 1);
+    let held = store.held(HOST, bad.run, &[bad.spool]).await.unwrap();
+    assert_eq!((held.schema_version, held.spools[0].next, held.spools[0].predecessor_held), (0, Seq(0), false));
+    Running { store, writer }.stop();
+    let again = Running::start(dir.path(), &clock());
+    assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), [r#"node_load1{job="node"} 1@10 2@20"#]);
+    again.stop();
+}
+
+#[tokio::test]
+async fn a_batch_whose_predecessor_is_missing_wants_a_keyframe() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let mut agent = Agent::start(1);
+    running.store.commit(agent.batch(stamp(1), [1.0, 5.0])).await.unwrap();
+    drop(agent.batch(stamp(2), [2.0, 6.0]));
+    let gap = running.store.commit(agent.batch(stamp(3), [3.0, 7.0])).await.unwrap_err();
+    assert!(gap.to_string().contains("the batch before is not held"), "{gap}");
+    agent.state = State::default();
+    let mut keyframe = agent.batch(stamp(4), [4.0, 8.0]);
+    if let Some(Append::Batch { batch, .. }) = keyframe.appends.last_mut() {
+        batch.keyframe = true;
+    }
+    assert_eq!(running.store.commit(keyframe).await.unwrap().batches[0].next, Seq(4));
+    assert_eq!(running.store.stats().missing_total, 2);
+    assert_eq!(dump(&running.store, &[equal(NAME, "node_load1")]), [r#"node_load1{job="node"} 1@10 4@40"#]);
+    running.stop();
+}
+
+#[tokio::test]
+async fn a_full_disk_acknowledges_nothing_and_mends_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let config = StoreConfig { commit_interval: Duration::ZERO, ..StoreConfig::default() };
+    let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), config, clock.clone()).unwrap();
+    let pages: i64 = writer.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    writer.connection.pragma_update(None, "max_page_count", pages + 8).unwrap();
+    let running = Running { store, writer: std::thread::spawn(move || writer.run()) };
+    let mut agent = Agent::start(1);
+    let mut stored = 0;
+    let error = loop {
+        match running.store.commit(agent.batch(stamp(stored + 1), [1.0, 5.0])).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error, running.store.health()), (CommitError::Full, Health::Full));
+    let held = running.store.held(HOST, agent.run, &[agent.spool]).await.unwrap();
+    assert_eq!((held.spools[0].next, held.spools[0].predecessor_held), (Seq(stored), false));
+    assert_eq!(running.store.last_stamp(HOST), Some(stamp(stored)));
+
+    // What has expired makes room: the next attempt fails and removes it, the one after that is stored.
+    clock.advance(Duration::from_secs(30 * 3_600));
+    let mut restarted = Agent::start(2);
+    drop(running.store.commit(agent.batch(stamp(stored + 2), [1.0, 5.0])).await);
+    running.store.commit(restarted.batch(stamp(10_800), [2.0, 6.0])).await.unwrap();
+    assert_eq!(running.store.health(), Health::Writable);
+    running.stop();
+}
+
+#[tokio::test]
+async fn files_copied_at_any_moment_hold_what_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let mut agent = Agent::start(1);
+    for window in 1..30 {
+        running
+            .store
+            .commit(agent.batch(stamp(window), [1.0, f64::from(u32::try_from(window).unwrap())]))
+            .await
+            .unwrap();
+        if window % 7 == 0 {
+            // As after a crash: nobody closed the database, its WAL is beside it.
+            let copy = tempfile::tempdir().unwrap();
+            for file in ["lapwing.db", "lapwing.db-wal"] {
+                std::fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();
+            }
+            let crashed = Running::start(copy.path(), &clock());
+            assert_eq!(dump(&crashed.store, &[]), dump(&running.store, &[]));
+            crashed.stop();
+        }
+    }
+    running.stop();
+}
+
+#[tokio::test]
+async fn the_process_table_of_a_moment_is_that_of_the_window_around_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let mut agent = Agent::start(1);
+    for window in 1..5 {
+        let process = Process { pid: 7, command: "nginx".to_owned(), cpu_ms: window, ..Process::default() };
+        let batch = Batch { stamp: stamp(window), processes: vec![process], ..Batch::default() };
+        running.store.commit(agent.encode(&batch)).await.unwrap();
+    }
+    let check = async |millis: i64, expect: Option<u64>| {
+        let at = Timestamp::from_millis(stamp(0).as_millis() + millis);
+        let found = running.store.processes(HOST, at).await.unwrap();
+        assert_eq!(found.map(|(_, processes)| processes[0].cpu_ms), expect, "{millis} ms");
+    };
+    check(0, None).await;
+    check(1, Some(1)).await;
+    check(10_000, Some(1)).await;
+    check(10_001, Some(2)).await;
+    check(40_000, Some(4)).await;
+    check(40_001, None).await;
+    running.stop();
+}
+
+#[tokio::test]
+async fn events_of_agents_and_of_the_aggregator_stand_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let event = |window, kind: &str| Event {
+        at: stamp(window),
+        kind: kind.to_owned(),
+        entity: Labels::new(),
+        text: String::new(),
+    };
+    let mut agent = Agent::start(1);
+    let batch = Batch { stamp: stamp(2), events: vec![event(2, "oom_kill")], ..Batch::default() };
+    let noticed = Append::Event { host: HOST, event: event(1, "host_renamed") };
+    running.store.commit(agent.encode(&batch)).await.unwrap();
+    running.store.commit(Commit { appends: vec![noticed], records: vec![] }).await.unwrap();
+    let kinds = |store: &Store| store.events(None, ALL).into_iter().map(|(_, event)| event.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(&running.store), ["host_renamed", "oom_kill"]);
+    running.stop();
+    let again = Running::start(dir.path(), &clock());
+    assert_eq!(kinds(&again.store), ["host_renamed", "oom_kill"]);
+    assert_eq!(again.store.events(Some(HostId(2)), ALL), []);
+    again.stop();
+}
+
+#[tokio::test]
+async fn what_expires_leaves_what_later_rows_need() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let running = Running::start(dir.path(), &clock);
+    let mut agent = Agent::start(1);
+    // A window each 400 s for 30 hours: nine in an hour, one of them a keyframe if the hour begins with it.
+    for step in 0..270_u32 {
+        clock.advance(Duration::from_secs(400));
+        let value = f64::from(step);
+        let window = u64::from(step) * 40 + 1;
+        running.store.commit(agent.batch(stamp(window), [value, value])).await.unwrap();
+    }
+    let lines = dump(&running.store, &[equal(NAME, "node_load1")]);
+    let oldest: i64 = lines[0].split(['@', ' ']).nth(2).unwrap().parse().unwrap();
+    assert!((270 * 400 - 90_000..270 * 400 - 86_400 + 14_400).contains(&oldest), "{oldest}");
+    let rows =
+        |connection: &Connection| connection.query_row("SELECT count(*) FROM log", [], |row| row.get::<_, u32>(0));
+    let rows = running.store.read(rows).await.unwrap();
+    assert!((216..240).contains(&rows), "{rows} rows");
+    running.stop();
+    let again = Running::start(dir.path(), &clock);
+    assert_eq!(again.store.stats().unreadable_total, 0);
+    assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")])[0].matches('@').count(), 216);
+    again.stop();
+}
+
+#[tokio::test]
+async fn the_series_of_a_relabelled_host_begin_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let mut agent = Agent::start(1);
+    let mut window = 0;
+    for env in ["test", "live", "live"] {
+        running.store.set_host_labels(HOST, Labels::new().with("env", env)).await.unwrap();
+        window += 1;
+        running.store.commit(agent.batch(stamp(window), [1.0, 5.0])).await.unwrap();
+    }
+    let expect = [r#"node_load1{env="live", job="node"} 1@20 1@30"#, r#"node_load1{env="test", job="node"} 1@10 !@20"#];
+    assert_eq!(dump(&running.store, &[equal(NAME, "node_load1")]), expect);
+    assert_eq!(running.store.label_values("env", &[], ALL), ["live".into(), "test".into()]);
+    assert_eq!(running.store.label_names(&[equal("device", "sda")], ALL).len(), 4);
+    running.stop();
+    let again = Running::start(dir.path(), &clock());
+    assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), expect);
+    again.stop();
+}
+
+#[test]
+fn a_newer_or_foreign_database_is_refused() {
+    let check = |prepare: fn(&Path), expect: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(&dir.path().join("lapwing.db"));
+        let opened = Store::open(Lock::take(dir.path()).unwrap(), StoreConfig::default(), clock());
+        let error = opened.map(drop).unwrap_err().to_string();
+        assert!(error.contains("lapwing.db") && error.contains(expect), "{error}");
+    };
+    let newer = |file: &Path| Connection::open(file).unwrap().pragma_update(None, "user_version", 900).unwrap();
+    check(newer, "install the newer program");
+    check(|file| std::fs::write(file, "not a database at all, but long enough to be asked").unwrap(), "not a database");
+}
