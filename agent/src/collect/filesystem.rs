@@ -91,7 +91,7 @@ struct Mount {
 impl Filesystem {
     pub(super) fn new(roots: &Roots) -> Self {
         Self {
-            tables: ["1/mounts", "self/mounts"].map(|table| roots.procfs.join(table)),
+            tables: ["1/mountinfo", "self/mountinfo"].map(|table| roots.procfs.join(table)),
             roots: roots.clone(),
             mounts: Roster::default(),
             probe: SpaceProbe::default(),
@@ -105,7 +105,7 @@ impl Filesystem {
         let understood = read_table(&mut self.mounts, text, &self.roots, tick.samples);
         let paths = self.mounts.items().filter_map(|mount| Some(mount.as_ref()?.path.clone()));
         self.probe.begin(paths, tick.moment.now).map_err(|error| no_thread(&error))?;
-        understood.ok_or(CollectError::Malformed("mounts"))
+        understood.ok_or(CollectError::Malformed("mountinfo"))
     }
 
     fn report(&mut self, path: &Path, space: Option<FilesystemSpace>, tick: &mut Tick<'_>) {
@@ -161,11 +161,11 @@ fn read_table(mounts: &mut Roster<Option<Mount>>, text: &[u8], roots: &Roots, sa
     let mut understood = Some(()).filter(|()| !text.is_empty());
     mounts.begin();
     for line in text::lines(text) {
-        let Some((key, [device, mountpoint, fstype])) = parse(line) else {
+        let Some([mountpoint, fstype, device]) = parse(line) else {
             understood = None;
             continue;
         };
-        mounts.get(key, || {
+        mounts.get(&[mountpoint, fstype, device].join(&b' '), || {
             let (mountpoint, fstype) = (unescape(mountpoint), text::label(fstype));
             (!is_passed_over(&mountpoint, &fstype)).then(|| {
                 let labels = Labels::new()
@@ -183,12 +183,15 @@ fn read_table(mounts: &mut Roster<Option<Mount>>, text: &[u8], roots: &Roots, sa
     understood
 }
 
-/// Device, mount point and type of `/dev/sda1 / ext4 rw,relatime 0 0`, and the part of the line that holds them.
-fn parse(line: &[u8]) -> Option<(&[u8], [&[u8]; 3])> {
-    let mut ends = line.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
-    let (first, second, third) = (ends.next()?, ends.next()?, ends.next()?);
-    let columns = [&line[..first], &line[first + 1..second], &line[second + 1..third]];
-    (columns[1].starts_with(b"/") && !columns[2].is_empty()).then_some((&line[..third], columns))
+/// Mount point, type and device of `27 1 254:0 / /home rw,relatime shared:1 - ext4 /dev/sda1 rw`.
+fn parse(line: &[u8]) -> Option<[&[u8]; 3]> {
+    const MOUNTPOINT: usize = 4;
+    let mut columns = line.split(|byte| *byte == b' ');
+    let mountpoint = columns.nth(MOUNTPOINT)?;
+    // Between the options and the dash stand any number of tags.
+    columns.find(|column| *column == b"-")?;
+    let (fstype, device) = (columns.next()?, columns.next()?);
+    (mountpoint.starts_with(b"/") && !fstype.is_empty()).then_some([mountpoint, fstype, device])
 }
 
 /// Spaces, tabs, newlines, backslashes and hashes are written as three octal digits.
@@ -256,7 +259,8 @@ mod tests {
             assert_eq!(shown, expect);
         };
         check(
-            b"/dev/sda1 / ext4 rw 0 0\nproc /proc proc rw 0 0\nnas:/a\\040b /mnt/a\\040b\\012\"c\\134 nfs4 rw 0 0\n",
+            b"27 1 8:1 / / rw shared:1 master:2 - ext4 /dev/sda1 rw\n22 27 0:21 / /proc rw - proc proc rw\n\
+              30 27 0:50 / /mnt/a\\040b\\012\"c\\134 rw - nfs4 nas:/a\\040b rw,vers=4.2\n",
             true,
             &[
                 r#"/host/ {device="/dev/sda1", fstype="ext4", mountpoint="/"}"#,
@@ -264,11 +268,20 @@ mod tests {
             ],
         );
         check(
-            b"/dev/sd\xff /mnt\\377 ext4 rw 0 0\n/dev/sdb1 /cut",
+            b"27 1 8:1 / /mnt\\377 rw - ext4 /dev/sd\xff rw\n28 1 8:2 / /cut rw - ex",
             true,
             &["/host/mnt\u{fffd} {device=\"/dev/sd\u{fffd}\", fstype=\"ext4\", mountpoint=\"/mnt\u{fffd}\"}"],
         );
-        check(b"/dev/sda1 relative ext4 rw\nx\n/dev/sda1 / ext4\n", false, &[]);
+        let tmp = r#"/host/tmp {device="tmp", fstype="tmpfs", mountpoint="/tmp"}"#;
+        let whole = "28 1 0:9 / /tmp rw - tmpfs tmp rw\n";
+        for garbled in [
+            "27 1 8:1 / relative rw - ext4 /dev/sda1 rw\n",
+            "27 1 8:1 / / rw ext4 /dev/sda1\n",
+            "\u{fffd}\n",
+            "27 1 8:1 / /\n",
+        ] {
+            check(format!("{garbled}{whole}{whole}").as_bytes(), false, &[tmp]);
+        }
         check(b"", false, &[]);
     }
 
@@ -276,7 +289,7 @@ mod tests {
     fn a_mount_has_one_value_a_window_and_says_when_it_fails() {
         let mut samples = Samples::default();
         let mut mounts = Roster::default();
-        read_table(&mut mounts, b"/dev/sda1 / ext4 rw 0 0\n", &Roots::default(), &mut samples);
+        read_table(&mut mounts, b"27 1 8:1 / / rw - ext4 /dev/sda1 rw\n", &Roots::default(), &mut samples);
         let mount = mounts.items().flatten().next().unwrap();
         let mut check = |space: Option<FilesystemSpace>, window: i64, expect: &[f64]| {
             samples.begin_tick();
