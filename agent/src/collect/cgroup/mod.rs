@@ -314,3 +314,6 @@ pub(super) fn boot_seconds(host: &mut Host, now: Timestamp) -> Option<f64> {
 fn event(samples: &mut Samples, moment: Moment, kind: &str, entity: &Labels, text: &str) {
     samples.event(Event { at: moment.stamp, kind: kind.to_owned(), entity: entity.clone(), text: text.to_owned() });
 }
+
+#[cfg(test)]
+mod tests;

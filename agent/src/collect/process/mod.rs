@@ -9,11 +9,13 @@ mod stat;
 mod top;
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use common::batch::Process;
 
 use crate::collect::CollectError;
 use crate::collect::Tick;
+use crate::collect::cgroup;
 use crate::collect::cgroup::Cgroups;
 use crate::collect::cgroup::Handle;
 use crate::collect::process::group::Clockwork;
@@ -82,7 +84,7 @@ struct Known {
 }
 
 impl Processes {
-    pub(super) fn new(procfs: &std::path::Path, command_line: CommandLine) -> Self {
+    pub(super) fn new(procfs: &Path, command_line: CommandLine) -> Self {
         let ticks = u32::try_from(clock_ticks_per_second()).unwrap_or(100);
         Self {
             command_line,
@@ -216,7 +218,7 @@ impl Processes {
     }
 
     fn note_boot(&mut self, tick: &mut Tick<'_>) {
-        let Some(boot) = crate::collect::cgroup::boot_seconds(tick.host, tick.moment.stamp) else { return };
+        let Some(boot) = cgroup::boot_seconds(tick.host, tick.moment.stamp) else { return };
         let moved = self.clockwork.boot_seconds.is_none_or(|known| BOOT_WANDERS_SECONDS < (known - boot).abs());
         if moved {
             self.clockwork.boot_seconds = Some(boot);
@@ -225,7 +227,7 @@ impl Processes {
 }
 
 impl Known {
-    fn new(procfs: &std::path::Path, pid: u32) -> Self {
+    fn new(procfs: &Path, pid: u32) -> Self {
         let place = procfs.join(pid.to_string());
         Self {
             stat: KeptFile::in_one_piece(place.join("stat")),
@@ -398,3 +400,6 @@ fn milliseconds(ticks: u64, clockwork: Clockwork) -> u64 {
 fn number(name: &[u8]) -> Option<u32> {
     std::str::from_utf8(name).ok().filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;

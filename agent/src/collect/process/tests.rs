@@ -1,0 +1,347 @@
+//! Processes below a root of their own, ticked by hand.
+
+use std::fs;
+use std::time::Duration;
+
+use common::metric::NAME;
+use common::time::Timestamp;
+
+use super::*;
+use crate::collect::Moment;
+use crate::collect::Samples;
+use crate::config::Roots;
+
+const ID: &str = "91a1a1f01a5ed31b6460eda81aa65ce36f7aa3901f29321666ee6323fa42f546";
+
+/// One process as the kernel would show it.
+#[derive(Clone, Copy)]
+struct Fake {
+    pid: u32,
+    comm: &'static str,
+    parent: u32,
+    kernel: bool,
+    start: u64,
+    cpu: u64,
+    pages: u64,
+    read: u64,
+    container: bool,
+}
+
+const BASH: Fake = Fake {
+    pid: 17,
+    comm: "bash",
+    parent: 1,
+    kernel: false,
+    start: 4_000,
+    cpu: 100,
+    pages: 10,
+    read: 0,
+    container: false,
+};
+
+struct Machine {
+    base: tempfile::TempDir,
+    host: Host,
+    samples: Samples,
+    cgroups: Cgroups,
+    processes: Processes,
+    second: i64,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
+        let roots = Roots { procfs: at("proc"), sysfs: at("sys"), rootfs: at("root"), cgroupfs: at("cgroup") };
+        fs::create_dir_all(at("proc/sys")).unwrap();
+        fs::create_dir_all(at("root/etc")).unwrap();
+        fs::create_dir_all(at("cgroup")).unwrap();
+        fs::write(at("proc/uptime"), "500.00 900.00\n").unwrap();
+        fs::write(at("root/etc/passwd"), "www:x:33:33\n").unwrap();
+        fs::write(at("cgroup/cgroup.controllers"), "cpu\n").unwrap();
+        let processes = Processes::new(&roots.procfs, CommandLine::Masked);
+        let (host, samples, cgroups) = (Host::new(roots), Samples::default(), Cgroups::default());
+        Self { host, samples, cgroups, processes, second: 1_000, base }
+    }
+
+    fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        let path = self.base.path().join(path.replace('@', ID));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn run(&self, fake: Fake) {
+        let Fake { pid, comm, parent, kernel, start, cpu, pages, read, container } = fake;
+        let flags = if kernel { 0x0020_0000 } else { 0 };
+        let stat = format!(
+            "{pid} ({comm}) S {parent} 1 1 0 -1 {flags} {cpu} 0 {cpu} 0 {cpu} {cpu} 0 0 20 0 2 0 {start} 8192 {pages} 0 0\n"
+        );
+        let file = |name: &str, text: &str| self.write(&format!("proc/{pid}/{name}"), text);
+        file("stat", &stat);
+        file("statm", &format!("9 {pages} 1 0 0 0 0\n"));
+        file("io", &format!("rchar: 1\nread_bytes: {read}\nwrite_bytes: {read}\ncancelled_write_bytes: 0\n"));
+        file("cgroup", if container { "0::/docker/@\n" } else { "0::/\n" }.replace('@', ID).as_str());
+        file("status", "Name:\tx\nUid:\t0\t33\t0\t0\n");
+        file("cmdline", &format!("{comm}\0--password=hunter2\0"));
+    }
+
+    fn kill(&self, pid: u32) {
+        fs::remove_dir_all(self.base.path().join(format!("proc/{pid}"))).unwrap();
+    }
+
+    fn tick(&mut self) {
+        self.second += 1;
+        let (stamp, now) = (Timestamp::from_seconds(self.second), Duration::ZERO);
+        let window = stamp.align_up(Duration::from_secs(10));
+        let first_in_window = self.second % 10 == 1;
+        let moment = Moment { stamp, now, wall: stamp, window, first_in_window, patience: now };
+        self.samples.begin_tick();
+        let mut tick = Tick { host: &mut self.host, samples: &mut self.samples, moment };
+        self.cgroups.tick(&mut tick).unwrap();
+        self.processes.tick(&mut tick, &self.cgroups).unwrap();
+        self.samples.settle();
+    }
+
+    /// Ticks to the first tick of the next window, and takes the table when the open one closes.
+    fn window(&mut self) -> Vec<Process> {
+        while self.second % 10 != 0 {
+            self.tick();
+        }
+        let table = self.processes.take_top(&mut self.host);
+        self.tick();
+        table
+    }
+
+    #[track_caller]
+    fn check(&self, metric: &str, group: &str, expect: &[f64]) {
+        let found = self.samples.values().iter().filter_map(|(series, value)| {
+            let labels = self.samples.schema().labels(*series)?;
+            let group_of = format!("{}@{}", labels.get("groupname"), labels.get("container"));
+            let named = labels.get(NAME).strip_prefix("namedprocess_namegroup_") == Some(metric);
+            (named && group_of.trim_end_matches('@') == group).then_some(*value)
+        });
+        assert_eq!(found.collect::<Vec<_>>(), expect, "{metric} of {group}");
+    }
+}
+
+#[test]
+fn a_group_is_all_processes_of_a_command() {
+    let mut machine = Machine::new();
+    machine.run(BASH);
+    machine.run(Fake { pid: 18, start: 3_000, pages: 5, ..BASH });
+    machine.run(Fake { pid: 19, comm: "kworker/0:1-events", kernel: true, ..BASH });
+    machine.run(Fake { pid: 20, comm: "kworker/u8:3", kernel: true, ..BASH });
+    machine.write("proc/notes/stat", "");
+    machine.tick();
+    machine.check("num_procs", "bash", &[2.0]);
+    machine.check("num_procs", "kworker", &[2.0]);
+    machine.check("num_threads", "bash", &[4.0]);
+    machine.check("memory_bytes", "bash", &[15.0 * 4_096.0, 2.0 * 8_192.0]);
+    machine.check("oldest_start_time_seconds", "bash", &[1_001.0 - 500.0 + 30.0]);
+    machine.check("states", "bash", &[2.0]);
+    machine.check("cpu_seconds_total", "bash", &[0.0, 0.0]);
+}
+
+#[test]
+fn counters_of_a_group_do_not_fall_when_a_member_ends() {
+    let mut machine = Machine::new();
+    machine.run(BASH);
+    machine.run(Fake { pid: 18, ..BASH });
+    machine.tick();
+    machine.run(Fake { cpu: 150, ..BASH });
+    machine.run(Fake { pid: 18, cpu: 130, ..BASH });
+    machine.tick();
+    machine.check("cpu_seconds_total", "bash", &[0.8, 0.8]);
+    machine.kill(17);
+    machine.tick();
+    machine.check("cpu_seconds_total", "bash", &[0.8, 0.8]);
+    machine.check("num_procs", "bash", &[1.0]);
+    machine.run(Fake { pid: 18, cpu: 131, ..BASH });
+    machine.run(Fake { pid: 21, start: 9_000, cpu: 7, ..BASH });
+    machine.tick();
+    machine.check("cpu_seconds_total", "bash", &[0.88, 0.88]);
+    machine.window();
+    machine.check("minor_page_faults_total", "bash", &[88.0]);
+}
+
+#[test]
+fn a_process_id_that_is_given_again_is_another_process() {
+    let mut machine = Machine::new();
+    machine.run(BASH);
+    machine.tick();
+    machine.run(Fake { cpu: 150, ..BASH });
+    machine.tick();
+    machine.run(Fake { comm: "vim", start: 9_000, cpu: 3, ..BASH });
+    machine.tick();
+    machine.check("cpu_seconds_total", "bash", &[0.5, 0.5]);
+    let table = machine.window();
+    let shown: Vec<_> = table.iter().map(|it| (it.command.as_str(), it.start_ticks, it.cpu_ms)).collect();
+    assert_eq!(shown, [("bash", 4_000, 1_000), ("vim", 9_000, 60)]);
+    machine.check("cpu_seconds_total", "vim", &[0.03, 0.03]);
+}
+
+#[test]
+fn a_process_that_runs_another_program_changes_its_group() {
+    let mut machine = Machine::new();
+    machine.run(BASH);
+    machine.tick();
+    machine.run(Fake { comm: "vim", cpu: 110, ..BASH });
+    machine.window();
+    machine.check("num_procs", "bash", &[0.0]);
+    machine.check("num_procs", "vim", &[1.0]);
+    machine.check("cpu_seconds_total", "vim", &[0.1, 0.1]);
+}
+
+#[test]
+fn a_group_without_processes_ends_after_a_minute() {
+    let mut machine = Machine::new();
+    machine.run(BASH);
+    machine.tick();
+    machine.kill(17);
+    for _ in 0..60 {
+        machine.tick();
+    }
+    machine.check("num_procs", "bash", &[0.0]);
+    machine.tick();
+    machine.check("num_procs", "bash", &[]);
+    machine.run(BASH);
+    machine.window();
+    machine.check("num_procs", "bash", &[1.0]);
+}
+
+#[test]
+fn a_command_that_comes_and_goes_within_a_window_makes_no_group() {
+    let mut machine = Machine::new();
+    machine.tick();
+    machine.run(BASH);
+    machine.tick();
+    machine.kill(17);
+    machine.window();
+    machine.check("num_procs", "bash", &[]);
+    assert!(!machine.samples.schema().entities().iter().any(|entity| entity.labels.get("groupname") == "bash"));
+}
+
+#[test]
+fn only_processes_whose_container_used_cpu_are_read() {
+    let mut machine = Machine::new();
+    let cpu = |machine: &Machine, us: u32| {
+        machine.write("cgroup/docker/@/cpu.stat", format!("usage_usec {us}\nuser_usec 0\nsystem_usec 0\n"));
+    };
+    cpu(&machine, 1);
+    machine.write("root/var/lib/docker/containers/@/config.v2.json", r#"{"Name":"/web","Config":{"Image":"x"}}"#);
+    machine.run(Fake { container: true, ..BASH });
+    machine.run(Fake { pid: 18, comm: "kthread", kernel: true, ..BASH });
+    machine.tick();
+    machine.tick();
+    machine.check("num_procs", "bash@web", &[1.0]);
+    machine.run(Fake { container: true, cpu: 150, ..BASH });
+    machine.run(Fake { pid: 18, comm: "kthread", kernel: true, cpu: 150, ..BASH });
+    machine.tick();
+    machine.check("cpu_seconds_total", "bash@web", &[0.0, 0.0]);
+    cpu(&machine, 2);
+    machine.tick();
+    machine.check("cpu_seconds_total", "bash@web", &[0.5, 0.5]);
+    machine.check("cpu_seconds_total", "kthread", &[0.0, 0.0]);
+    let table = machine.window();
+    assert_eq!(table.iter().find(|it| it.pid == 17).unwrap().container, "web");
+    machine.check("cpu_seconds_total", "kthread", &[0.5, 0.5]);
+}
+
+#[test]
+fn what_ended_children_read_counts_once() {
+    let mut machine = Machine::new();
+    machine.run(BASH);
+    machine.tick();
+    machine.run(Fake { pid: 18, parent: 17, comm: "dd", start: 9_000, read: 1_000, ..BASH });
+    machine.window();
+    machine.check("read_bytes_total", "dd", &[1_000.0]);
+    machine.kill(18);
+    // The kernel adds the child's whole count to its parent; 50 of it were never seen in the child.
+    machine.run(Fake { read: 1_057, ..BASH });
+    machine.window();
+    machine.check("read_bytes_total", "bash", &[57.0]);
+    machine.check("read_bytes_total", "dd", &[1_000.0]);
+    machine.run(Fake { read: 1_060, ..BASH });
+    machine.window();
+    machine.check("write_bytes_total", "bash", &[60.0]);
+}
+
+#[test]
+fn the_table_shows_who_did_what_and_no_secrets() {
+    let mut machine = Machine::new();
+    machine.run(BASH);
+    machine.tick();
+    machine.run(Fake { cpu: 200, read: 4_096, pages: 20, ..BASH });
+    let table = machine.window();
+    let expect = Process {
+        pid: 17,
+        start_ticks: 4_000,
+        user: "www".to_owned(),
+        command: "bash".to_owned(),
+        command_line: "bash --password=***".to_owned(),
+        container: String::new(),
+        cpu_ms: 2_000,
+        resident_bytes: 20 * 4_096,
+        read_bytes: 4_096,
+        written_bytes: 4_096,
+        major_faults: 100,
+        minor_faults: 100,
+        threads: 2,
+    };
+    assert_eq!(table, [expect]);
+    let quiet = machine.window();
+    assert_eq!((quiet[0].cpu_ms, quiet[0].read_bytes, quiet[0].minor_faults), (0, 0, 0));
+}
+
+#[test]
+fn a_busy_process_that_ended_is_still_in_the_table() {
+    let mut machine = Machine::new();
+    machine.tick();
+    machine.run(Fake { start: 50_000, ..BASH });
+    machine.tick();
+    machine.kill(17);
+    let table = machine.window();
+    let shown: Vec<_> = table.iter().map(|it| (it.command_line.as_str(), it.cpu_ms)).collect();
+    assert_eq!(shown, [("bash --password=***", 2_000)]);
+    assert_eq!(machine.window(), []);
+}
+
+#[test]
+fn odd_names_and_broken_files_hold_nothing_up() {
+    let mut machine = Machine::new();
+    machine.run(Fake { comm: "a) R (b\n", ..BASH });
+    machine.write("proc/18/stat", b"18 (\xff\xfe) S 1 1 1 0 -1 0 1 0 1 0 1 1 0 0 20 0 2 0 5 8192 1 0 0\n");
+    machine.write("proc/19/stat", "");
+    machine.write("proc/20/stat", "20 (x) S 1");
+    machine.write("proc/21/cmdline", "no stat\0");
+    machine.write("proc/99999999999/stat", "");
+    machine.tick();
+    machine.check("num_procs", "a) R (b\n", &[1.0]);
+    machine.check("num_procs", "\u{fffd}\u{fffd}", &[1.0]);
+    let table = machine.window();
+    assert_eq!(table.iter().map(|it| it.pid).collect::<Vec<_>>(), [17, 18]);
+}
+
+#[test]
+fn past_the_limit_groups_are_one() {
+    let mut groups = Groups::default();
+    let now = Timestamp::from_seconds(1);
+    let all: std::collections::BTreeSet<_> =
+        (0..2 * group::GROUPS_MAX).map(|number| groups.of(&format!("command-{number}"), "", now)).collect();
+    assert_eq!(all.len(), group::GROUPS_MAX + 1);
+}
+
+#[test]
+fn living_processes_are_read_as_the_kernel_shows_them() {
+    let mut machine = Machine::new();
+    let roots = Roots { rootfs: machine.base.path().join("root"), ..Roots::default() };
+    machine.processes = Processes::new(&roots.procfs, CommandLine::Full);
+    machine.host = Host::new(roots);
+    machine.tick();
+    let ours = machine.processes.known.get(&std::process::id()).unwrap();
+    let theirs = procfs::process::Process::myself().unwrap().stat().unwrap();
+    assert_eq!(ours.level.start_ticks, theirs.starttime);
+    assert_eq!(String::from_utf8_lossy(&ours.comm), theirs.comm);
+    let table = machine.window();
+    assert!(!table.is_empty());
+}
