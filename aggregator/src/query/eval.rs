@@ -52,7 +52,8 @@ pub(super) struct RangeSeries {
 impl Evaluator<'_> {
     /// Evaluates a node at each step.
     pub(super) fn answer(&self, node: &Node, grid: Grid) -> Result<Answer, QueryError> {
-        let answer = match node {
+        self.budget.hold(grid.count)?;
+        Ok(match node {
             Node::Number(number) => Answer::Scalar(vec![*number; grid.count]),
             Node::Text(text) => Answer::Text(text.clone()),
             Node::Select(selector) => Answer::Vector(self.select(selector, grid, |value, _| value)?),
@@ -61,11 +62,7 @@ impl Evaluator<'_> {
             Node::Aggregate(aggregate) => Answer::Vector(aggregate::aggregate(self, aggregate, grid)?),
             Node::Binary(binary) => binary::binary(self, binary, grid)?,
             Node::Negate(of) => self.negate(of, grid)?,
-        };
-        if let Answer::Vector(series) = &answer {
-            self.budget.hold(series.len().saturating_mul(grid.count))?;
-        }
-        Ok(answer)
+        })
     }
 
     /// Evaluates a node that must be an instant vector.
@@ -92,6 +89,7 @@ impl Evaluator<'_> {
         of: impl Fn(f64, Timestamp) -> f64,
     ) -> Result<Vec<Series>, QueryError> {
         let selected = self.fetch(&selector.matchers, self.lookback_ms, selector.shift, (grid, INSTANT))?;
+        self.budget.hold(selected.len().saturating_mul(grid.count))?;
         let mut answer = Vec::with_capacity(selected.len());
         for series in selected {
             let mut next = 0;
@@ -145,6 +143,9 @@ impl Evaluator<'_> {
     ) -> Result<Vec<Selected>, QueryError> {
         let after = Timestamp::from_millis(self.moment(shift, grid.start) - back_ms);
         let through = Timestamp::from_millis(self.moment(shift, grid.end()));
+        if through <= after {
+            return Ok(Vec::new());
+        }
         let selected = self.source.select(matchers, TimeRange { after, through }, fields)?;
         self.budget.hold(selected.iter().map(|series| series.stamps.len()).sum())?;
         Ok(selected)
@@ -230,6 +231,7 @@ impl Evaluator<'_> {
     ) -> Result<Vec<f64>, QueryError> {
         let mut at_step = scalars.buffer();
         let (mut first, mut behind) = (0, 0);
+        self.budget.hold(grid.count)?;
         let mut values = Vec::with_capacity(grid.count);
         for (step, now) in grid.moments().enumerate() {
             let through = self.moment(range.shift, now);

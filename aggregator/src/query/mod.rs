@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::metric::Labels;
+use common::metric::NAME;
 use common::time::Clock;
 use common::time::Timestamp;
 
@@ -50,6 +51,7 @@ use crate::query::column::duplicate;
 use crate::query::column::is_present;
 use crate::query::column::merge;
 use crate::query::eval::Evaluator;
+use crate::query::eval::RangeSeries;
 use crate::query::plan::INSTANT;
 use crate::query::plan::Node;
 use crate::query::plan::Range;
@@ -125,6 +127,7 @@ impl Engine {
     /// # Errors
     /// As [`Self::instant`].
     pub fn evaluate(&self, query: &Expr, at: Timestamp, cancel: &Cancel) -> Result<Value, QueryError> {
+        check_moment(at)?;
         let grid = Grid::instant(at.as_millis());
         let evaluator = self.evaluator(query, grid, cancel)?;
         if let Node::Range(range) = &query.root {
@@ -150,6 +153,8 @@ impl Engine {
         let step_ms = i64::try_from(step.as_millis()).ok().filter(|step| 0 < *step).ok_or_else(|| {
             QueryError::bad("zero or negative query resolution step widths are not accepted: give a positive step")
         })?;
+        check_moment(start)?;
+        check_moment(end)?;
         if end < start {
             return Err(QueryError::bad("end timestamp must not be before start time"));
         }
@@ -188,18 +193,29 @@ impl Engine {
     }
 }
 
+/// Refuses moments so far away that sums with offsets and ranges would overflow.
+fn check_moment(at: Timestamp) -> Result<(), QueryError> {
+    const MILLIS_MAX: u64 = 1 << 53;
+    if at.as_millis().unsigned_abs() <= MILLIS_MAX { Ok(()) } else { Err(QueryError::bad("timestamp out of range")) }
+}
+
 /// The samples of a range vector as they are stored.
 fn samples(evaluator: &Evaluator<'_>, range: &Range, grid: Grid) -> Result<Value, QueryError> {
-    let series =
-        evaluator.windows(range, INSTANT, grid)?.into_iter().filter(|series| !series.selected.stamps.is_empty());
-    let mut matrix: Vec<_> = series
-        .map(|series| {
-            let mut columns = series.selected.columns.into_iter();
-            let samples = series.selected.stamps.into_iter().zip(columns.next().unwrap_or_default()).collect();
-            (series.selected.labels, samples)
-        })
-        .collect();
-    matrix.sort_by(|(left, _): &(Labels, Vec<_>), (right, _)| left.cmp(right));
+    let series = evaluator.windows(range, INSTANT, grid)?;
+    let mut matrix = Vec::new();
+    for RangeSeries { mut selected, drops_name } in
+        series.into_iter().filter(|series| !series.selected.stamps.is_empty())
+    {
+        if drops_name {
+            selected.labels.set(NAME, "");
+        }
+        let values = selected.columns.into_iter().next().unwrap_or_default();
+        matrix.push((selected.labels, selected.stamps.into_iter().zip(values).collect::<Vec<_>>()));
+    }
+    matrix.sort_by(|(left, _), (right, _)| left.cmp(right));
+    if matrix.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return Err(duplicate());
+    }
     Ok(Value::Matrix(matrix))
 }
 
@@ -238,3 +254,6 @@ fn seen(series: Vec<Series>) -> Result<Vec<(Labels, Vec<f64>)>, QueryError> {
     }
     Ok(seen)
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,8 +50,8 @@ pub fn parse(text: &str) -> Result<Expr, QueryError> {
     check_size(text)?;
     // The parser panics on some durations that do not fit its type (`[1e30]`).
     let ast = catch_unwind(|| parser::parse(text))
-        .map_err(|_panic| QueryError::bad(format!("not a query: {text}")))?
-        .map_err(|error| QueryError::bad(format!("{error}: {text}")))?;
+        .map_err(|_panic| QueryError::bad("a duration or a number is out of range"))?
+        .map_err(QueryError::BadData)?;
     let mut lowering = Lowering { deepest: 0 };
     let root = lowering.node(&ast, 1)?;
     Ok(Expr { text: text.to_owned(), root, depth: lowering.deepest })

@@ -1,0 +1,181 @@
+//! What the shared engine tests do not say: budgets, errors, windows, and that a range is its instants.
+
+mod property;
+mod windows;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::metric::Labels;
+use common::metric::NAME;
+use common::time::Clock;
+use common::time::Timestamp;
+
+use crate::query::Cancel;
+use crate::query::Engine;
+use crate::query::EngineConfig;
+use crate::query::QueryError;
+use crate::query::Value;
+use crate::query::parse;
+use crate::query::source::Memory;
+
+fn labels(name: &str, pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().copied().chain([(NAME, name)]).collect()
+}
+
+fn engine(memory: Memory) -> Engine {
+    engine_with(memory, EngineConfig::default())
+}
+
+fn engine_with(memory: Memory, config: EngineConfig) -> Engine {
+    Engine::new(Arc::new(memory), Clock::moved(Timestamp::default()), config)
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(seconds)
+}
+
+/// Three hosts with a sample a second, a minute long: 1 2 3 … times the host's number.
+fn three_hosts() -> Memory {
+    let memory = Memory::default();
+    for host in 1_u8..=3 {
+        let labels = labels("work_total", &[("instance", &format!("host-{host}")), ("env", "test")]);
+        for second in 0_u8..=60 {
+            memory.append_sample(&labels, at(second.into()), f64::from(host) * f64::from(second));
+        }
+    }
+    memory
+}
+
+fn answer(engine: &Engine, query: &str) -> String {
+    match engine.instant(query, at(60)) {
+        Ok(Value::Scalar(value)) => value.to_string(),
+        Ok(Value::String(text)) => text,
+        Ok(Value::Vector(samples)) => {
+            let samples: Vec<_> = samples.into_iter().map(|(labels, _, value)| format!("{labels} {value}")).collect();
+            samples.join(", ")
+        }
+        Ok(Value::Matrix(series)) => {
+            let series: Vec<_> =
+                series.into_iter().map(|(labels, samples)| format!("{labels} x{}", samples.len())).collect();
+            series.join(", ")
+        }
+        Err(error) => format!("{}: {error}", error.error_type()),
+    }
+}
+
+#[test]
+fn answers_as_prometheus_prints_them() {
+    let engine = engine(three_hosts());
+    let check = |query, expect: &str| assert_eq!(answer(&engine, query), expect, "{query}");
+    check("1 + 1", "2");
+    check("\"text\"", "text");
+    check("sum(work_total)", "{} 360");
+    check("topk(1, work_total)", r#"work_total{env="test", instance="host-3"} 180"#);
+    check("max by (env) (rate(work_total[30s]))", r#"{env="test"} 3"#);
+    check("absent(nothing{a=\"b\"})", r#"{a="b"} 1"#);
+    check("count(work_total{instance!~\"host-(1|2)\"})", "{} 1");
+    check("work_total{instance=\"host-2\"}[10s]", r#"work_total{env="test", instance="host-2"} x10"#);
+    check("rate(work_total{instance=\"host-2\"}[20s])[30s:10s]", r#"{env="test", instance="host-2"} x3"#);
+}
+
+#[test]
+fn says_what_is_wrong_with_a_query() {
+    let engine = engine(three_hosts());
+    let check = |query: &str, expect: &str| {
+        let answer = answer(&engine, query);
+        assert!(answer.starts_with(expect), "{query}: {answer}");
+    };
+    check("", "bad_data: ");
+    check("sum(", "bad_data: unclosed left parenthesis");
+    check("nonsense(up)", "bad_data: unknown function with name 'nonsense'");
+    check("info(up)", "bad_data: ");
+    check("histogram_sum(up)", "bad_data: function 'histogram_sum' is not supported");
+    check("limit_ratio(0.5, up)", "bad_data: ");
+    check("rate(up)", "bad_data: expected type");
+    check("up[1e30]", "bad_data: ");
+    check("up[0s]", "bad_data: ");
+    check("up[2000y]", "bad_data: duration out of range");
+    check("{job=~\".*\"}", "bad_data: vector selector must contain at least one non-empty matcher");
+    check("{job=~\".*\"}[5m]", "bad_data: vector selector must contain at least one non-empty matcher");
+    check("up{job=~\"(\"}", "bad_data: ");
+    check("peak_rate(rate(up[1m])[5m:])", "bad_data: peak_rate takes a selector");
+    check("work_total + on (env) work_total", "execution: found duplicate series for the match group {env=\"test\"}");
+    check("sum by (env) (work_total) + on (env) group_right work_total", "{env=\"test\", instance=\"host-1\"} 420, ");
+    check("label_replace(work_total, \"instance\", \"one\", \"\", \"\")", "execution: vector cannot contain metrics");
+}
+
+#[test]
+fn a_query_too_deep_too_long_or_too_wide_is_refused() {
+    let engine = engine(three_hosts());
+    let check = |query: String, expect: &str| {
+        let answer = answer(&engine, &query);
+        assert!(answer.contains(expect), "{}…: {answer}", &query[..20]);
+    };
+    let nested = |depth: usize| format!("{}work_total{}", "abs(".repeat(depth), ")".repeat(depth));
+    check(nested(90), "host-3");
+    check(nested(101), "[query] depth_max");
+    check(nested(499), "[query] depth_max");
+    check(nested(501), "more than 500 operators");
+    check("-".repeat(100_000) + "1", "longer than 65536 bytes");
+    check("-".repeat(60_000) + "1", "more than 500 operators");
+    check(format!("1{}", " + 1".repeat(10_000)), "more than 500 operators");
+    check(format!("up{}", " or up".repeat(10_000)), "more than 500 operators");
+    check(format!("count({{instance=~\"{}\"}})", "(host-1)|(host-2)|".repeat(1_000) + "host-3"), "{} 3");
+}
+
+#[test]
+fn each_budget_says_which_it_is() {
+    let config = EngineConfig { samples_max: 1_000, ..EngineConfig::default() };
+    let check = |config, query: &str, expect: &str| {
+        let answer = answer(&engine_with(three_hosts(), config), query);
+        assert!(answer.contains(expect), "{query}: {answer}");
+    };
+    check(config, "sum(work_total)", "{} 360");
+    check(config, "rate(work_total[10s:1ms])", "[query] samples_max");
+    check(config, "vector(1)[1y:1ms]", "[query] samples_max");
+    check(config, "sum(rate(work_total[1m])) + sum(rate(work_total[1m])) + sum(rate(work_total[1m]))", "{} 18");
+    check(config, &format!("0{}", " + sum(rate(work_total[1m]))".repeat(6)), "[query] samples_max");
+    let no_time = EngineConfig { deadline: Duration::ZERO, ..EngineConfig::default() };
+    check(no_time, "sum(work_total)", "timeout: the query took longer than 0ns");
+}
+
+#[test]
+fn a_range_has_limits() {
+    let engine = engine(three_hosts());
+    let check = |(start, end, step): (i64, i64, u64), expect: Result<usize, &str>| {
+        let answer = engine.range("vector(1)", at(start), at(end), Duration::from_secs(step));
+        let points = answer.map(|answer| if let Value::Matrix(series) = answer { series[0].1.len() } else { 0 });
+        match (points, expect) {
+            (Ok(points), Ok(expect)) => assert_eq!(points, expect),
+            (Err(QueryError::BadData(message)), Err(expect)) => assert!(message.contains(expect), "{message}"),
+            (got, expect) => panic!("{got:?} where {expect:?} is expected"),
+        }
+    };
+    check((0, 10_999, 1), Ok(11_000));
+    check((0, 11_000, 1), Err("maximum resolution of 11000 points"));
+    check((0, 59, 60), Ok(1));
+    check((0, 60, 60), Ok(2));
+    check((60, 0, 60), Err("end timestamp"));
+    check((0, 60, 0), Err("positive step"));
+    check((i64::MIN, i64::MAX, 60), Err("timestamp out of range"));
+    let text = engine.range("\"text\"", at(0), at(1), Duration::from_secs(1));
+    assert!(matches!(text, Err(QueryError::BadData(_))));
+}
+
+#[test]
+fn a_canceled_query_ends() {
+    let cancel = Cancel::default();
+    let query = parse("sum(work_total)").unwrap();
+    let engine = engine(three_hosts());
+    assert!(engine.evaluate(&query, at(60), &cancel).is_ok());
+    cancel.clone().cancel();
+    assert_eq!(engine.evaluate(&query, at(60), &cancel), Err(QueryError::Canceled));
+}
+
+#[test]
+fn a_dot_matches_the_end_of_a_line() {
+    let memory = Memory::default();
+    memory.append_sample(&labels("text", &[("value", "two\nlines")]), at(60), 1.0);
+    assert_eq!(answer(&engine(memory), "count(text{value=~\"two.lines\"})"), "{} 1");
+}

@@ -1,0 +1,144 @@
+//! What functions make of windows that hold more than one tick.
+
+use std::time::Duration;
+
+use common::metric::Decimals;
+use common::time::Timestamp;
+use common::window::Counter;
+use common::window::Gauge;
+use common::window::Window;
+use proptest::prelude::*;
+
+use crate::query::Value;
+use crate::query::source::Memory;
+use crate::query::tests::answer;
+use crate::query::tests::at;
+use crate::query::tests::engine;
+use crate::query::tests::labels;
+
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// A minute of ticks, one a second: all idle, but for one.
+fn one_spike(idle: f64, spike: f64) -> impl Fn(i64) -> f64 {
+    move |second| if second == 34 { spike } else { idle }
+}
+
+/// Folds a tick a second in (0, 60] into windows of ten.
+fn gauge(value: impl Fn(i64) -> f64) -> Memory {
+    let memory = Memory::default();
+    for window in 1..=6 {
+        let ticks = (window * 10 - 9..=window * 10).map(|second| Gauge::of(value(second)));
+        let gauge = ticks.reduce(|open, tick| open.merge(tick, Decimals::FULL)).unwrap();
+        memory.append(&labels("memory_bytes", &[]), at(window * 10), Window::Gauge(gauge));
+    }
+    memory
+}
+
+/// Folds a counter that grows by `growth` a second in (0, 60] into windows of ten.
+fn counter(growth: impl Fn(i64) -> f64) -> Memory {
+    let memory = Memory::default();
+    let mut total = 0.0;
+    for window in 1..=6 {
+        let ticks = (window * 10 - 9..=window * 10).map(|second| {
+            let before = total;
+            total += growth(second);
+            Counter::of(before, total, Duration::from_secs(1), Decimals::FULL)
+        });
+        let counter = ticks.reduce(|open, tick| open.merge(tick, Decimals::FULL)).unwrap();
+        memory.append(&labels("cpu_seconds_total", &[]), at(window * 10), Window::Counter(counter));
+    }
+    memory
+}
+
+#[test]
+fn a_gauge_answers_from_all_its_ticks() {
+    let engine = engine(gauge(one_spike(1.0, 100.0)));
+    let check = |query, expect: &str| assert_eq!(answer(&engine, query), expect, "{query}");
+    check("memory_bytes", "memory_bytes{} 1");
+    check("max_over_time(memory_bytes[1m])", "{} 100");
+    check("min_over_time(memory_bytes[1m])", "{} 1");
+    check("sum_over_time(memory_bytes[1m])", "{} 159");
+    check("avg_over_time(memory_bytes[1m])", "{} 2.65");
+    check("count_over_time(memory_bytes[1m])", "{} 60");
+    check("last_over_time(memory_bytes[1m])", "memory_bytes{} 1");
+    check("quantile_over_time(1, memory_bytes[1m])", "{} 1");
+    check("memory_bytes[1m]", "memory_bytes{} x6");
+    // A subquery sees what an instant query sees: the ends of windows.
+    check("max_over_time(memory_bytes[1m:10s])", "{} 1");
+    check("count_over_time(memory_bytes[1m:10s])", "{} 6");
+}
+
+#[test]
+fn a_counter_answers_from_the_ends_of_its_windows() {
+    let engine = engine(counter(one_spike(0.0, 1.0)));
+    let check = |query, expect: &str| assert_eq!(answer(&engine, query), expect, "{query}");
+    check("max_over_time(cpu_seconds_total[1m])", "{} 1");
+    check("min_over_time(cpu_seconds_total[1m])", "{} 0");
+    check("sum_over_time(cpu_seconds_total[1m])", "{} 3");
+    check("avg_over_time(cpu_seconds_total[1m])", "{} 0.5");
+    check("count_over_time(cpu_seconds_total[1m])", "{} 60");
+    check("increase(cpu_seconds_total[1m])", "{} 1");
+    check("changes(cpu_seconds_total[1m])", "{} 1");
+}
+
+#[test]
+fn a_second_at_full_speed_survives_its_window() {
+    let engine = engine(counter(one_spike(0.1, 1.0)));
+    let check = |query, expect: &str| assert_eq!(answer(&engine, query), expect, "{query}");
+    check("round(peak_rate(cpu_seconds_total[1m]), 0.01)", "{} 1");
+    check("round(peak_rate(cpu_seconds_total[20s]), 0.01)", "{} 0.1");
+    check("round(max_over_time(rate(cpu_seconds_total[20s])[1m:10s]), 0.001)", "{} 0.19");
+}
+
+#[test]
+fn a_series_without_peaks_has_no_peak_rate() {
+    let engine = engine(gauge(one_spike(0.0, 1.0)));
+    assert_eq!(answer(&engine, "peak_rate(memory_bytes[1m])"), "");
+}
+
+#[test]
+fn a_staleness_mark_counts_nowhere() {
+    let memory = gauge(|_| 1.0);
+    memory.mark_stale(&labels("memory_bytes", &[]), at(55));
+    memory.mark_stale(&labels("memory_bytes", &[]), at(60));
+    let engine = engine(memory);
+    let check = |query, expect: &str| assert_eq!(answer(&engine, query), expect, "{query}");
+    check("memory_bytes", "");
+    check("absent(memory_bytes)", "{} 1");
+    check("memory_bytes offset 1s", "");
+    check("memory_bytes offset 6s", "memory_bytes{} 1");
+    check("count_over_time(memory_bytes[1m])", "{} 50");
+    check("min_over_time(memory_bytes[1m])", "{} 1");
+    check("memory_bytes[1m]", "memory_bytes{} x5");
+}
+
+proptest! {
+    /// Ranges whose ends lie on the grid of windows answer as if each tick had been kept.
+    #[test]
+    fn windows_answer_as_their_ticks_would(values in prop::collection::vec(-1_000_i32..1_000, 60), range in 1_i64..=6) {
+        let value = |second: i64| f64::from(values[usize::try_from(second - 1).unwrap()]);
+        let ticks = Memory::default();
+        for second in 1..=60 {
+            ticks.append_sample(&labels("memory_bytes", &[]), at(second), value(second));
+        }
+        let (windows, ticks) = (engine(gauge(value)), engine(ticks));
+        for function in ["min", "max", "sum", "avg", "count", "last"] {
+            let query = format!("{function}_over_time(memory_bytes[{range}0s])");
+            let (by_windows, by_ticks) = (windows.range(&query, at(20), at(60), WINDOW), ticks.range(&query, at(20), at(60), WINDOW));
+            prop_assert!(nearly(&by_windows.unwrap(), &by_ticks.unwrap()), "{}", query);
+        }
+    }
+}
+
+fn nearly(left: &Value, right: &Value) -> bool {
+    let (Value::Matrix(left), Value::Matrix(right)) = (left, right) else { return false };
+    let samples = |value: &Vec<(_, Vec<(Timestamp, f64)>)>| {
+        value.iter().flat_map(|(_, samples)| samples.clone()).collect::<Vec<_>>()
+    };
+    let (left, right) = (samples(left), samples(right));
+    left.len() == right.len()
+        && left
+            .iter()
+            .zip(&right)
+            .all(|(left, right)| left.0 == right.0 && (left.1 - right.1).abs() <= 1e-9 * (1.0 + right.1.abs()))
+}

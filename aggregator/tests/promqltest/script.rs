@@ -1,0 +1,135 @@
+//! Prometheus' test script: commands, each with the lines below it.
+
+use std::time::Duration;
+
+use common::time::Timestamp;
+
+/// One command.
+pub enum Command {
+    /// Forget all series.
+    Clear,
+    /// Add series.
+    Load(Load),
+    /// Evaluate a query.
+    Eval(Evaluation),
+}
+
+/// Series to add.
+pub struct Load {
+    /// Time between two samples.
+    pub step: Duration,
+    /// Whether buckets become native histograms too.
+    pub with_native: bool,
+    /// Series in the notation of the script.
+    pub series: Vec<String>,
+}
+
+/// A query, and what it must answer.
+pub struct Evaluation {
+    /// Where it stands, from 1.
+    pub line: usize,
+    /// When to evaluate.
+    pub moments: Moments,
+    /// The query.
+    pub query: String,
+    /// Whether it must fail.
+    pub fails: bool,
+    /// Whether the order of the answer counts.
+    pub ordered: bool,
+    /// What it must answer.
+    pub expected: Vec<String>,
+}
+
+/// When to evaluate.
+#[derive(Clone, Copy)]
+pub enum Moments {
+    /// At one moment.
+    At(Timestamp),
+    /// At each step.
+    Range {
+        /// The first.
+        start: Timestamp,
+        /// The last.
+        end: Timestamp,
+        /// Between two.
+        step: Duration,
+    },
+}
+
+/// Splits a script into its commands.
+pub fn commands(text: &str) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let trimmed = line.trim();
+        if trimmed.is_empty() || trimmed.starts_with('#') {
+            continue;
+        }
+        let (word, rest) = trimmed.split_once(char::is_whitespace).unwrap_or((trimmed, ""));
+        match (word, commands.last_mut()) {
+            ("clear", _) => commands.push(Command::Clear),
+            ("load" | "load_with_nhcb", _) => {
+                let load = Load { step: duration(rest), with_native: word != "load", series: Vec::new() };
+                commands.push(Command::Load(load));
+            }
+            (word, _) if word.starts_with("eval") => commands.push(Command::Eval(evaluation(at + 1, word, rest))),
+            (_, Some(Command::Load(load))) => load.series.push(trimmed.to_owned()),
+            (word, Some(Command::Eval(evaluation))) => match word {
+                "expect" => {
+                    evaluation.fails |= rest.starts_with("fail");
+                    evaluation.ordered |= rest.starts_with("ordered");
+                }
+                "expected_fail_message" | "expected_fail_regexp" => {}
+                _ => evaluation.expected.push(trimmed.to_owned()),
+            },
+            (_, _) => panic!("line {}: {trimmed}", at + 1),
+        }
+    }
+    commands
+}
+
+/// `instant at 5m query` or `range from 0 to 5m step 1m query`.
+fn evaluation(line: usize, word: &str, rest: &str) -> Evaluation {
+    let (mode, rest) = rest.split_once(' ').unwrap();
+    let mut rest = rest.trim_start();
+    let mut next = |keyword: &str| {
+        let behind = rest.strip_prefix(keyword).unwrap().trim_start();
+        let (moment, behind) = behind.split_once(char::is_whitespace).unwrap();
+        rest = behind.trim_start();
+        duration(moment)
+    };
+    let moment = |after: Duration| Timestamp::default().after(after);
+    let moments = if mode == "instant" {
+        Moments::At(moment(next("at")))
+    } else {
+        let (start, end) = (moment(next("from")), moment(next("to")));
+        Moments::Range { start, end, step: next("step") }
+    };
+    let (fails, ordered) = (word == "eval_fail", word == "eval_ordered");
+    Evaluation { line, moments, query: rest.to_owned(), fails, ordered, expected: Vec::new() }
+}
+
+/// `1h5m`, or seconds.
+fn duration(text: &str) -> Duration {
+    if let Ok(seconds) = text.parse() {
+        return Duration::from_secs_f64(seconds);
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|char: char| !char.is_ascii_digit()).unwrap();
+        let (count, behind) = rest.split_at(digits);
+        let letters = behind.find(|char: char| char.is_ascii_digit()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(letters);
+        let millis = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => panic!("no duration: {text}"),
+        };
+        total += Duration::from_millis(count.parse::<u64>().unwrap() * millis);
+        rest = behind;
+    }
+    total
+}
