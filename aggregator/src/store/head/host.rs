@@ -141,7 +141,7 @@ impl Host {
             if let Some(place) = self.place(run, *index, columns) {
                 appended.samples += 1;
                 let entry = Entry { stamp: batch.stamp, window: Some(*window) };
-                appended.replaced += u64::from(self.series[place as usize].append(entry));
+                appended.replaced += self.series[place as usize].append(entry);
             }
         }
         batch.events.iter().for_each(|event| self.push_event(event.clone()));
@@ -167,7 +167,7 @@ impl Host {
         };
         self.last_stamp = self.last_stamp.max(Some(stamp));
         let entry = Entry { stamp, window: value.map(|value| Window::Gauge(Gauge::of(value))) };
-        Appended { samples: 1, replaced: u64::from(self.series[place as usize].append(entry)) }
+        Appended { samples: 1, replaced: self.series[place as usize].append(entry) }
     }
 
     /// Whether there are samples of a series whose whole label set is given.
@@ -339,7 +339,7 @@ impl Host {
 }
 
 impl Slot {
-    fn append(&mut self, entry: Entry) -> bool {
+    fn append(&mut self, entry: Entry) -> u64 {
         self.series.append(self.column.shape, entry)
     }
 }
