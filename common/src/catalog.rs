@@ -30,117 +30,65 @@ pub struct Metric {
 
 /// All metrics, by name.
 pub const METRICS: &[Metric] = &[
-    counter(
-        "container_cpu_cfs_periods_total",
-        Unit::None,
-        "Periods in which a container with a CPU quota wanted to run.",
-    )
-    .job("cadvisor")
-    .labels(CONTAINER),
-    counter(
-        "container_cpu_cfs_throttled_periods_total",
-        Unit::None,
-        "Periods in which a container used up its CPU quota.",
-    )
-    .job("cadvisor")
-    .labels(CONTAINER),
-    counter(
-        "container_cpu_cfs_throttled_seconds_total",
-        Unit::Seconds,
-        "Time that tasks of a container waited for CPU quota.",
-    )
-    .decimals(3)
-    .peak()
-    .job("cadvisor")
-    .labels(CONTAINER),
+    counter("container_cpu_cfs_periods_total", Unit::None, "Periods in which a container wanted to run.").container(),
+    counter("container_cpu_cfs_throttled_periods_total", Unit::None, "Periods in which the quota ran out.").container(),
+    counter("container_cpu_cfs_throttled_seconds_total", Unit::Seconds, "Time waited for CPU quota.")
+        .decimals(3)
+        .peak()
+        .container(),
     counter("container_cpu_system_seconds_total", Unit::Seconds, "CPU time of a container in the kernel.")
         .decimals(2)
         .tier(Tier::Window)
-        .job("cadvisor")
-        .labels(CONTAINER),
+        .container(),
     counter("container_cpu_usage_seconds_total", Unit::Seconds, "CPU time of a container.")
         .decimals(3)
         .peak()
-        .job("cadvisor")
+        .container()
         .labels(CONTAINER_CPU),
     counter("container_cpu_user_seconds_total", Unit::Seconds, "CPU time of a container in programs.")
         .decimals(2)
         .tier(Tier::Window)
-        .job("cadvisor")
-        .labels(CONTAINER),
+        .container(),
     counter("container_fs_reads_bytes_total", Unit::Bytes, "Bytes that a container read from a device.")
         .peak()
-        .job("cadvisor")
+        .container()
         .labels(CONTAINER_DEVICE),
     counter("container_fs_reads_total", Unit::None, "Reads of a container from a device.")
-        .job("cadvisor")
+        .container()
         .labels(CONTAINER_DEVICE),
     counter("container_fs_writes_bytes_total", Unit::Bytes, "Bytes that a container wrote to a device.")
         .peak()
-        .job("cadvisor")
+        .container()
         .labels(CONTAINER_DEVICE),
     counter("container_fs_writes_total", Unit::None, "Writes of a container to a device.")
-        .job("cadvisor")
+        .container()
         .labels(CONTAINER_DEVICE),
-    gauge("container_last_seen", Unit::Seconds, "When a container was last there, five minutes beyond its end.")
+    gauge("container_last_seen", Unit::Seconds, "When it was last there, five minutes beyond its end.")
         .tier(Tier::Window)
-        .job("cadvisor")
-        .labels(CONTAINER),
-    gauge("container_memory_cache", Unit::Bytes, "Page cache of a container.")
+        .container(),
+    gauge("container_memory_cache", Unit::Bytes, "Page cache of a container.").tier(Tier::Window).container(),
+    gauge("container_memory_rss", Unit::Bytes, "Anonymous memory of a container.").tier(Tier::Window).container(),
+    gauge("container_memory_swap", Unit::Bytes, "Swapped-out memory of a container.").tier(Tier::Window).container(),
+    gauge("container_memory_usage_bytes", Unit::Bytes, "Memory of a container, page cache included.").container(),
+    gauge("container_memory_working_set_bytes", Unit::Bytes, "Memory without page cache not used lately.").container(),
+    counter("container_oom_events_total", Unit::None, "Tasks killed for want of memory.").container(),
+    gauge("container_spec_cpu_period", Unit::None, "Period of the CPU quota in microseconds.")
         .tier(Tier::Window)
-        .job("cadvisor")
-        .labels(CONTAINER),
-    gauge("container_memory_rss", Unit::Bytes, "Anonymous memory of a container.")
+        .container(),
+    gauge("container_spec_cpu_quota", Unit::None, "CPU microseconds allowed in a period.")
         .tier(Tier::Window)
-        .job("cadvisor")
-        .labels(CONTAINER),
-    gauge("container_memory_swap", Unit::Bytes, "Swapped-out memory of a container.")
-        .tier(Tier::Window)
-        .job("cadvisor")
-        .labels(CONTAINER),
-    gauge("container_memory_usage_bytes", Unit::Bytes, "Memory of a container, page cache included.")
-        .job("cadvisor")
-        .labels(CONTAINER),
-    gauge(
-        "container_memory_working_set_bytes",
-        Unit::Bytes,
-        "Memory of a container without page cache that was not used lately.",
-    )
-    .job("cadvisor")
-    .labels(CONTAINER),
-    counter(
-        "container_oom_events_total",
-        Unit::None,
-        "Tasks of a container that the kernel killed for want of memory.",
-    )
-    .job("cadvisor")
-    .labels(CONTAINER),
-    gauge("container_spec_cpu_period", Unit::None, "Length of the period of a CPU quota, in microseconds.")
-        .tier(Tier::Window)
-        .job("cadvisor")
-        .labels(CONTAINER),
-    gauge(
-        "container_spec_cpu_quota",
-        Unit::None,
-        "CPU time allowed in a period, in microseconds; absent without a limit.",
-    )
-    .tier(Tier::Window)
-    .job("cadvisor")
-    .labels(CONTAINER),
+        .container(),
     gauge("container_spec_cpu_shares", Unit::None, "Weight of a container where CPU time is short.")
         .tier(Tier::Window)
-        .job("cadvisor")
-        .labels(CONTAINER),
-    gauge("container_spec_memory_limit_bytes", Unit::Bytes, "The most memory a container may use; 0 without a limit.")
+        .container(),
+    gauge("container_spec_memory_limit_bytes", Unit::Bytes, "Most memory allowed; 0 without a limit.")
         .tier(Tier::Window)
-        .job("cadvisor")
-        .labels(CONTAINER),
+        .container(),
     gauge("container_start_time_seconds", Unit::Seconds, "When a container began.")
         .decimals(2)
         .tier(Tier::Window)
-        .job("cadvisor")
-        .labels(CONTAINER),
-    gauge("container_threads", Unit::None, "Threads of a container.").job("cadvisor").labels(CONTAINER),
+        .container(),
+    gauge("container_threads", Unit::None, "Threads of a container.").container(),
     gauge("lapwing_agent_clock_offset_seconds", Unit::Seconds, "How far stamps are ahead of the host's wall clock.")
         .own()
         .decimals(3),
@@ -161,65 +109,41 @@ pub const METRICS: &[Metric] = &[
     counter("lapwing_agent_skipped_windows_total", Unit::None, "Windows not written because the clock was set back.")
         .own(),
     gauge("lapwing_agent_spool_batches", Unit::None, "Batches that wait for their acknowledgement.").own(),
-    counter(
-        "lapwing_container_restarts_total",
-        Unit::None,
-        "How often a runtime started a container again after it ended.",
-    )
-    .tier(Tier::Window)
-    .job("lapwing")
-    .labels(CONTAINER),
+    counter("lapwing_container_restarts_total", Unit::None, "Restarts by the runtime.")
+        .tier(Tier::Window)
+        .job("lapwing")
+        .labels(CONTAINER),
     counter("namedprocess_namegroup_cpu_seconds_total", Unit::Seconds, "CPU time of the processes of a group.")
         .decimals(2)
         .peak()
-        .job("process")
+        .group()
         .labels(GROUP_MODE),
-    counter(
-        "namedprocess_namegroup_major_page_faults_total",
-        Unit::None,
-        "Page faults of a group that needed storage.",
-    )
-    .tier(Tier::Window)
-    .job("process")
-    .labels(GROUP),
+    counter("namedprocess_namegroup_major_page_faults_total", Unit::None, "Page faults that needed storage.")
+        .tier(Tier::Window)
+        .group(),
     gauge("namedprocess_namegroup_memory_bytes", Unit::Bytes, "Memory of the processes of a group.")
         .tier(Tier::Window)
-        .job("process")
+        .group()
         .labels(GROUP_MEMORY),
-    counter(
-        "namedprocess_namegroup_minor_page_faults_total",
-        Unit::None,
-        "Page faults of a group that needed no storage.",
-    )
-    .tier(Tier::Window)
-    .job("process")
-    .labels(GROUP),
-    gauge("namedprocess_namegroup_num_procs", Unit::None, "Processes of a group.").job("process").labels(GROUP),
-    gauge("namedprocess_namegroup_num_threads", Unit::None, "Threads of a group.")
+    counter("namedprocess_namegroup_minor_page_faults_total", Unit::None, "Page faults that needed no storage.")
         .tier(Tier::Window)
-        .job("process")
-        .labels(GROUP),
-    gauge(
-        "namedprocess_namegroup_oldest_start_time_seconds",
-        Unit::Seconds,
-        "When the oldest process of a group began.",
-    )
-    .decimals(2)
-    .tier(Tier::Window)
-    .job("process")
-    .labels(GROUP),
+        .group(),
+    gauge("namedprocess_namegroup_num_procs", Unit::None, "Processes of a group.").group(),
+    gauge("namedprocess_namegroup_num_threads", Unit::None, "Threads of a group.").tier(Tier::Window).group(),
+    gauge("namedprocess_namegroup_oldest_start_time_seconds", Unit::Seconds, "When the oldest process began.")
+        .decimals(2)
+        .tier(Tier::Window)
+        .group(),
     counter("namedprocess_namegroup_read_bytes_total", Unit::Bytes, "Bytes that a group read from storage.")
         .tier(Tier::Window)
-        .job("process")
-        .labels(GROUP),
+        .group(),
     gauge("namedprocess_namegroup_states", Unit::None, "Processes of a group by state.")
         .tier(Tier::Window)
-        .job("process")
+        .group()
         .labels(GROUP_STATE),
     counter("namedprocess_namegroup_write_bytes_total", Unit::Bytes, "Bytes that a group wrote to storage.")
         .tier(Tier::Window)
-        .job("process")
-        .labels(GROUP),
+        .group(),
     gauge("node_boot_time_seconds", Unit::Seconds, "When the host started, in seconds since the epoch."),
     counter("node_context_switches_total", Unit::None, "Context switches."),
     counter("node_cpu_guest_seconds_total", Unit::Seconds, "CPU time of guests, which user and nice hold already.")
@@ -492,6 +416,16 @@ impl Metric {
     /// What we say about ourselves: once a window is enough.
     const fn own(self) -> Self {
         Self { job: "lapwing", tier: Tier::Window, ..self }
+    }
+
+    /// Of a container or service, as cAdvisor emits it.
+    const fn container(self) -> Self {
+        Self { job: "cadvisor", labels: CONTAINER, ..self }
+    }
+
+    /// Of a group of processes, as process-exporter emits it.
+    const fn group(self) -> Self {
+        Self { job: "process", labels: GROUP, ..self }
     }
 
     const fn labels(self, labels: &'static [&'static str]) -> Self {

@@ -475,7 +475,7 @@ mod tests {
         check("mysqld|--port=3306|--datadir=/var/lib/mysql");
         check("ps|-p|17");
         check("cargo|test|-p|agent");
-        check("vim|/home/a/keyboard.md|compass.txt");
+        check("vim|/srv/keyboard.md|compass.txt");
         check("app|--password-file=/run/secrets/db|--token-path|/x");
         check("curl|https://example.org/a/b?page=2");
         check("bash|-c|while :; do sleep 1; done");
