@@ -38,6 +38,7 @@ use common::time::Timestamp;
 pub use crate::query::budget::Cancel;
 pub use crate::query::error::QueryError;
 pub use crate::query::parse::QUERY_BYTES_MAX;
+pub use crate::query::parse::QUERY_DEPTH_MAX;
 pub use crate::query::parse::QUERY_OPERATORS_MAX;
 pub use crate::query::parse::parse;
 pub use crate::query::plan::Expr;
@@ -69,19 +70,12 @@ pub struct EngineConfig {
     pub samples_max: usize,
     /// How long one query may take.
     pub deadline: Duration,
-    /// How deep one query may nest.
-    pub depth_max: usize,
 }
 
 impl Default for EngineConfig {
     /// Prometheus' lookback and sample limit; no person waits longer than half a minute.
     fn default() -> Self {
-        Self {
-            lookback: Duration::from_secs(300),
-            samples_max: 50_000_000,
-            deadline: Duration::from_secs(30),
-            depth_max: 100,
-        }
+        Self { lookback: Duration::from_secs(300), samples_max: 50_000_000, deadline: Duration::from_secs(30) }
     }
 }
 
@@ -129,7 +123,7 @@ impl Engine {
     pub fn evaluate(&self, query: &Expr, at: Timestamp, cancel: &Cancel) -> Result<Value, QueryError> {
         check_moment(at)?;
         let grid = Grid::instant(at.as_millis());
-        let evaluator = self.evaluator(query, grid, cancel)?;
+        let evaluator = self.evaluator(grid, cancel);
         if let Node::Range(range) = &query.root {
             return samples(&evaluator, range, grid);
         }
@@ -163,7 +157,7 @@ impl Engine {
                 "exceeded maximum resolution of {POINTS_MAX} points per timeseries: widen the step or narrow the range"
             ))
         })?;
-        match self.evaluator(query, grid, cancel)?.answer(&query.root, grid)? {
+        match self.evaluator(grid, cancel).answer(&query.root, grid)? {
             Answer::Scalar(values) => matrix(vec![Series { labels: Labels::new(), drops_name: false, values }], grid),
             Answer::Vector(series) => matrix(series, grid),
             Answer::Text(_) => Err(QueryError::bad(
@@ -172,13 +166,7 @@ impl Engine {
         }
     }
 
-    fn evaluator<'a>(&'a self, query: &Expr, grid: Grid, cancel: &'a Cancel) -> Result<Evaluator<'a>, QueryError> {
-        let depth_max = self.config.depth_max;
-        if depth_max < query.depth {
-            return Err(QueryError::bad(format!(
-                "the query nests deeper than {depth_max}: split it into rules, or raise [query] depth_max"
-            )));
-        }
+    fn evaluator<'a>(&'a self, grid: Grid, cancel: &'a Cancel) -> Evaluator<'a> {
         let budget = Budget {
             clock: &self.clock,
             cancel,
@@ -189,14 +177,14 @@ impl Engine {
             unchecked: Cell::new(0),
         };
         let lookback_ms = i64::try_from(self.config.lookback.as_millis()).unwrap_or(i64::MAX);
-        Ok(Evaluator { source: &*self.source, lookback_ms, budget, query: grid })
+        Evaluator { source: &*self.source, lookback_ms, budget, query: grid }
     }
 }
 
 /// Refuses moments so far away that sums with offsets and ranges would overflow.
 fn check_moment(at: Timestamp) -> Result<(), QueryError> {
-    const MILLIS_MAX: u64 = 1 << 53;
-    if at.as_millis().unsigned_abs() <= MILLIS_MAX { Ok(()) } else { Err(QueryError::bad("timestamp out of range")) }
+    const MILLIS_END: u64 = 1 << 53;
+    if at.as_millis().unsigned_abs() <= MILLIS_END { Ok(()) } else { Err(QueryError::bad("timestamp out of range")) }
 }
 
 /// The samples of a range vector as they are stored.

@@ -41,6 +41,9 @@ pub const QUERY_BYTES_MAX: usize = 64 * 1024;
 /// Most operators and brackets in a query. Each may nest, and the parser recurses.
 pub const QUERY_OPERATORS_MAX: usize = 500;
 
+/// How deep a query may nest: the evaluator recurses, and nobody reads deeper.
+pub const QUERY_DEPTH_MAX: usize = 100;
+
 /// Parses and checks a query.
 ///
 /// # Errors
@@ -52,9 +55,7 @@ pub fn parse(text: &str) -> Result<Expr, QueryError> {
     let ast = catch_unwind(|| parser::parse(text))
         .map_err(|_panic| QueryError::bad("a duration or a number is out of range"))?
         .map_err(QueryError::BadData)?;
-    let mut lowering = Lowering { deepest: 0 };
-    let root = lowering.node(&ast, 1)?;
-    Ok(Expr { text: text.to_owned(), root, depth: lowering.deepest })
+    Ok(Expr { text: text.to_owned(), root: node(&ast, 1)? })
 }
 
 fn register_functions() {
@@ -114,87 +115,81 @@ fn skip_string(chars: &mut std::str::Chars<'_>, quote: char) {
     }
 }
 
-struct Lowering {
-    deepest: usize,
-}
-
-impl Lowering {
-    fn node(&mut self, ast: &parser::Expr, depth: usize) -> Result<Node, QueryError> {
-        self.deepest = self.deepest.max(depth);
-        match ast {
-            parser::Expr::Paren(inner) => self.node(&inner.expr, depth),
-            parser::Expr::NumberLiteral(number) => Ok(Node::Number(number.val)),
-            parser::Expr::StringLiteral(text) => Ok(Node::Text(text.val.clone())),
-            parser::Expr::VectorSelector(selector) => {
-                let shift = shift(selector.at.as_ref(), selector.offset.as_ref())?;
-                Ok(Node::Select(Selector { matchers: matchers(selector)?, shift }))
-            }
-            parser::Expr::MatrixSelector(matrix) => {
-                let shift = shift(matrix.vs.at.as_ref(), matrix.vs.offset.as_ref())?;
-                let of = Ranged::Selector(matchers(&matrix.vs)?);
-                Ok(Node::Range(Box::new(Range { of, range_ms: positive(matrix.range)?, shift })))
-            }
-            parser::Expr::Subquery(subquery) => self.subquery(subquery, depth),
-            parser::Expr::Call(call) => self.call(call, depth),
-            parser::Expr::Aggregate(aggregate) => self.aggregate(aggregate, depth),
-            parser::Expr::Binary(binary) => self.binary(binary, depth),
-            parser::Expr::Unary(unary) => Ok(Node::Negate(Box::new(self.node(&unary.expr, depth + 1)?))),
-            parser::Expr::Extension(_) => Err(QueryError::bad("extensions are not part of PromQL")),
+fn node(ast: &parser::Expr, depth: usize) -> Result<Node, QueryError> {
+    if QUERY_DEPTH_MAX < depth {
+        return Err(QueryError::bad(format!("the query nests deeper than {QUERY_DEPTH_MAX}: split it")));
+    }
+    match ast {
+        parser::Expr::Paren(inner) => node(&inner.expr, depth),
+        parser::Expr::NumberLiteral(number) => Ok(Node::Number(number.val)),
+        parser::Expr::StringLiteral(text) => Ok(Node::Text(text.val.clone())),
+        parser::Expr::VectorSelector(selector) => {
+            let shift = shift(selector.at.as_ref(), selector.offset.as_ref())?;
+            Ok(Node::Select(Selector { matchers: matchers(selector)?, shift }))
         }
-    }
-
-    fn subquery(&mut self, subquery: &parser::SubqueryExpr, depth: usize) -> Result<Node, QueryError> {
-        let node = self.node(&subquery.expr, depth + 1)?;
-        let step_ms = subquery.step.map(positive).transpose()?;
-        let shift = shift(subquery.at.as_ref(), subquery.offset.as_ref())?;
-        let of = Ranged::Subquery { node, step_ms };
-        Ok(Node::Range(Box::new(Range { of, range_ms: positive(subquery.range)?, shift })))
-    }
-
-    fn call(&mut self, call: &parser::Call, depth: usize) -> Result<Node, QueryError> {
-        let name = call.func.name;
-        let function =
-            function::find(name).ok_or_else(|| QueryError::bad(format!("function '{name}' is not supported")))?;
-        let arguments: Vec<Node> =
-            call.args.args.iter().map(|argument| self.node(argument, depth + 1)).collect::<Result<_, _>>()?;
-        let subquery = arguments
-            .iter()
-            .any(|argument| matches!(argument, Node::Range(range) if matches!(range.of, Ranged::Subquery { .. })));
-        if subquery && matches!(&function.how, How::Over(over) if over.fields.contains(&Field::Peak)) {
-            return Err(QueryError::bad(format!("{name} takes a selector: a subquery keeps no peaks")));
+        parser::Expr::MatrixSelector(matrix) => {
+            let shift = shift(matrix.vs.at.as_ref(), matrix.vs.offset.as_ref())?;
+            let of = Ranged::Selector(matchers(&matrix.vs)?);
+            Ok(Node::Range(Box::new(Range { of, range_ms: positive(matrix.range)?, shift })))
         }
-        Ok(Node::Call(Call { function, arguments }))
-    }
-
-    fn aggregate(&mut self, aggregate: &parser::AggregateExpr, depth: usize) -> Result<Node, QueryError> {
-        let op = aggregate_op(aggregate.op)?;
-        let of = self.node(&aggregate.expr, depth + 1)?;
-        let parameter = aggregate.param.as_ref().map(|parameter| self.node(parameter, depth + 1)).transpose()?;
-        let grouping = aggregate.modifier.as_ref().map_or(Grouping::By(Vec::new()), grouping);
-        Ok(Node::Aggregate(Box::new(Aggregate { op, of, parameter, grouping })))
-    }
-
-    fn binary(&mut self, binary: &parser::BinaryExpr, depth: usize) -> Result<Node, QueryError> {
-        let op = binary_op(binary.op)?;
-        let left = self.node(&binary.lhs, depth + 1)?;
-        let right = self.node(&binary.rhs, depth + 1)?;
-        let (mut on, mut card) = (Grouping::Without(Vec::new()), Card::OneToOne);
-        if let Some(modifier) = &binary.modifier {
-            if modifier.fill_values.lhs.is_some() || modifier.fill_values.rhs.is_some() {
-                return Err(QueryError::bad("modifier 'fill' is not supported"));
-            }
-            on = modifier.matching.as_ref().map_or(on, grouping);
-            card = match &modifier.card {
-                VectorMatchCardinality::ManyToOne(labels) => Card::ManyToOne(labels.labels.clone()),
-                VectorMatchCardinality::OneToMany(labels) => Card::OneToMany(labels.labels.clone()),
-                VectorMatchCardinality::OneToOne | VectorMatchCardinality::ManyToMany => Card::OneToOne,
-            };
-        }
-        let matching = Matching { on, card };
-        Ok(Node::Binary(Box::new(Binary { op, left, right, returns_bool: binary.return_bool(), matching })))
+        parser::Expr::Subquery(ast) => subquery(ast, depth),
+        parser::Expr::Call(ast) => call(ast, depth),
+        parser::Expr::Aggregate(ast) => aggregate(ast, depth),
+        parser::Expr::Binary(ast) => binary(ast, depth),
+        parser::Expr::Unary(unary) => Ok(Node::Negate(Box::new(node(&unary.expr, depth + 1)?))),
+        parser::Expr::Extension(_) => Err(QueryError::bad("extensions are not part of PromQL")),
     }
 }
 
+fn subquery(subquery: &parser::SubqueryExpr, depth: usize) -> Result<Node, QueryError> {
+    let step_ms = subquery.step.map(positive).transpose()?;
+    let shift = shift(subquery.at.as_ref(), subquery.offset.as_ref())?;
+    let of = Ranged::Subquery { node: node(&subquery.expr, depth + 1)?, step_ms };
+    Ok(Node::Range(Box::new(Range { of, range_ms: positive(subquery.range)?, shift })))
+}
+
+fn call(call: &parser::Call, depth: usize) -> Result<Node, QueryError> {
+    let name = call.func.name;
+    let function =
+        function::find(name).ok_or_else(|| QueryError::bad(format!("function '{name}' is not supported")))?;
+    let arguments: Vec<Node> =
+        call.args.args.iter().map(|argument| node(argument, depth + 1)).collect::<Result<_, _>>()?;
+    let subquery = arguments
+        .iter()
+        .any(|argument| matches!(argument, Node::Range(range) if matches!(range.of, Ranged::Subquery { .. })));
+    if subquery && matches!(&function.how, How::Over(over) if over.fields.contains(&Field::Peak)) {
+        return Err(QueryError::bad(format!("{name} takes a selector: a subquery keeps no peaks")));
+    }
+    Ok(Node::Call(Call { function, arguments }))
+}
+
+fn aggregate(aggregate: &parser::AggregateExpr, depth: usize) -> Result<Node, QueryError> {
+    let op = aggregate_op(aggregate.op)?;
+    let of = node(&aggregate.expr, depth + 1)?;
+    let parameter = aggregate.param.as_ref().map(|parameter| node(parameter, depth + 1)).transpose()?;
+    let grouping = aggregate.modifier.as_ref().map_or(Grouping::By(Vec::new()), grouping);
+    Ok(Node::Aggregate(Box::new(Aggregate { op, of, parameter, grouping })))
+}
+
+fn binary(binary: &parser::BinaryExpr, depth: usize) -> Result<Node, QueryError> {
+    let op = binary_op(binary.op)?;
+    let left = node(&binary.lhs, depth + 1)?;
+    let right = node(&binary.rhs, depth + 1)?;
+    let (mut on, mut card) = (Grouping::Without(Vec::new()), Card::OneToOne);
+    if let Some(modifier) = &binary.modifier {
+        if modifier.fill_values.lhs.is_some() || modifier.fill_values.rhs.is_some() {
+            return Err(QueryError::bad("modifier 'fill' is not supported"));
+        }
+        on = modifier.matching.as_ref().map_or(on, grouping);
+        card = match &modifier.card {
+            VectorMatchCardinality::ManyToOne(labels) => Card::ManyToOne(labels.labels.clone()),
+            VectorMatchCardinality::OneToMany(labels) => Card::OneToMany(labels.labels.clone()),
+            VectorMatchCardinality::OneToOne | VectorMatchCardinality::ManyToMany => Card::OneToOne,
+        };
+    }
+    let matching = Matching { on, card };
+    Ok(Node::Binary(Box::new(Binary { op, left, right, returns_bool: binary.return_bool(), matching })))
+}
 fn matchers(selector: &parser::VectorSelector) -> Result<Vec<Matcher>, QueryError> {
     if !selector.matchers.or_matchers.is_empty() {
         return Err(QueryError::bad("'or' between label matchers is not supported"));

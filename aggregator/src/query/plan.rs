@@ -11,7 +11,6 @@ use crate::store::select::Matcher;
 pub struct Expr {
     pub(super) text: String,
     pub(super) root: Node,
-    pub(super) depth: usize,
 }
 
 impl Expr {

@@ -12,7 +12,7 @@ use crate::series::metric;
 use crate::series::number;
 
 /// Says how an answer differs from what is expected.
-pub fn differences(evaluation: &Evaluation, answer: &Value) -> Result<(), String> {
+pub(crate) fn differences(evaluation: &Evaluation, answer: &Value) -> Result<(), String> {
     match (answer, evaluation.moments) {
         (Value::Scalar(value), _) => {
             let expected = number(evaluation.expected.first().ok_or("expected nothing, got a scalar")?);
@@ -35,7 +35,7 @@ pub fn differences(evaluation: &Evaluation, answer: &Value) -> Result<(), String
 }
 
 /// Equal, or nearly.
-pub fn close(left: f64, right: f64) -> bool {
+pub(crate) fn close(left: f64, right: f64) -> bool {
     let nearly = (left - right).abs() <= 1e-6 * (left.abs() + right.abs()).min(f64::MAX);
     left == right || (left.is_nan() && right.is_nan()) || (left.is_finite() && right.is_finite() && nearly)
 }

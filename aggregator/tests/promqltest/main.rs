@@ -18,6 +18,7 @@ use std::time::Duration;
 use aggregator::query::Engine;
 use aggregator::query::EngineConfig;
 use aggregator::query::Value;
+use aggregator::query::parse;
 use aggregator::query::source::Memory;
 use common::time::Clock;
 use common::time::Timestamp;
@@ -28,13 +29,12 @@ use crate::script::Evaluation;
 use crate::script::Moments;
 
 /// Evaluations that pass: a floor, so that the rules that leave some out cannot grow unseen.
-const PASSED_MIN: usize = 780;
+const PASSED_MIN: usize = 788;
 
 /// Files that are left out as a whole.
 const FILES_LEFT_OUT: &[(&str, &str)] = &[
     ("native_histograms.test", "native histograms"),
     ("type_and_unit.test", "labels __type__ and __unit__, an option that Prometheus has off"),
-    ("duration_expression.test", "arithmetic in durations, an option that Prometheus has off"),
 ];
 
 /// Evaluations whose text holds one of these are left out.
@@ -104,12 +104,22 @@ fn run_file(path: &Path, tally: &mut Tally) {
 
 fn left_out(evaluation: &Evaluation, histograms: &[String]) -> Option<&'static str> {
     let words = || evaluation.query.split(|char: char| !char.is_alphanumeric() && char != '_' && char != ':');
+    if parse(&evaluation.query).is_err() && has_arithmetic_in_duration(&evaluation.query) {
+        return Some("arithmetic in durations, an option that Prometheus has off");
+    }
     if evaluation.expected.iter().any(|line| line.contains("{{"))
         || words().any(|word| histograms.iter().any(|name| name == word))
     {
         return Some("native histograms");
     }
     QUERIES_LEFT_OUT.iter().find(|(text, _)| evaluation.query.contains(text)).map(|(_, why)| *why)
+}
+
+/// `[26m+4m]`, `[5m:(1m)]`, `offset (100 + 2)`: an operator or a bracket behind what opens a duration.
+fn has_arithmetic_in_duration(query: &str) -> bool {
+    let behind = |opening: &str| query.split_once(opening).map_or("", |(_, behind)| behind).to_owned();
+    let inside = behind("[").split(']').next().unwrap_or_default().to_owned() + &behind("offset");
+    inside.contains(['+', '-', '*', '/', '%', '^', '('])
 }
 
 fn run(evaluation: &Evaluation, memory: &Arc<Memory>) -> Result<(), String> {

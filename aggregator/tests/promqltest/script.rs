@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::time::Timestamp;
 
 /// One command.
-pub enum Command {
+pub(crate) enum Command {
     /// Forget all series.
     Clear,
     /// Add series.
@@ -15,34 +15,34 @@ pub enum Command {
 }
 
 /// Series to add.
-pub struct Load {
+pub(crate) struct Load {
     /// Time between two samples.
-    pub step: Duration,
+    pub(crate) step: Duration,
     /// Whether buckets become native histograms too.
-    pub with_native: bool,
+    pub(crate) with_native: bool,
     /// Series in the notation of the script.
-    pub series: Vec<String>,
+    pub(crate) series: Vec<String>,
 }
 
 /// A query, and what it must answer.
-pub struct Evaluation {
+pub(crate) struct Evaluation {
     /// Where it stands, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// When to evaluate.
-    pub moments: Moments,
+    pub(crate) moments: Moments,
     /// The query.
-    pub query: String,
+    pub(crate) query: String,
     /// Whether it must fail.
-    pub fails: bool,
+    pub(crate) fails: bool,
     /// Whether the order of the answer counts.
-    pub ordered: bool,
+    pub(crate) ordered: bool,
     /// What it must answer.
-    pub expected: Vec<String>,
+    pub(crate) expected: Vec<String>,
 }
 
 /// When to evaluate.
 #[derive(Clone, Copy)]
-pub enum Moments {
+pub(crate) enum Moments {
     /// At one moment.
     At(Timestamp),
     /// At each step.
@@ -57,7 +57,7 @@ pub enum Moments {
 }
 
 /// Splits a script into its commands.
-pub fn commands(text: &str) -> Vec<Command> {
+pub(crate) fn commands(text: &str) -> Vec<Command> {
     let mut commands = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let trimmed = line.trim();

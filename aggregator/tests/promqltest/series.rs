@@ -9,7 +9,7 @@ use crate::script::Load;
 
 /// What stands at one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Item {
+pub(crate) enum Item {
     /// Nothing.
     None,
     /// A staleness mark.
@@ -19,7 +19,7 @@ pub enum Item {
 }
 
 /// Adds series to memory. Gives the names of those that are native histograms, which are not added.
-pub fn load(load: &Load, memory: &Memory) -> Vec<String> {
+pub(crate) fn load(load: &Load, memory: &Memory) -> Vec<String> {
     let mut histograms = Vec::new();
     for line in &load.series {
         let (labels, values) = metric(line);
@@ -44,7 +44,7 @@ pub fn load(load: &Load, memory: &Memory) -> Vec<String> {
 }
 
 /// Splits a line into labels and what stands behind them.
-pub fn metric(line: &str) -> (Labels, &str) {
+pub(crate) fn metric(line: &str) -> (Labels, &str) {
     let name_ends = line.find(|char: char| char == '{' || char.is_whitespace()).unwrap_or(line.len());
     let (name, mut rest) = line.split_at(name_ends);
     let mut labels = Labels::new().with(NAME, name);
@@ -71,7 +71,7 @@ fn name_or_text(text: &str) -> (String, &str) {
     match quoted(text) {
         (Some(name), behind) => (name, behind),
         (None, _) => {
-            let ends = text.find(|char: char| char == '=' || char == ',' || char == '}' || char == ' ').unwrap();
+            let ends = text.find(['=', ',', '}', ' ']).unwrap();
             (text[..ends].to_owned(), &text[ends..])
         }
     }
@@ -99,7 +99,7 @@ fn quoted(text: &str) -> (Option<String>, &str) {
 }
 
 /// The items of a series: `1`, `_`, `_x3`, `stale`, `1x3` (four of them), `1+2x3`, `1-2x3`.
-pub fn items(text: &str) -> Vec<Item> {
+pub(crate) fn items(text: &str) -> Vec<Item> {
     text.split_whitespace().flat_map(item).collect()
 }
 
@@ -129,7 +129,7 @@ fn start_and_step(text: &str) -> (f64, f64) {
 }
 
 /// A number in Go's notation.
-pub fn number(text: &str) -> f64 {
+pub(crate) fn number(text: &str) -> f64 {
     let (sign, digits) = text.strip_prefix('-').map_or((1.0, text.trim_start_matches('+')), |digits| (-1.0, digits));
     sign * digits.parse::<f64>().unwrap_or_else(|_| panic!("no number: {text}"))
 }

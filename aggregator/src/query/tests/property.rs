@@ -98,7 +98,7 @@ fn growth(samples: &[(f64, f64)], (after, through): (f64, f64), counter: bool) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn functions_are_what_they_are_defined_to_be(steps in steps(), range_ms in 500_i64..60_000, later in any::<bool>(), shift_ms in 1_i64..20_000) {
