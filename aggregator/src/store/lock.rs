@@ -1,7 +1,8 @@
 //! One process at a time owns a data directory.
 
-use std::fs::{File, OpenOptions, TryLockError, create_dir_all};
-use std::io;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError, read_to_string};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// Held for as long as the process owns the data directory; the kernel releases it however the process ends.
@@ -14,9 +15,9 @@ pub struct Lock {
 /// Why a data directory cannot be owned.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process owns it.
-    #[error("data directory {0} is in use by another process")]
-    Held(PathBuf),
+    /// Another process owns it: which one, as it wrote itself down.
+    #[error("data directory {0} is in use by {1}")]
+    Held(PathBuf, String),
     /// It cannot be written.
     #[error("data directory {0} is not writable: {1}")]
     NotWritable(PathBuf, #[source] io::Error),
@@ -29,12 +30,19 @@ impl Lock {
     /// When another process holds it, or the directory cannot be written.
     pub fn take(data_dir: &Path) -> Result<Self, LockError> {
         let not_writable = |error| LockError::NotWritable(data_dir.to_owned(), error);
-        create_dir_all(data_dir).map_err(not_writable)?;
-        let open = OpenOptions::new().create(true).truncate(false).write(true).open(data_dir.join("lock"));
-        let file = open.map_err(not_writable)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(not_writable)?;
+        let path = data_dir.join("lock");
+        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let mut file = open.map_err(not_writable)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { data_dir: data_dir.to_owned(), _file: file }),
-            Err(TryLockError::WouldBlock) => Err(LockError::Held(data_dir.to_owned())),
+            Ok(()) => {
+                file.set_len(0).map_err(not_writable)?;
+                write!(file, "process {}", std::process::id()).map_err(not_writable)?;
+                Ok(Self { data_dir: data_dir.to_owned(), _file: file })
+            }
+            Err(TryLockError::WouldBlock) => {
+                Err(LockError::Held(data_dir.to_owned(), read_to_string(path).unwrap_or_default()))
+            }
             Err(TryLockError::Error(error)) => Err(not_writable(error)),
         }
     }
@@ -56,7 +64,8 @@ mod tests {
         let data_dir = dir.path().join("var");
         let first = Lock::take(&data_dir).unwrap();
         let error = Lock::take(&data_dir).unwrap_err();
-        assert_eq!(error.to_string(), format!("data directory {} is in use by another process", data_dir.display()));
+        let owner = format!("{} is in use by process {}", data_dir.display(), std::process::id());
+        assert_eq!(error.to_string(), format!("data directory {owner}"));
         drop(first);
         Lock::take(&data_dir).unwrap();
     }

@@ -136,7 +136,7 @@ impl Host {
     /// Appends one window of all series of a run, and the marks of those that ended.
     pub(super) fn append(&mut self, run: RunId, version: u32, batch: &Batch, columns: &RwLock<Columns>) -> Appended {
         let mut appended = Appended::default();
-        self.mark_ended(run, version, batch.stamp);
+        self.mark_ended((run, version), batch.stamp, columns);
         for (index, window) in &batch.samples {
             if let Some(place) = self.place(run, *index, columns) {
                 appended.samples += 1;
@@ -273,19 +273,10 @@ impl Host {
         self.ending.clear();
     }
 
-    fn mark_ended(&mut self, run: RunId, version: u32, stamp: Timestamp) {
+    fn mark_ended(&mut self, (run, version): (RunId, u32), stamp: Timestamp, columns: &RwLock<Columns>) {
         let mut ending = std::mem::take(&mut self.ending);
-        if let Some(run) = self.runs.get_mut(&run)
-            && run.marked < version
-        {
-            let ended = run
-                .schema
-                .series()
-                .iter()
-                .zip(&run.places)
-                .filter(|(series, _)| series.ended.is_some_and(|ended| run.marked < ended && ended <= version));
-            ending.extend(ended.filter_map(|(_, place)| *place));
-            run.marked = version;
+        for index in self.ended(run, version) {
+            ending.extend(self.place(run, index, columns));
         }
         for place in ending {
             let slot = &mut self.series[place as usize];
@@ -293,6 +284,18 @@ impl Host {
                 slot.append(Entry { stamp, window: None });
             }
         }
+    }
+
+    /// The series of a run that ended with `version` or before it and are not marked.
+    fn ended(&mut self, run: RunId, version: u32) -> Vec<SeriesIndex> {
+        let Some(run) = self.runs.get_mut(&run).filter(|run| run.marked < version) else {
+            return Vec::new();
+        };
+        let marked = std::mem::replace(&mut run.marked, version);
+        let ended = (0..)
+            .zip(run.schema.series())
+            .filter(|(_, series)| series.ended.is_some_and(|ended| marked < ended && ended <= version));
+        ended.map(|(index, _)| SeriesIndex(index)).collect()
     }
 
     fn place(&mut self, run: RunId, index: SeriesIndex, columns: &RwLock<Columns>) -> Option<u32> {

@@ -1,5 +1,7 @@
 //! The store against an oracle in memory, and against what disks and peers do to it.
 
+mod oracle;
+
 use std::path::Path;
 use std::thread::JoinHandle;
 

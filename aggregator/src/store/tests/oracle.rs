@@ -1,0 +1,188 @@
+//! Whatever hosts do, the store answers what a map of labels and stamps would.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What happens.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A window with these values, so many windows after the one before.
+    Window(u64, [i32; 2]),
+    /// The commit before comes again.
+    Again,
+    /// A backlog of the agent's other spool: a window so far back.
+    Late(u64, i32),
+    /// The agent starts anew.
+    NewRun,
+    /// One of its series ends, if both live.
+    End,
+    /// The operator labels the host.
+    Label(u8),
+    /// The aggregator restarts.
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        30 => (prop_oneof![9 => Just(1), 1 => 1..500_u64], prop::array::uniform2(0..3)).prop_map(|(gap, values)| Step::Window(gap, values)),
+        2 => Just(Step::Again),
+        4 => (0..60_u64, 0..3).prop_map(|(back, value)| Step::Late(back, value)),
+        1 => Just(Step::NewRun),
+        1 => Just(Step::End),
+        1 => (0..3_u8).prop_map(Step::Label),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..150)
+}
+
+/// The store and what it should answer.
+struct World {
+    dir: tempfile::TempDir,
+    running: Option<Running>,
+    agent: Agent,
+    backlog: Agent,
+    runs: u8,
+    ended: bool,
+    labels: Labels,
+    window: u64,
+    latest: Option<Commit>,
+    /// A series whose end the agent has not told.
+    untold: Option<String>,
+    /// Series whose end the next window marks.
+    ending: Vec<String>,
+    expect: BTreeMap<String, BTreeMap<u64, Option<f64>>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let running = Some(Running::start(dir.path(), &clock()));
+        Self {
+            dir,
+            running,
+            agent: Agent::start(1),
+            backlog: Agent::start(101),
+            runs: 1,
+            ended: false,
+            labels: Labels::new(),
+            window: 0,
+            latest: None,
+            untold: None,
+            ending: Vec::new(),
+            expect: BTreeMap::new(),
+        }
+    }
+
+    fn store(&self) -> &Store {
+        &self.running.as_ref().unwrap().store
+    }
+
+    fn names(&self) -> [String; 2] {
+        let with =
+            |labels: Labels, name: &str| labels.and(&self.labels).with("job", "node").with(NAME, name).to_string();
+        [
+            with(Labels::new(), "node_load1"),
+            with(Labels::new().with("device", "sda"), "node_disk_reads_completed_total"),
+        ]
+    }
+
+    async fn step(&mut self, step: Step) {
+        match step {
+            Step::Window(gap, values) => self.window(gap, values.map(f64::from)).await,
+            Step::Again => {
+                if let Some(commit) = self.latest.clone() {
+                    assert_eq!(self.store().commit(commit).await.unwrap().batches[0].samples, None);
+                }
+            }
+            Step::Late(back, value) => self.late(back, f64::from(value)).await,
+            Step::NewRun => {
+                self.runs += 1;
+                (self.agent, self.ended) = (Agent::start(self.runs), false);
+                (self.latest, self.untold) = (None, None);
+            }
+            Step::End if !self.ended => {
+                self.agent.end(1);
+                self.ended = true;
+                self.untold = Some(self.names()[1].clone());
+            }
+            Step::End => {}
+            Step::Label(env) => self.label(env).await,
+            Step::Restart => {
+                self.running.take().unwrap().stop();
+                self.running = Some(Running::start(self.dir.path(), &clock()));
+            }
+        }
+    }
+
+    async fn window(&mut self, gap: u64, values: [f64; 2]) {
+        self.window += gap;
+        let window = self.window;
+        for name in self.ending.drain(..).chain(self.untold.take()) {
+            let series = self.expect.entry(name).or_default();
+            if series.last_key_value().is_some_and(|(_, value)| value.is_some()) {
+                series.insert(window, None);
+            }
+        }
+        for (name, value) in self.names().into_iter().zip(values).take(if self.ended { 1 } else { 2 }) {
+            self.expect.entry(name).or_default().insert(window, Some(value));
+        }
+        let commit = self.agent.batch(stamp(window), values);
+        self.store().commit(commit.clone()).await.unwrap();
+        self.latest = Some(commit);
+    }
+
+    /// A window of a spool that drains behind the live one.
+    async fn late(&mut self, back: u64, value: f64) {
+        let window = self.window.saturating_sub(back);
+        if self.ending.is_empty() && 0 < window {
+            self.expect.entry(self.names()[0].clone()).or_default().insert(window, Some(value));
+            let sample = (SeriesIndex(0), Window::Gauge(Gauge::of(value)));
+            let batch = Batch { stamp: stamp(window), samples: vec![sample], ..Batch::default() };
+            let commit = self.backlog.encode(&batch);
+            self.store().commit(commit).await.unwrap();
+        }
+    }
+
+    async fn label(&mut self, env: u8) {
+        let labels = Labels::new().with("env", env.to_string());
+        if self.labels != labels {
+            self.ending = self.expect.keys().cloned().collect();
+        }
+        self.labels = labels.clone();
+        self.store().set_host_labels(HOST, labels).await.unwrap();
+    }
+
+    fn expected(&self) -> Vec<String> {
+        let line = |(labels, samples): (&String, &BTreeMap<u64, Option<f64>>)| {
+            let samples = samples.iter().map(|(window, value)| match value {
+                Some(value) => format!(" {value}@{}", window * 10),
+                None => format!(" !@{}", window * 10),
+            });
+            format!("{labels}{}", samples.collect::<String>())
+        };
+        let mut lines: Vec<String> = self.expect.iter().filter(|(_, samples)| !samples.is_empty()).map(line).collect();
+        lines.sort();
+        lines
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn the_store_answers_what_a_map_would(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new();
+            for step in steps {
+                world.step(step).await;
+            }
+            assert_eq!(dump(world.store(), &[]), world.expected());
+            world.step(Step::Restart).await;
+            assert_eq!(dump(world.store(), &[]), world.expected());
+            world.running.take().unwrap().stop();
+        });
+    }
+}
