@@ -26,14 +26,18 @@ use common::batch::SpoolId;
 use common::batch::TICK;
 use common::time::Clock;
 use common::time::Timestamp;
+use common::wire::message::Reason;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use config::Config;
+use host::Host;
 use sampler::Sampler;
 use spool::Spool;
+use uplink::Uplink;
+use uplink::dialogue::Introduction;
 use window::Stamps;
 
 /// Ticks on their way to the sampling thread: one. A second means that the thread is late, and then the two become one
@@ -64,11 +68,42 @@ pub async fn run(
 
     let (ticks, due) = mpsc::sync_channel(TICKS_WAITING_MAX);
     let sampler = Sampler::new(&config, clock.clone(), stamps.clone(), spool.clone());
+    let uplink = Uplink {
+        introduction: introduction(&config),
+        config: config.uplink,
+        spool,
+        stamps: stamps.clone(),
+        clock: clock.clone(),
+        farewell: || Reason::Stopped,
+    };
     let sampled = start_sampling(sampler, due, ticked)?;
     let mut parts = JoinSet::new();
     parts.spawn(async { sampled.await.context("the sampling thread vanished")?.context("sample") });
     parts.spawn(tick(clock, stamps, phase, ticks, stop.clone()));
+    parts.spawn({
+        let stop = stop.clone();
+        async { uplink.run(stop).await.context("ship") }
+    });
     end(parts, &stop).await
+}
+
+/// Who the agent says that it is. A tree without a boot id, as captured ones are, was never booted.
+fn introduction(config: &Config) -> Introduction {
+    let mut host = Host::new(config.roots.clone());
+    let boot_id = host.read_once(&config.roots.procfs.join("sys/kernel/random/boot_id"));
+    Introduction {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: boot_id.ok().and_then(parse_boot_id).unwrap_or_default(),
+        hostname: config.instance.clone().unwrap_or_else(|| host::uname().nodename),
+        labels: config.labels.clone(),
+    }
+}
+
+/// `4a2f…-…`: hexadecimal digits and dashes.
+fn parse_boot_id(text: &[u8]) -> Option<[u8; 16]> {
+    let digits: String = str::from_utf8(text).ok()?.trim().replace('-', "");
+    let number = u128::from_str_radix(&digits, 16).ok()?;
+    (digits.len() == 32).then(|| number.to_be_bytes())
 }
 
 /// Waits for all parts. The source of ticks ends by the stop token, the others when their input does; one that ends

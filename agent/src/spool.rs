@@ -40,6 +40,7 @@ pub struct Spool(Arc<Shared>);
 struct Shared {
     spools: Mutex<Spools>,
     filled: Notify,
+    emptied: Notify,
 }
 
 /// What the agent tells about its spools in its own metrics.
@@ -66,7 +67,7 @@ impl Spool {
             closed: VecDeque::new(),
             figures: Figures::default(),
         };
-        Self(Arc::new(Shared { spools: Mutex::new(spools), filled: Notify::new() }))
+        Self(Arc::new(Shared { spools: Mutex::new(spools), filled: Notify::new(), emptied: Notify::new() }))
     }
 
     /// Takes a window that closed. `schema` is the run's, at the version that the batch uses.
@@ -78,6 +79,13 @@ impl Spool {
     /// Waits until something was pushed since the last wait.
     pub async fn filled(&self) {
         self.0.filled.notified().await;
+    }
+
+    /// Waits until nothing is left to acknowledge.
+    pub async fn emptied(&self) {
+        while 0 < self.figures().depth {
+            self.0.emptied.notified().await;
+        }
     }
 
     /// The run that fills it.
@@ -118,6 +126,7 @@ impl Spool {
     /// Forgets what is durable: all batches of the spool before `next`.
     pub fn ack(&self, spool: SpoolId, next: Seq) {
         self.lock().ack(spool, next);
+        self.0.emptied.notify_one();
     }
 
     /// Figures for the agent's own metrics.

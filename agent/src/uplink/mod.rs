@@ -1,3 +1,296 @@
 //! The QUIC client: connect, greet, send, take acknowledgements, back off.
 
+mod connection;
 pub mod dialogue;
+mod identity;
+mod verify;
+
+use std::time::Duration;
+
+use common::backoff::Backoff;
+use common::time::Clock;
+use common::trust::JoinToken;
+use common::wire::message::Enroll;
+use common::wire::message::Message;
+use common::wire::message::Reason;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::spool::Spool;
+use crate::uplink::connection::Credentials;
+use crate::uplink::connection::Link;
+use crate::uplink::connection::LinkError;
+use crate::uplink::dialogue::Dialogue;
+use crate::uplink::dialogue::Heard;
+use crate::uplink::dialogue::Introduction;
+use crate::uplink::dialogue::goodbye;
+use crate::uplink::identity::Identity;
+use crate::uplink::identity::StateDir;
+use crate::uplink::identity::StateError;
+use crate::uplink::identity::key_hash;
+use crate::window::Stamps;
+
+/// Delays between attempts: soon enough that a restarted aggregator misses one window, far enough apart that 10,000
+/// agents do not come at once.
+const RECONNECT_FIRST: Duration = Duration::from_secs(1);
+const RECONNECT_MOST: Duration = Duration::from_secs(30);
+
+/// How long the aggregator may take to answer an enrolment.
+const ENROLL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long batches that are closed already may take to leave when the agent stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Ships what the spool holds.
+#[derive(Debug)]
+pub struct Uplink {
+    /// Where to, and how to join.
+    pub config: config::Uplink,
+    /// Who the agent is.
+    pub introduction: Introduction,
+    /// What to ship.
+    pub spool: Spool,
+    /// Set to the aggregator's time once a session.
+    pub stamps: Stamps,
+    /// For backing off.
+    pub clock: Clock,
+    /// Why the agent stops, asked when it does.
+    pub farewell: fn() -> Reason,
+}
+
+/// Why the agent cannot go on. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// It was not told where to.
+    #[error("no aggregator: give `--aggregator HOST:PORT`, or `uplink.aggregator` in the configuration")]
+    NoAggregator,
+    /// It has no identity and no token.
+    #[error(
+        "this host has not joined: run the line that `lapwing-aggregator token create` prints, or give `--join TOKEN`"
+    )]
+    NotJoined,
+    /// The token is none.
+    #[error(transparent)]
+    Token(#[from] common::trust::NotAToken),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The aggregator does not want this host.
+    #[error("the aggregator refused this host: {0}")]
+    Refused(String),
+}
+
+/// How a session ended.
+#[derive(Debug)]
+enum Ended {
+    Stopped,
+    Lost(LinkError),
+    Dismissed(Reason, String),
+}
+
+impl From<LinkError> for Ended {
+    fn from(error: LinkError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl Uplink {
+    /// Joins if need be, then keeps a session until the stop. Runs on real time but for its back-off.
+    ///
+    /// # Errors
+    /// When trying again is no use.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), UplinkError> {
+        let aggregator = self.config.aggregator.clone().ok_or(UplinkError::NoAggregator)?;
+        let state = StateDir::new(self.config.state_dir.clone());
+        let Some(identity) = self.identity(&aggregator, &state, &stop).await? else { return Ok(()) };
+        let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MOST);
+        loop {
+            let sessions = self.spool.figures().sessions_total;
+            let ended = self.session(&aggregator, &identity, &stop).await;
+            if matches!(ended, Ended::Stopped) {
+                return Ok(());
+            }
+            if sessions < self.spool.figures().sessions_total {
+                backoff.reset();
+            }
+            report(ended, &backoff)?;
+            if !self.pause(&mut backoff, &stop).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The identity that the host has, or the one that its token gets it. None at the stop.
+    async fn identity(
+        &self,
+        aggregator: &str,
+        state: &StateDir,
+        stop: &CancellationToken,
+    ) -> Result<Option<Identity>, UplinkError> {
+        let token = self.config.join.as_deref().map(str::parse::<JoinToken>);
+        if let Some(identity) = state.identity()? {
+            match token {
+                None => return Ok(Some(identity)),
+                Some(Ok(token)) if key_hash(&identity.ca) == Some(token.ca) => {
+                    tracing::info!("this host has joined already: the join token is not used");
+                    return Ok(Some(identity));
+                }
+                Some(_) => {}
+            }
+        }
+        let token = token.ok_or(UplinkError::NotJoined)??;
+        let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MOST);
+        loop {
+            let joined = tokio::select! {
+                () = stop.cancelled() => return Ok(None),
+                joined = self.join(aggregator, &token, state) => joined?,
+            };
+            match joined {
+                Ok(instance) => {
+                    tracing::info!(%instance, "this host has joined");
+                    return state.identity()?.map(Some).ok_or(UplinkError::NotJoined);
+                }
+                Err(ended) => report(ended, &backoff)?,
+            }
+            if !self.pause(&mut backoff, stop).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn join(
+        &self,
+        aggregator: &str,
+        token: &JoinToken,
+        state: &StateDir,
+    ) -> Result<Result<String, Ended>, StateError> {
+        let key = state.key()?;
+        let enroll = Message::Enroll(Enroll {
+            token: token.to_string(),
+            csr: state.request(&key)?,
+            hostname: self.introduction.hostname.clone(),
+            ext: Vec::new(),
+        });
+        let answer = async {
+            let mut link = Link::dial(aggregator, &Credentials::Join(token.ca)).await?;
+            link.say(&enroll).await?;
+            let answer = link.hear().await?;
+            link.close().await;
+            Ok::<_, LinkError>(answer)
+        };
+        Ok(match timeout(ENROLL_TIMEOUT, answer).await {
+            Ok(Ok(Message::Enrolled(enrolled))) => {
+                state.keep(&enrolled.certificate, &enrolled.ca)?;
+                Ok(enrolled.instance)
+            }
+            Ok(Ok(Message::Goodbye(goodbye))) => Err(Ended::Dismissed(Reason::from(goodbye.reason), goodbye.text)),
+            Ok(Ok(_)) => Err(Ended::Dismissed(Reason::Malformed, "an answer that enrolment does not have".to_owned())),
+            Ok(Err(error)) => Err(Ended::Lost(error)),
+            Err(_) => Err(Ended::Lost(LinkError::Broken(format!("no answer within {ENROLL_TIMEOUT:?}")))),
+        })
+    }
+
+    async fn session(&self, aggregator: &str, identity: &Identity, stop: &CancellationToken) -> Ended {
+        let credentials = Credentials::Identity(identity);
+        let dialled = tokio::select! {
+            () = stop.cancelled() => return Ended::Stopped,
+            dialled = Link::dial(aggregator, &credentials) => dialled,
+        };
+        let mut link = match dialled {
+            Ok(link) => link,
+            Err(error) => return Ended::Lost(error),
+        };
+        let talked = tokio::select! {
+            talked = self.talk(&mut link) => talked,
+            () = stopped(stop, &self.spool) => Ok(()),
+        };
+        match talked {
+            Ok(()) => {
+                drop(link.say(&goodbye((self.farewell)(), "the agent stops")).await);
+                link.close().await;
+                Ended::Stopped
+            }
+            Err(ended) => {
+                link.close().await;
+                ended
+            }
+        }
+    }
+
+    /// The session, until it breaks.
+    async fn talk(&self, link: &mut Link) -> Result<(), Ended> {
+        let (mut dialogue, hello) = Dialogue::open(self.spool.clone(), &self.introduction, self.clock.wall());
+        link.say(&hello).await?;
+        loop {
+            while let Some(message) = dialogue.next(self.clock.boot()) {
+                link.say(&message).await?;
+            }
+            let pause = dialogue.silent_until().saturating_sub(self.clock.boot());
+            tokio::select! {
+                () = self.spool.filled() => {}
+                () = self.clock.sleep(pause), if !pause.is_zero() => {}
+                filled = link.fill() => filled?,
+            }
+            while let Some(message) = link.next()? {
+                self.hear(&mut dialogue, message)?;
+            }
+        }
+    }
+
+    fn hear(&self, dialogue: &mut Dialogue, message: Message) -> Result<(), Ended> {
+        match dialogue.hear(message, self.clock.boot()) {
+            Heard::Nothing => {}
+            Heard::Welcome(welcome) => {
+                let moved_ms = self.stamps.set(welcome.now, self.clock.boot());
+                tracing::info!(instance = %welcome.instance, moved_ms, "session opened");
+            }
+            Heard::Busy(pause) => tracing::info!(?pause, "the aggregator cannot store at present"),
+            Heard::End(reason, text) => return Err(Ended::Dismissed(reason, text)),
+        }
+        Ok(())
+    }
+
+    /// Waits before the next attempt. False at the stop.
+    async fn pause(&self, backoff: &mut Backoff, stop: &CancellationToken) -> bool {
+        let delay = backoff.next(random());
+        tokio::select! {
+            () = stop.cancelled() => false,
+            () = self.clock.sleep(delay) => true,
+        }
+    }
+}
+
+/// Waits for the stop, and then until the spool is empty or has had its time.
+async fn stopped(stop: &CancellationToken, spool: &Spool) {
+    stop.cancelled().await;
+    drop(timeout(DRAIN_TIMEOUT, spool.emptied()).await);
+}
+
+/// Logs why a session ended; an error when trying again is no use.
+fn report(ended: Ended, backoff: &Backoff) -> Result<(), UplinkError> {
+    match ended {
+        Ended::Stopped => {}
+        // An outage is told once.
+        Ended::Lost(error) if backoff.attempts() == 0 => tracing::warn!(%error, "no session with the aggregator"),
+        Ended::Lost(error) => tracing::debug!(%error, "no session with the aggregator"),
+        Ended::Dismissed(reason, text) => match reason {
+            Reason::Unknown | Reason::Token | Reason::Revoked | Reason::Expired => {
+                return Err(UplinkError::Refused(text));
+            }
+            Reason::Restart => tracing::info!("the aggregator restarts"),
+            Reason::Error
+            | Reason::Stopped
+            | Reason::Shutdown
+            | Reason::Malformed
+            | Reason::Replaced
+            | Reason::Limit => tracing::warn!(?reason, %text, "the aggregator ended the session"),
+        },
+    }
+    Ok(())
+}
+
+/// From 0 to 1; without randomness the middle, which spreads nothing but works.
+fn random() -> f64 {
+    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
+}

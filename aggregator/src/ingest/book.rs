@@ -229,13 +229,8 @@ impl Entry {
         let (id, labels) = (host.id, host.labels());
         let mut appends = Vec::new();
         let first = host.run.is_none();
-        if host.run != Some(hello.run) {
-            let rebooted = host.boot_id.is_some_and(|boot_id| boot_id != hello.boot_id);
-            if rebooted {
-                appends.push(event(id, now, "rebooted", format!("{} was booted", host.instance)));
-            }
-            let text = format!("agent {} started on {}", hello.agent_version, host.instance);
-            appends.push(event(id, now, "agent_started", text));
+        if host.boot_id.is_some_and(|boot_id| boot_id != hello.boot_id) {
+            appends.push(event(id, now, "rebooted", format!("{} was booted", host.instance)));
         }
         host.run = Some(hello.run);
         host.boot_id = Some(hello.boot_id);
@@ -300,6 +295,6 @@ fn goodbye_state(goodbye: Option<u16>) -> Option<State> {
     }
 }
 
-fn event(host: HostId, at: Timestamp, kind: &str, text: String) -> Append {
+pub(super) fn event(host: HostId, at: Timestamp, kind: &str, text: String) -> Append {
     Append::Event { host, event: Event { at, kind: kind.to_owned(), entity: Labels::new(), text } }
 }

@@ -13,6 +13,7 @@ use common::wire::message::Enrolled;
 use common::wire::message::Reason;
 use tokio::sync::Semaphore;
 
+use crate::ingest::book::event;
 use crate::ingest::presence::Presence;
 use crate::ingest::session::End;
 use crate::ingest::trust::Authority;
@@ -118,10 +119,12 @@ impl Registrar {
 
     async fn record(&self, host: &Host, token: &Token) -> Result<(), CommitError> {
         let used = TokenUse { token: token.hash, key_hash: host.key_hash };
-        let commit = Commit {
-            appends: vec![Append::HostLabels { host: host.id, labels: host.labels() }],
-            records: vec![Record::TokenUse(used), Record::Host(Box::new(host.clone()))],
-        };
+        let mut appends = vec![Append::HostLabels { host: host.id, labels: host.labels() }];
+        if host.instance != host.hostname {
+            let text = format!("{} was taken: this host is called {}", host.hostname, host.instance);
+            appends.push(event(host.id, self.clock.wall(), "host_renamed", text));
+        }
+        let commit = Commit { appends, records: vec![Record::TokenUse(used), Record::Host(Box::new(host.clone()))] };
         self.store.commit(commit).await.map(drop)
     }
 }
