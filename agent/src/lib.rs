@@ -164,3 +164,32 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("get randomness: {error}"))?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use common::config::Layers;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_agent_ticks_until_it_is_told_to_stop() {
+        let clock = Clock::moved(Timestamp::from_seconds(1_000_000));
+        let stop = CancellationToken::new();
+        let ticked = watch::Sender::default();
+        let mut stamps = ticked.subscribe();
+        let config = Config::read(&Layers::default()).unwrap();
+        let mut agent = JoinSet::new();
+        agent.spawn(run(config, clock.clone(), stop.clone(), ticked));
+        let mut seen = Vec::new();
+        while seen.len() < 5 {
+            clock.advance(TICK / 10);
+            tokio::task::yield_now().await;
+            if stamps.has_changed().unwrap() {
+                seen.push(*stamps.borrow_and_update());
+            }
+        }
+        assert!(seen.is_sorted_by(|earlier, later| earlier < later), "{seen:?}");
+        stop.cancel();
+        agent.join_next().await.unwrap().unwrap().unwrap();
+    }
+}
