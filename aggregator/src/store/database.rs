@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// Connections kept open for the next reader: more than ask at once.
-const IDLE_MAX: usize = 4;
+const CONNECTIONS_KEPT: usize = 4;
 
 /// How long a statement waits for a lock. Readers in WAL mode wait for nobody; a checkpoint may hold one up shortly.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ impl Readers {
         };
         let answer = question(&connection);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_MAX {
+        if idle.len() < CONNECTIONS_KEPT {
             idle.push(connection);
         }
         answer

@@ -135,13 +135,15 @@ impl Host {
 
     /// Appends one window of all series of a run, and the marks of those that ended.
     pub(super) fn append(&mut self, run: RunId, version: u32, batch: &Batch, columns: &RwLock<Columns>) -> Appended {
-        let mut appended = Appended::default();
         self.mark_ended((run, version), batch.stamp, columns);
+        self.place_all(run, batch, columns);
+        let mut appended = Appended::default();
+        let places = self.runs.get(&run).map_or(&[][..], |run| &run.places);
         for (index, window) in &batch.samples {
-            if let Some(place) = self.place(run, *index, columns) {
-                appended.samples += 1;
+            if let Some(Some(place)) = places.get(index.0 as usize) {
                 let entry = Entry { stamp: batch.stamp, window: Some(*window) };
-                appended.replaced += self.series[place as usize].append(entry);
+                appended.samples += 1;
+                appended.replaced += self.series[*place as usize].append(entry);
             }
         }
         batch.events.iter().for_each(|event| self.push_event(event.clone()));
@@ -296,6 +298,17 @@ impl Host {
             .zip(run.schema.series())
             .filter(|(_, series)| series.ended.is_some_and(|ended| marked < ended && ended <= version));
         ended.map(|(index, _)| SeriesIndex(index)).collect()
+    }
+
+    /// Gives a place to the series that have their first sample.
+    fn place_all(&mut self, run: RunId, batch: &Batch, columns: &RwLock<Columns>) {
+        let places = self.runs.get(&run).map_or(&[][..], |run| &run.places);
+        let indices = batch.samples.iter().map(|(index, _)| *index);
+        let unplaced: Vec<_> =
+            indices.filter(|index| places.get(index.0 as usize).is_none_or(Option::is_none)).collect();
+        for index in unplaced {
+            self.place(run, index, columns);
+        }
     }
 
     fn place(&mut self, run: RunId, index: SeriesIndex, columns: &RwLock<Columns>) -> Option<u32> {

@@ -13,10 +13,10 @@ use crate::store::head::block::Shape;
 use crate::store::head::block::same;
 
 /// Differing windows that make a block.
-const RUNS_MAX: usize = 32;
+const RUNS_IN_BLOCK: usize = 32;
 
 /// Windows that make a block however few of them differ: an hour, so that retention can drop whole blocks.
-const WINDOWS_MAX: u32 = 360;
+const WINDOWS_IN_BLOCK: u32 = 360;
 
 /// The windows of one series.
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ impl Runs {
     }
 
     fn is_full(&self) -> bool {
-        RUNS_MAX <= self.0.len() || WINDOWS_MAX <= self.0.iter().map(|run| run.windows).sum()
+        RUNS_IN_BLOCK <= self.0.len() || WINDOWS_IN_BLOCK <= self.0.iter().map(|run| run.windows).sum()
     }
 
     fn last_stamp(&self) -> Option<Timestamp> {
@@ -171,7 +171,7 @@ impl Series {
         }
         let count = there.len() + late.len();
         let merged = merge(there, late);
-        let blocks = merged.chunks(WINDOWS_MAX as usize).map(|entries| Block::encode(shape, entries));
+        let blocks = merged.chunks(WINDOWS_IN_BLOCK as usize).map(|entries| Block::encode(shape, entries));
         drop(self.blocks.splice(from..to, blocks.collect::<Vec<_>>()));
         (count - merged.len()) as u64
     }
