@@ -172,24 +172,43 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_agent_ticks_until_it_is_told_to_stop() {
+    async fn ticks_come_until_the_stop_and_end_the_sampling_with_them() {
         let clock = Clock::moved(Timestamp::from_seconds(1_000_000));
-        let stop = CancellationToken::new();
-        let ticked = watch::Sender::default();
-        let mut stamps = ticked.subscribe();
+        let stamps = Stamps::new(clock.wall(), clock.boot());
         let config = Config::read(&Layers::default()).unwrap();
-        let mut agent = JoinSet::new();
-        agent.spawn(run(config, clock.clone(), stop.clone(), ticked));
+        let spool = Spool::new(RunId([1; 16]), SpoolId([2; 16]));
+        let sampler = Sampler::new(&config, clock.clone(), stamps.clone(), spool);
+        let ticked = watch::Sender::default();
+        let mut latest = ticked.subscribe();
+        let (ticks, due) = mpsc::sync_channel(TICKS_WAITING_MAX);
+        let sampled = start_sampling(sampler, due, ticked).unwrap();
+        let stop = CancellationToken::new();
+        let mut parts = JoinSet::new();
+        parts.spawn(async { sampled.await.unwrap() });
+        parts.spawn(tick(clock.clone(), stamps, TICK / 4, ticks, stop.clone()));
         let mut seen = Vec::new();
         while seen.len() < 5 {
-            clock.advance(TICK / 10);
+            clock.advance(TICK / 4);
             tokio::task::yield_now().await;
-            if stamps.has_changed().unwrap() {
-                seen.push(*stamps.borrow_and_update());
+            if latest.has_changed().unwrap() {
+                seen.push(*latest.borrow_and_update());
             }
         }
         assert!(seen.is_sorted_by(|earlier, later| earlier < later), "{seen:?}");
         stop.cancel();
-        agent.join_next().await.unwrap().unwrap().unwrap();
+        end(parts, &stop).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_by_itself_ends_the_agent_with_an_error() {
+        let stop = CancellationToken::new();
+        let mut parts = JoinSet::new();
+        let waiting = stop.clone();
+        parts.spawn(async move {
+            waiting.cancelled().await;
+            Ok(())
+        });
+        parts.spawn(async { Ok(()) });
+        assert_eq!(end(parts, &stop).await.unwrap_err().to_string(), "a part of the agent ended by itself");
     }
 }
