@@ -299,3 +299,82 @@ fn binary_op(op: token::TokenType) -> Result<BinaryOp, QueryError> {
         _ => return Err(QueryError::bad(format!("operator '{op}' is not supported"))),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn operators_are_counted_outside_of_text() {
+        let check = |text, expect| assert_eq!(operators(text), expect, "{text}");
+        check("up", 0);
+        check("a + b", 1);
+        check("a or b OR c unless d", 3);
+        check("rate(up{a=~\"x|y\", b!=\"(+)\"}[5m])", 3);
+        check("\"-\\\"-\" + '(' + `\\`", 2);
+        check("a # + - *\n + b", 1);
+        check("orange + android", 1);
+    }
+
+    const PIECES: &[&str] = &[
+        "up",
+        "rate",
+        "sum",
+        "by",
+        "without",
+        "topk",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "5m",
+        "1e30",
+        "-1",
+        "0",
+        ":",
+        ",",
+        "+",
+        "-",
+        "^",
+        "and",
+        "unless",
+        "on",
+        "group_left",
+        "bool",
+        "==",
+        "=~",
+        "\"a\"",
+        "\"(\"",
+        "'",
+        "`",
+        "offset",
+        "@",
+        "start()",
+        "end()",
+        "le",
+        "=",
+        "!",
+        "#",
+        "\\",
+        "\u{fc}",
+        "inf",
+        "nan",
+        "histogram_quantile",
+        "\n",
+        "fill",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_text_panics(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..20), spaced in any::<bool>()) {
+            let text = pieces.join(if spaced { " " } else { "" });
+            let _unused = parse(&text).is_ok();
+        }
+    }
+}
