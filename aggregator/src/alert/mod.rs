@@ -1,7 +1,11 @@
 //! Alert rules and their state.
 
+pub mod active;
 pub mod duration;
+pub mod evaluator;
+pub mod files;
 pub mod fingerprint;
+pub mod rule;
 pub mod snapshot;
 pub mod state;
 pub mod template;

@@ -7,7 +7,12 @@ use common::metric::Labels;
 use common::time::Timestamp;
 use tokio::sync::watch;
 
+use crate::alert::evaluator::Evaluator;
+use crate::alert::evaluator::Keyed;
+use crate::alert::evaluator::keyed;
+use crate::alert::files::RuleFiles;
 use crate::alert::fingerprint::Fingerprint;
+use crate::alert::rule;
 use crate::alert::state::State;
 
 /// The handle that everybody else holds.
@@ -51,6 +56,39 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The picture after an evaluation.
+    #[must_use]
+    pub fn of(evaluator: &Evaluator, files: &RuleFiles, at: Option<Timestamp>, skipped: u64) -> Self {
+        let mut picture =
+            Self { at, alerts: Vec::new(), files: Vec::new(), ignored: files.ignored().to_vec(), skipped };
+        for (path, loaded) in files.iter() {
+            picture.files.push(File { path: Arc::clone(path), error: loaded.error.clone(), groups: Vec::new() });
+        }
+        for Keyed { path, group, rules } in keyed(files) {
+            let mut shown =
+                Group { name: Arc::clone(&group.name), interval: evaluator.interval(group), rules: Vec::new() };
+            for (key, rule) in rules {
+                let alerts = evaluator.alerts().of_rule(&key);
+                picture.alerts.extend(alerts.map(|(fingerprint, active)| Alert {
+                    fingerprint,
+                    file: Arc::clone(path),
+                    group: Arc::clone(&group.name),
+                    rule: Arc::clone(&rule.name),
+                    expr: Arc::clone(&rule.text),
+                    state: active.state,
+                    value: active.found.value,
+                    labels: active.found.labels.clone(),
+                    annotations: active.found.annotations.clone(),
+                }));
+                shown.rules.push(Rule::of(evaluator, &key, rule));
+            }
+            if let Some(file) = picture.files.iter_mut().find(|file| file.path == *path) {
+                file.groups.push(shown);
+            }
+        }
+        picture
+    }
+
     /// The alerts that fire.
     pub fn firing(&self) -> impl Iterator<Item = &Alert> {
         self.alerts.iter().filter(|alert| matches!(alert.state, State::Firing { .. }))
@@ -127,6 +165,30 @@ pub struct Rule {
     pub active: usize,
     /// Its alerts that fire.
     pub firing: usize,
+}
+
+impl Rule {
+    fn of(evaluator: &Evaluator, key: &str, rule: &rule::Rule) -> Self {
+        let outcome = evaluator.outcome(key);
+        let (alerting, hold_for, keep_firing_for) = match &rule.kind {
+            rule::Kind::Alerting(alerting) => (true, alerting.hold_for, alerting.keep_firing_for),
+            rule::Kind::Recording => (false, Duration::ZERO, Duration::ZERO),
+        };
+        let states = || evaluator.alerts().of_rule(key).map(|(_, active)| active.state);
+        Self {
+            name: Arc::clone(&rule.name),
+            alerting,
+            expr: Arc::clone(&rule.text),
+            hold_for,
+            keep_firing_for,
+            labels: rule.labels_written(),
+            annotations: rule.annotations_written(),
+            health: outcome.health,
+            evaluated: outcome.evaluated,
+            active: states().filter(|state| !matches!(state, State::Resolved { .. })).count(),
+            firing: states().filter(|state| matches!(state, State::Firing { .. })).count(),
+        }
+    }
 }
 
 /// How the last evaluation of a rule went.

@@ -1,0 +1,181 @@
+//! The directory of rules: which files are there, which of them are in use, and which cannot be.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::alert::rule;
+use crate::alert::rule::RULE_FILE_BYTES_MAX;
+use crate::alert::rule::RuleFile;
+
+/// Most files read: each is looked at every other second.
+pub const RULE_FILES_MAX: usize = 1_000;
+
+/// What lies in the directory of rules, as of the last look.
+#[derive(Debug)]
+pub struct RuleFiles {
+    directory: PathBuf,
+    files: BTreeMap<Arc<str>, Loaded>,
+    ignored: Vec<String>,
+}
+
+/// One rule file.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    seen: Seen,
+    /// Why the file as it lies there is not in use.
+    pub error: Option<String>,
+    /// The rules in use: the file's, or those of its last good version.
+    pub rules: Option<Arc<RuleFile>>,
+}
+
+/// What tells that a file changed without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    modified: Option<SystemTime>,
+    bytes: u64,
+}
+
+impl RuleFiles {
+    /// The files in `rules` below this directory. Nothing is read before the first [`Self::look`].
+    #[must_use]
+    pub fn new(beside: &Path) -> Self {
+        Self { directory: beside.join("rules"), files: BTreeMap::new(), ignored: Vec::new() }
+    }
+
+    /// Looks for files that came, changed or went, and reads those. `again` reads all of them. Says whether anything is
+    /// different.
+    pub fn look(&mut self, again: bool) -> bool {
+        let (found, ignored) = list(&self.directory);
+        let mut changed = ignored != self.ignored || self.files.keys().any(|path| !found.contains_key(path));
+        self.ignored = ignored;
+        self.files.retain(|path, _| found.contains_key(path));
+        for (path, seen) in found {
+            let before = self.files.get(&path);
+            if !again && before.is_some_and(|before| before.seen == seen) {
+                continue;
+            }
+            let loaded = load(&self.directory, &path, seen, before);
+            if let Some(error) = &loaded.error {
+                tracing::warn!(file = &*path, error, "rule file is not in use");
+            }
+            self.files.insert(path, loaded);
+            changed = true;
+        }
+        changed
+    }
+
+    /// The rule files by their path: `rules/x.yml`.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Loaded)> {
+        self.files.iter()
+    }
+
+    /// Whether the rules of this file are not known: it is there, and no version of it could be read so far.
+    #[must_use]
+    pub fn is_unread(&self, path: &str) -> bool {
+        self.files.get(path).is_some_and(|file| file.rules.is_none())
+    }
+
+    /// Files that are not rule files by their name.
+    #[must_use]
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+}
+
+/// Rule files with what tells their versions, and the names of everything else. A directory that is not there is empty.
+fn list(directory: &Path) -> (BTreeMap<Arc<str>, Seen>, Vec<String>) {
+    let mut found = BTreeMap::new();
+    let mut ignored = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = format!("rules/{}", entry.file_name().to_string_lossy());
+        let named = path.ends_with(".yml") || path.ends_with(".yaml");
+        // A link to a file is a file: that is how configuration is mounted into containers.
+        let metadata = fs::metadata(entry.path());
+        if !named || metadata.as_ref().is_ok_and(fs::Metadata::is_dir) || RULE_FILES_MAX <= found.len() {
+            ignored.push(path);
+            continue;
+        }
+        let seen = metadata.map_or(Seen { modified: None, bytes: 0 }, |metadata| Seen {
+            modified: metadata.modified().ok(),
+            bytes: metadata.len(),
+        });
+        found.insert(path.into(), seen);
+    }
+    ignored.sort_unstable();
+    (found, ignored)
+}
+
+fn load(directory: &Path, path: &str, seen: Seen, before: Option<&Loaded>) -> Loaded {
+    let name = path.strip_prefix("rules/").unwrap_or(path);
+    let parsed = read(&directory.join(name))
+        .map_err(|error| format!("cannot read it: {error}"))
+        .and_then(|text| rule::parse(&text).map_err(|error| error.to_string()));
+    match parsed {
+        Ok(rules) => Loaded { seen, error: None, rules: Some(Arc::new(rules)) },
+        Err(error) => Loaded { seen, error: Some(error), rules: before.and_then(|before| before.rules.clone()) },
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let limit = u64::try_from(RULE_FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let mut text = String::new();
+    fs::File::open(path)?.take(limit).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up == 0\n";
+    const BAD: &str = "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up ==\n";
+
+    /// Writes files, looks, and tells for each rule file whether it has an error and how many groups are in use.
+    fn check(files: &mut RuleFiles, writes: &[(&str, &str)], expect: &[(&str, bool, usize)]) {
+        for (name, text) in writes {
+            fs::write(files.directory.join(name), text).unwrap();
+        }
+        files.look(true);
+        let state = |(path, file): (&Arc<str>, &Loaded)| {
+            let groups = file.rules.as_ref().map_or(0, |rules| rules.groups.len());
+            (path.to_string(), file.error.is_some(), groups)
+        };
+        let got: Vec<_> = files.iter().map(state).collect();
+        let expect: Vec<_> = expect.iter().map(|(path, error, groups)| ((*path).to_owned(), *error, *groups)).collect();
+        assert_eq!(got, expect);
+    }
+
+    #[test]
+    fn one_bad_file_stops_no_other_and_keeps_its_old_rules() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("rules")).unwrap();
+        let files = &mut RuleFiles::new(directory.path());
+        check(files, &[("a.yml", GOOD), ("b.yaml", BAD)], &[("rules/a.yml", false, 1), ("rules/b.yaml", true, 0)]);
+        check(files, &[("a.yml", BAD), ("b.yaml", GOOD)], &[("rules/a.yml", true, 1), ("rules/b.yaml", false, 1)]);
+        assert!(!files.look(false), "nothing changed");
+        fs::write(files.directory.join("README"), "").unwrap();
+        fs::remove_file(files.directory.join("a.yml")).unwrap();
+        assert!(files.look(false));
+        assert_eq!(files.ignored(), ["rules/README"]);
+        check(files, &[], &[("rules/b.yaml", false, 1)]);
+    }
+
+    #[test]
+    fn an_error_says_what_and_where() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("rules")).unwrap();
+        let mut files = RuleFiles::new(directory.path());
+        fs::write(directory.path().join("rules/a.yml"), BAD).unwrap();
+        fs::write(directory.path().join("rules/b.yml"), b"\xff\xfe").unwrap();
+        files.look(false);
+        let errors: Vec<_> = files.iter().filter_map(|(_, file)| file.error.clone()).collect();
+        assert!(errors[0].starts_with("line 5: rule \"A\""), "{}", errors[0]);
+        assert!(errors[1].starts_with("cannot read it: "), "{}", errors[1]);
+    }
+}
