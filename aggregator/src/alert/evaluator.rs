@@ -125,7 +125,7 @@ impl Evaluator {
     /// The first evaluation after `last`: the next multiple of the interval of any group.
     #[must_use]
     pub fn next(&self, files: &RuleFiles, last: Timestamp) -> Timestamp {
-        let groups = keyed(files).map(|keyed| keyed.group.interval.unwrap_or(self.config.interval));
+        let groups = files.groups().map(|(_, group)| self.interval(group));
         let next = |interval: Duration| last.after(Duration::from_millis(1)).align_up(interval);
         groups.map(next).fold(next(self.config.interval), Timestamp::min)
     }
@@ -214,10 +214,7 @@ pub struct Keyed<'a> {
 
 /// All groups of all files.
 pub fn keyed(files: &RuleFiles) -> impl Iterator<Item = Keyed<'_>> {
-    let groups = files
-        .iter()
-        .flat_map(|(path, file)| file.rules.iter().flat_map(|rules| &rules.groups).map(move |group| (path, group)));
-    groups.map(|(path, group)| {
+    files.groups().map(|(path, group)| {
         let mut same: BTreeMap<String, usize> = BTreeMap::new();
         let keys = group.rules.iter().map(|rule| {
             let name = format!("{path};{};{}{}", group.name, rule.name, rule.labels_written());

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::alert::rule;
+use crate::alert::rule::Group;
 use crate::alert::rule::RULE_FILE_BYTES_MAX;
 use crate::alert::rule::RuleFile;
 
@@ -73,6 +74,12 @@ impl RuleFiles {
     /// The rule files by their path: `rules/x.yml`.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Loaded)> {
         self.files.iter()
+    }
+
+    /// The groups in use, with the paths of their files.
+    pub fn groups(&self) -> impl Iterator<Item = (&Arc<str>, &Group)> {
+        let groups = |file| <Option<Arc<RuleFile>>>::iter(file).flat_map(|rules| &rules.groups);
+        self.files.iter().flat_map(move |(path, file)| groups(&file.rules).map(move |group| (path, group)))
     }
 
     /// Whether the rules of this file are not known: it is there, and no version of it could be read so far.

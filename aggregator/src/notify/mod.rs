@@ -2,8 +2,14 @@
 
 pub mod config;
 pub mod decide;
+pub mod group;
 pub mod history;
 pub mod matcher;
 pub mod message;
+pub mod notifier;
+pub mod outbox;
 pub mod receiver;
 pub mod route;
+pub mod stage;
+
+mod core;

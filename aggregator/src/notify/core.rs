@@ -1,0 +1,157 @@
+//! The stage without its waiting: evaluation, decision, and the one commit that holds both.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use common::time::Timestamp;
+
+use crate::alert::evaluator::Evaluator;
+use crate::alert::files::RuleFiles;
+use crate::alert::snapshot::Snapshot;
+use crate::alert::state::State;
+use crate::notify::config::NotifyConfig;
+use crate::notify::group::Firing;
+use crate::notify::notifier::Notifier;
+use crate::store::commit::Commit;
+use crate::store::record::Record;
+use crate::store::record::alerts::Evaluated;
+use crate::store::record::notifications::Notification;
+
+/// How far back missed evaluations are made up.
+const MADE_UP_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Rules, alerts, groups and outbox, and how far they were evaluated.
+pub(super) struct Core {
+    pub(super) evaluator: Evaluator,
+    pub(super) files: RuleFiles,
+    pub(super) notifier: Notifier,
+    routing: Routing,
+    external_url: Arc<str>,
+    last: Timestamp,
+    skipped: u64,
+}
+
+/// `alertmanager.yml`, as of the last look.
+struct Routing {
+    directory: PathBuf,
+    seen: Option<(Option<SystemTime>, u64)>,
+}
+
+impl Core {
+    pub(super) fn new(
+        evaluator: Evaluator,
+        notifier: Notifier,
+        directory: &Path,
+        external_url: Arc<str>,
+        last: Timestamp,
+    ) -> Self {
+        let routing = Routing { directory: directory.to_owned(), seen: None };
+        Self { evaluator, files: RuleFiles::new(directory), notifier, routing, external_url, last, skipped: 0 }
+    }
+
+    /// Looks at the files that people write. Says whether rules are different.
+    pub(super) fn look(&mut self, again: bool) -> bool {
+        let changed = self.files.look(again);
+        if let Some(config) = self.routing.look(again) {
+            self.notifier.configure(config);
+        }
+        changed
+    }
+
+    /// The next evaluation. What is too old to be made up is left out and counted.
+    pub(super) fn next(&mut self, now: Timestamp) -> Timestamp {
+        let oldest = now.before(MADE_UP_MAX);
+        let mut next = self.evaluator.next(&self.files, self.last);
+        while next < oldest {
+            self.skipped += 1;
+            // Far behind, each step is the default interval's: the exact number of a day's evaluations helps nobody.
+            self.last = next;
+            next = self.evaluator.next(&self.files, self.last);
+        }
+        next
+    }
+
+    /// Evaluates, decides, and gives what is to be committed. `unheard` names instances of which nothing was heard yet.
+    pub(super) fn evaluate(&mut self, unheard: &BTreeSet<String>, at: Timestamp) -> Commit {
+        let mut silent = self.evaluator.silent(at);
+        silent.extend(unheard.iter().cloned());
+        let appends = self.evaluator.evaluate(&self.files, &silent, at);
+        self.last = at;
+        let firing = self.firing();
+        self.notifier.take(&firing, at);
+        let mut commit = self.changes();
+        commit.appends = appends;
+        commit.records.push(Record::Evaluated(Evaluated { through: at }));
+        commit
+    }
+
+    /// What changed since the last commit.
+    pub(super) fn changes(&self) -> Commit {
+        let mut records = self.evaluator.records();
+        records.extend(self.notifier.records());
+        Commit { appends: Vec::new(), records }
+    }
+
+    /// The changes were committed: gives the decisions among them.
+    pub(super) fn committed(&mut self) -> Vec<Notification> {
+        self.evaluator.committed();
+        self.notifier.committed()
+    }
+
+    /// What others see.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.evaluator, &self.files, Some(self.last), self.skipped)
+    }
+
+    /// Where people reach the aggregator.
+    pub(super) fn external_url(&self) -> &str {
+        &self.external_url
+    }
+
+    fn firing(&self) -> Vec<Firing> {
+        let firing = self.evaluator.alerts().iter().filter_map(|(_, fingerprint, alert)| {
+            let State::Firing { fired, .. } = alert.state else { return None };
+            Some(Firing {
+                fingerprint,
+                labels: alert.found.labels.clone(),
+                annotations: alert.found.annotations.clone(),
+                fired,
+                generator_url: format!("{}/alerts", self.external_url),
+            })
+        });
+        firing.collect()
+    }
+}
+
+impl Routing {
+    /// The configuration if it is different: `Some(None)` if there is none any more. After an error the old one stays.
+    fn look(&mut self, again: bool) -> Option<Option<NotifyConfig>> {
+        let path = self.directory.join("alertmanager.yml");
+        let seen = fs::metadata(&path).ok().map(|metadata| (metadata.modified().ok(), metadata.len()));
+        if seen == self.seen && !again {
+            return None;
+        }
+        self.seen = seen;
+        if seen.is_none() {
+            return Some(None);
+        }
+        let text = fs::read_to_string(&path).map_err(|error| format!("cannot read it: {error}"));
+        match text.and_then(|text| NotifyConfig::parse(&text, &self.directory)) {
+            Ok(config) => {
+                for warning in &config.warnings {
+                    tracing::warn!(warning, "alertmanager.yml asks for what is not done");
+                }
+                Some(Some(config))
+            }
+            Err(error) => {
+                tracing::warn!(error, "alertmanager.yml is not in use");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! From alerts that fire to notifications on their way: grouped, decided, and told once. Pure: nothing in it waits.
+
+use std::time::Duration;
+
+use common::time::Timestamp;
+
+use crate::notify::config::NotifyConfig;
+use crate::notify::decide::Reason;
+use crate::notify::decide::Told;
+use crate::notify::decide::decide;
+use crate::notify::group::Firing;
+use crate::notify::group::Groups;
+use crate::notify::outbox;
+use crate::notify::outbox::Address;
+use crate::notify::outbox::OUTBOX_AGE_MAX;
+use crate::notify::outbox::Outbox;
+use crate::notify::outbox::Pending;
+use crate::notify::receiver::Failure;
+use crate::store::record::Record;
+use crate::store::record::notifications::Notification;
+use crate::store::record::notifications::Status;
+
+/// Decisions that wait for a commit: when the disk is full for longer, the oldest are forgotten.
+const HISTORY_WAITING_MAX: usize = 1_000;
+
+/// Owns groups, outbox and the decisions about them.
+#[derive(Debug, Default)]
+pub struct Notifier {
+    config: Option<NotifyConfig>,
+    groups: Groups,
+    outbox: Outbox,
+    /// Decisions that are yet to be committed, by their name.
+    history: Vec<Notification>,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Whom it was about.
+    pub address: Address,
+    /// What was sent.
+    pub pending: Pending,
+    /// Whether the receiver took it.
+    pub result: Result<(), Failure>,
+}
+
+impl Notifier {
+    /// A notifier that continues with what was recorded, and tells nobody before it is configured.
+    #[must_use]
+    pub fn new(groups: Groups, outbox: Outbox) -> Self {
+        Self { config: None, groups, outbox, history: Vec::new() }
+    }
+
+    /// Takes a new configuration; `None` tells nobody.
+    pub fn configure(&mut self, config: Option<NotifyConfig>) {
+        self.config = config;
+    }
+
+    /// The configuration in use.
+    #[must_use]
+    pub const fn config(&self) -> Option<&NotifyConfig> {
+        self.config.as_ref()
+    }
+
+    /// Takes over what an evaluation found, and decides about all groups whose turn it is.
+    pub fn take(&mut self, firing: &[Firing], at: Timestamp) {
+        let Some(config) = self.config.take() else { return };
+        self.drop_lost(&config, at);
+        self.groups.take(&config.route, firing, at);
+        for key in self.groups.due(&config.route, at) {
+            self.flush(&config, &key, at);
+        }
+        self.groups.forget(&config.route, at);
+        self.config = Some(config);
+    }
+
+    /// At most so many of the notifications whose turn it is, in running time.
+    pub fn depart(&mut self, now: Duration, most: usize) -> Vec<(Address, Pending)> {
+        if self.config.is_some() { self.outbox.depart(now, most) } else { Vec::new() }
+    }
+
+    /// When the next notification's turn is, in running time.
+    #[must_use]
+    pub fn next_departure(&self) -> Option<Duration> {
+        self.config.as_ref().and_then(|_| self.outbox.next_departure())
+    }
+
+    /// An attempt ended. `now` is running time, `random` from 0 to 1.
+    pub fn arrived(&mut self, attempt: Attempt, now: Duration, random: f64) {
+        let Attempt { address, mut pending, result } = attempt;
+        pending.attempts = pending.attempts.saturating_add(1);
+        match result {
+            Ok(()) => {
+                pending.error = None;
+                self.note(pending.entry(&address, Status::Sent, pending.reason.words()));
+                self.outbox.remove_exactly(&address, &pending.id);
+                let known = pending.told.resolved.clone();
+                self.groups.told(&address.0, &address.1, pending.told);
+                if !self.outbox.has_group(&address.0) {
+                    self.groups.settle(&address.0, &known);
+                }
+            }
+            Err(Failure::Lasting(error)) => {
+                pending.error = Some(error);
+                if self.outbox.remove_exactly(&address, &pending.id).is_some() {
+                    self.note(pending.entry(&address, Status::Failed, pending.reason.words()));
+                }
+            }
+            Err(Failure::Passing(error)) => {
+                self.outbox.failed(&address, &pending.id, error, (now, random));
+                if let Some(pending) = self.outbox.get(&address) {
+                    self.note(pending.entry(&address, Status::Pending, pending.reason.words()));
+                }
+            }
+        }
+    }
+
+    /// What changed since the last commit.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        let groups = self.groups.records().map(Record::Group);
+        let outbox = self.outbox.records().map(Record::Outbox);
+        let history = self.history.iter().cloned().map(Record::Notification);
+        groups.chain(outbox).chain(history).collect()
+    }
+
+    /// The records were committed: gives the decisions among them.
+    pub fn committed(&mut self) -> Vec<Notification> {
+        self.groups.committed();
+        self.outbox.committed();
+        std::mem::take(&mut self.history)
+    }
+
+    /// Decides for each receiver of one group.
+    fn flush(&mut self, config: &NotifyConfig, key: &str, at: Timestamp) {
+        let Some(group) = self.groups.get(key).cloned() else { return };
+        let Some(route) = config.route.find(&group.route) else { return };
+        let standing = group.standing();
+        for receiver in config.webhook_names(&route.receiver) {
+            let Some((_, webhook)) = config.webhook(&receiver) else { continue };
+            let reason = decide(group.told.get(&receiver), &standing, webhook.send_resolved, route.repeat_interval, at);
+            let message = group.message(key, webhook.send_resolved);
+            let told = Told { firing: standing.firing.clone(), resolved: standing.resolved.clone(), at };
+            let address = (key.to_owned(), receiver);
+            let id = outbox::id(&address, at);
+            let decided = Pending {
+                id,
+                reason,
+                told,
+                message,
+                attempts: 0,
+                error: None,
+                not_before: Duration::ZERO,
+                in_flight: false,
+            };
+            if reason.sends() { self.enqueue(&address, decided) } else { self.skip(&address, decided) }
+        }
+        if !self.outbox.has_group(key) {
+            self.groups.settle(key, &standing.resolved);
+        }
+    }
+
+    fn enqueue(&mut self, address: &Address, decided: Pending) {
+        let same = |told: &Told| (told.firing == decided.told.firing) && (told.resolved == decided.told.resolved);
+        if self.outbox.get(address).is_some_and(|pending| same(&pending.told)) {
+            return;
+        }
+        self.note(decided.entry(address, Status::Pending, decided.reason.words()));
+        if let Some(replaced) = self.outbox.put(address.clone(), decided) {
+            self.note(replaced.entry(address, Status::Skipped, "replaced by a later notification"));
+        }
+    }
+
+    fn skip(&mut self, address: &Address, decided: Pending) {
+        // While an attempt is being made it is not known what the receiver knows; the next flush decides.
+        if self.outbox.get(address).is_some_and(|pending| pending.in_flight) {
+            return;
+        }
+        if let Some(dropped) = self.outbox.remove(address) {
+            self.note(dropped.entry(address, Status::Skipped, decided.reason.words()));
+        }
+        self.note(decided.entry(address, Status::Skipped, decided.reason.words()));
+        if decided.reason == Reason::ResolvedUnwanted {
+            self.groups.told(&address.0, &address.1, decided.told);
+        }
+    }
+
+    /// Takes out what nobody is there for any more, and what is too old to act on.
+    fn drop_lost(&mut self, config: &NotifyConfig, at: Timestamp) {
+        let lost = |(address, pending): (&Address, &Pending)| {
+            let why = if config.webhook(&address.1).is_none() {
+                (Status::Skipped, "the receiver is gone")
+            } else if OUTBOX_AGE_MAX <= at.since(pending.told.at) {
+                (Status::Failed, "could not be delivered for a day")
+            } else {
+                return None;
+            };
+            (!pending.in_flight).then(|| (address.clone(), why))
+        };
+        let lost: Vec<_> = self.outbox.addresses().filter_map(lost).collect();
+        for (address, (status, why)) in lost {
+            if let Some(pending) = self.outbox.remove(&address) {
+                self.note(pending.entry(&address, status, why));
+            }
+        }
+    }
+
+    /// Adds to history; what was said about the same decision before is replaced.
+    fn note(&mut self, notification: Notification) {
+        self.history.retain(|noted| noted.id != notification.id);
+        if HISTORY_WAITING_MAX <= self.history.len() {
+            self.history.remove(0);
+        }
+        self.history.push(notification);
+    }
+}
