@@ -1,1 +1,125 @@
-//! End to end.
+//! End to end: the real aggregator and the real agent, in one process, on a clock that the test moves.
+
+mod webhook;
+
+use anyhow::Context as _;
+use anyhow::ensure;
+use harness::Cluster;
+use serde_json::Value;
+
+use crate::webhook::Listener;
+
+fn some(answer: &[(Value, f64)]) -> bool {
+    !answer.is_empty()
+}
+
+/// A cluster with this host's agent joined, and its first window stored.
+async fn joined() -> anyhow::Result<Cluster> {
+    let mut cluster = Cluster::start().await?;
+    let token = cluster.token().await?;
+    cluster.start_agent("web-1", Some(&token))?;
+    cluster.pass_until(40, "node_load1", some).await?;
+    Ok(cluster)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_becomes_an_answer() -> anyhow::Result<()> {
+    let mut cluster = joined().await?;
+    cluster.pass(60).await?;
+    for expr in [
+        r#"node_load1{instance="web-1", job="node"}"#,
+        r#"sum(rate(node_cpu_seconds_total{mode="idle"}[1m]))"#,
+        r#"namedprocess_namegroup_num_procs{job="process"}"#,
+        r#"up{instance="web-1", job="node"} == 1"#,
+        "lapwing_agent_resident_memory_bytes > 0",
+    ] {
+        cluster.until(expr, some).await?;
+    }
+    let hosts = cluster.get("/api/v1/hosts").await?;
+    let host = &hosts["hosts"][0];
+    ensure!(host["instance"] == "web-1" && host["state"] == "up", "{hosts}");
+    let processes = cluster.get("/api/v1/hosts/1/processes?at=now").await?;
+    let names = processes["processes"].as_array().context("no processes")?;
+    ensure!(names.iter().any(|process| process["pid"] == std::process::id()), "this very test is missing: {processes}");
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_holds_becomes_a_webhook() -> anyhow::Result<()> {
+    let mut listener = Listener::start().await?;
+    let mut cluster = joined().await?;
+    std::fs::create_dir_all(cluster.data_dir().join("rules"))?;
+    std::fs::write(
+        cluster.data_dir().join("rules/host.yml"),
+        r#"groups: [{name: host, rules: [{alert: Loaded, expr: node_load1 >= 0, labels: {severity: page},
+           annotations: {summary: "{{ $labels.instance }} is loaded"}}]}]"#,
+    )?;
+    std::fs::write(
+        cluster.data_dir().join("alertmanager.yml"),
+        format!(
+            "route: {{receiver: team, group_by: [alertname], group_wait: 0s}}\n\
+             receivers: [{{name: team, webhook_configs: [{{url: '{}'}}]}}]\n",
+            listener.url()
+        ),
+    )?;
+    cluster.pass_until(30, r#"ALERTS{alertname="Loaded", alertstate="firing"}"#, some).await?;
+    let message = listener.next().await?;
+    ensure!(message["version"] == "4" && message["status"] == "firing", "{message}");
+    let alert = &message["alerts"][0];
+    ensure!(alert["labels"]["instance"] == "web-1" && alert["labels"]["severity"] == "page", "{message}");
+    ensure!(alert["annotations"]["summary"] == "web-1 is loaded", "{message}");
+    cluster.pass(60).await?;
+    ensure!(listener.waiting() == 0, "told more than once");
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aggregator_that_was_away_misses_no_window() -> anyhow::Result<()> {
+    let mut cluster = joined().await?;
+    cluster.announce("session");
+    cluster.pass(60).await?;
+    cluster.stop_aggregator().await?;
+    cluster.pass(60).await?;
+    cluster.start_aggregator().await?;
+    cluster.pass(30).await?;
+    let after = cluster.clock.wall().as_seconds();
+    cluster.pass_until(90, &format!("timestamp(node_load1) > {after}"), some).await?;
+    let samples = cluster.samples("node_load1[5m]").await?;
+    ensure!(12 <= samples.len(), "{samples:?}");
+    let gaps: Vec<f64> = samples.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    ensure!(gaps.iter().all(|gap| *gap == 10.0), "windows are {gaps:?} apart");
+    let partial = 10.0;
+    let counted = cluster.query("count_over_time(node_load1[5m])").await?[0].1;
+    let windows = f64::from(u32::try_from(samples.len())?);
+    ensure!(10.0 * windows - partial < counted && counted <= 10.0 * windows, "{counted} ticks in {windows} windows");
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_was_away_is_the_same_host() -> anyhow::Result<()> {
+    let mut cluster = joined().await?;
+    cluster.stop_agent().await?;
+    cluster.pass(30).await?;
+    let before = cluster.clock.wall().as_seconds();
+    cluster.start_agent("web-1", None)?;
+    cluster.pass_until(60, &format!("timestamp(node_load1) > {before}"), some).await?;
+    let hosts = cluster.get("/api/v1/hosts").await?;
+    ensure!(hosts["hosts"].as_array().is_some_and(|hosts| hosts.len() == 1), "{hosts}");
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_token_is_refused_with_a_reason() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start().await?;
+    cluster.announce("token");
+    let token = cluster.token().await?;
+    cluster.start_agent("web-1", Some(&token))?;
+    cluster.pass(1).await?;
+    cluster.pass_until(30, "node_load1", some).await?;
+    cluster.start_agent("web-2", Some(&token))?;
+    let refused = cluster.agent_ends().await.err().context("a spent token let an agent in")?;
+    ensure!(format!("{refused:#}").contains("token"), "{refused:#}");
+    let hosts = cluster.get("/api/v1/hosts").await?;
+    ensure!(hosts["hosts"].as_array().is_some_and(|hosts| hosts.len() == 1), "{hosts}");
+    cluster.finish().await
+}
