@@ -1,8 +1,253 @@
 //! The aggregator: takes batches in, keeps them, answers questions, raises alerts, tells people.
 
 pub mod alert;
+pub mod command;
+pub mod config;
 pub mod http;
 pub mod ingest;
 pub mod notify;
 pub mod query;
 pub mod store;
+pub mod telemetry;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::anyhow;
+use common::time::Clock;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::sync::oneshot;
+use tokio::task::JoinError;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::http::Access;
+use crate::http::App;
+use crate::http::control;
+use crate::http::control::Question;
+use crate::http::secret;
+use crate::http::secret::Hash;
+use crate::query::Engine;
+use crate::query::EngineConfig;
+use crate::store::Store;
+use crate::store::StoreConfig;
+use crate::store::Writer;
+use crate::store::lock::Lock;
+use crate::store::lock::LockError;
+
+/// How long stages may take to finish what they have, once told to stop.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long `run` waits for a command that holds the data directory: commands are done in a moment.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
+
+/// Between two attempts to take it.
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
+/// How the outside speaks to a running aggregator.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    /// Ends it in good order.
+    pub stop: CancellationToken,
+    /// Reads rules and routing again.
+    pub reload: Arc<Notify>,
+}
+
+/// Where a running aggregator listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// The API and the page.
+    pub http: SocketAddr,
+    /// What agents connect to.
+    pub ingest: SocketAddr,
+}
+
+/// Runs until told to stop. `started` hears the addresses when all is up.
+///
+/// # Errors
+/// When something cannot be opened, or a stage ends that should not.
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    signals: Signals,
+    started: Option<oneshot::Sender<Addresses>>,
+) -> anyhow::Result<()> {
+    let lock = own(&config.data_dir, &clock).await?;
+    let (store, writer) = open(&config, &clock, lock)?;
+    let listener = listen(config.http.listen, "http.listen").await?;
+    let http = listener.local_addr().context("look up the address of http.listen")?;
+    let socket = control::listen(&config.control_socket()).context("open control.sock")?;
+
+    let mut stages = Stages::new(signals.stop.clone());
+    stages.writer.spawn_blocking(move || writer.run());
+    let router = http::router(Arc::new(app(&config, &clock, &store, http, &signals.stop)?));
+    stages.start("http", http::serve(listener, router.clone(), signals.stop.clone()));
+    stages.start("control socket", control::serve(socket, router, signals.stop.clone()));
+    tracing::info!(%http, data_dir = %config.data_dir.display(), "aggregator started");
+    if let Some(started) = started {
+        // A caller that does not wait has dropped its end.
+        started.send(Addresses { http, ingest: config.ingest.listen }).unwrap_or_default();
+    }
+    let ended = stages.drain(|| store.close()).await;
+    drop(std::fs::remove_file(config.control_socket()));
+    tracing::info!("aggregator stopped");
+    ended
+}
+
+/// Asks one question: a running aggregator through its control socket, or the same handlers in this process.
+///
+/// # Errors
+/// When nobody answers, or the answer is a refusal.
+pub async fn ask(config: &Config, clock: &Clock, question: Question) -> anyhow::Result<serde_json::Value> {
+    match Lock::take(&config.data_dir) {
+        Ok(lock) => ask_alone(config, clock, lock, question).await,
+        Err(LockError::Held(_)) => {
+            let unanswered = || format!("{} is in use, but nobody answers there", config.data_dir.display());
+            control::ask(&config.control_socket(), question).await.with_context(unanswered)
+        }
+        Err(error) => Err(explain(&error)),
+    }
+}
+
+async fn ask_alone(
+    config: &Config,
+    clock: &Clock,
+    lock: Lock,
+    question: Question,
+) -> anyhow::Result<serde_json::Value> {
+    let (store, writer) = open(config, clock, lock)?;
+    let mut writing = JoinSet::new();
+    writing.spawn_blocking(move || writer.run());
+    let app = app(config, clock, &store, config.http.listen, &CancellationToken::new())?;
+    let answer = control::ask_here(http::router(Arc::new(app)), question).await;
+    store.close();
+    writing.join_all().await;
+    answer
+}
+
+/// Takes the data directory, which a command may hold for a moment.
+async fn own(data_dir: &Path, clock: &Clock) -> anyhow::Result<Lock> {
+    let began = clock.monotonic();
+    loop {
+        match Lock::take(data_dir) {
+            Err(LockError::Held(_)) if clock.monotonic().saturating_sub(began) < LOCK_WAIT => {
+                tokio::time::sleep(LOCK_RETRY).await;
+            }
+            taken => return taken.map_err(|error| explain(&error)),
+        }
+    }
+}
+
+fn explain(error: &LockError) -> anyhow::Error {
+    let advice = match error {
+        LockError::Held(_) => "stop the aggregator that runs there, or name another one with --data-dir",
+        LockError::NotWritable(..) => "give this user the right to write there, or name another one with --data-dir",
+    };
+    anyhow!("{error}: {advice}")
+}
+
+fn open(config: &Config, clock: &Clock, lock: Lock) -> anyhow::Result<(Store, Writer)> {
+    let store = StoreConfig {
+        commit_interval: config.store.commit_interval,
+        retention: config.retention.raw,
+        samples_max: config.query.samples_max,
+    };
+    Store::open(lock, store, clock.clone()).context("open the store")
+}
+
+fn app(
+    config: &Config,
+    clock: &Clock,
+    store: &Store,
+    listen: SocketAddr,
+    stop: &CancellationToken,
+) -> anyhow::Result<App> {
+    let budget = EngineConfig {
+        samples_max: config.query.samples_max,
+        deadline: config.query.deadline,
+        ..EngineConfig::default()
+    };
+    let token = secret::kept(&config.data_dir.join("admin.token")).context("read or write admin.token")?;
+    let access = Access {
+        admin: Hash::of(&token),
+        listen,
+        advertise: config.ingest.advertise.clone(),
+        metrics_open: config.http.metrics_open,
+    };
+    let engine = Engine::new(Arc::new(store.clone()), clock.clone(), budget);
+    Ok(App { store: store.clone(), engine, clock: clock.clone(), access, stop: stop.clone(), queries: App::queries() })
+}
+
+async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            anyhow!("{key}: {address} is in use by another program: stop it, or choose another address")
+        } else {
+            anyhow::Error::new(error).context(format!("{key}: listen on {address}"))
+        }
+    })
+}
+
+/// All that runs. Sources end when they see the stop token, the others when what feeds them ends, the writer last.
+struct Stages {
+    stop: CancellationToken,
+    running: JoinSet<(&'static str, anyhow::Result<()>)>,
+    writer: JoinSet<()>,
+}
+
+impl Stages {
+    fn new(stop: CancellationToken) -> Self {
+        Self { stop, running: JoinSet::new(), writer: JoinSet::new() }
+    }
+
+    fn start<E: Into<anyhow::Error>>(
+        &mut self,
+        name: &'static str,
+        stage: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.running.spawn(async move { (name, stage.await.map_err(Into::into)) });
+    }
+
+    /// Waits for the end of all of them: the first that ends unasked or in error takes the others with it.
+    async fn drain(mut self, close: impl FnOnce()) -> anyhow::Result<()> {
+        let failure = tokio::select! {
+            ended = self.running.join_next() => self.judge(ended),
+            _ = self.writer.join_next() => Some(anyhow!("the store's writer ended unasked")),
+            () = self.stop.cancelled() => None,
+        };
+        self.stop.cancel();
+        let rest = tokio::time::timeout(DRAIN_DEADLINE, self.finish(close)).await;
+        let late = || anyhow!("stages did not end within {} s of being told to", DRAIN_DEADLINE.as_secs());
+        let rest = rest.unwrap_or_else(|_| Err(late()));
+        failure.map_or(rest, Err)
+    }
+
+    async fn finish(&mut self, close: impl FnOnce()) -> anyhow::Result<()> {
+        let mut first = Ok(());
+        while let Some(ended) = self.running.join_next().await {
+            if let (Some(error), true) = (self.judge(Some(ended)), first.is_ok()) {
+                first = Err(error);
+            }
+        }
+        close();
+        while self.writer.join_next().await.is_some() {}
+        first
+    }
+
+    /// What is wrong with the end of a stage, if anything.
+    fn judge(&self, ended: Option<Result<(&'static str, anyhow::Result<()>), JoinError>>) -> Option<anyhow::Error> {
+        match ended {
+            None | Some(Ok((_, Ok(())))) if self.stop.is_cancelled() => None,
+            None => Some(anyhow!("nothing runs")),
+            Some(Ok((name, Ok(())))) => Some(anyhow!("{name} ended unasked")),
+            Some(Ok((name, Err(error)))) => Some(error.context(name)),
+            Some(Err(panicked)) => Some(anyhow!(panicked)),
+        }
+    }
+}

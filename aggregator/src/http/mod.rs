@@ -1,1 +1,159 @@
-//! The HTTP API and the page.
+//! The HTTP API and the page: one noun a file. Handlers hold handles on the other rooms and nothing of their own.
+
+pub mod control;
+pub mod secret;
+
+pub mod auth;
+pub mod health;
+pub mod login;
+pub mod metrics;
+pub mod openapi;
+pub mod page;
+pub mod problem;
+pub mod prometheus;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use common::time::Clock;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower_http::compression::CompressionLayer;
+
+use crate::http::problem::Problem;
+use crate::http::secret::Hash;
+use crate::query::Cancel;
+use crate::query::Engine;
+use crate::query::QueryError;
+use crate::store::Store;
+use crate::store::commit::CommitError;
+
+/// Longest request that is read. Nobody sends more than a query or a silence.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// Queries that run at once; more wait. Each takes a thread, and memory up to its budget of samples.
+const QUERIES_MAX: usize = 8;
+
+/// What the handlers hold.
+pub struct App {
+    /// What is kept.
+    pub store: Store,
+    /// Answers PromQL.
+    pub engine: Engine,
+    /// The wall clock of sessions and links.
+    pub clock: Clock,
+    /// Who may come in, and where.
+    pub access: Access,
+    /// Ends streams that would never end by themselves.
+    pub stop: CancellationToken,
+    /// Places for queries.
+    pub queries: Semaphore,
+}
+
+/// Who may come in, and where.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Of the admin's token.
+    pub admin: Hash,
+    /// Where the page is served.
+    pub listen: SocketAddr,
+    /// How agents reach the aggregator, `host:port`.
+    pub advertise: String,
+    /// Whether `/metrics` answers everybody.
+    pub metrics_open: bool,
+}
+
+impl Access {
+    /// Cookies do not know ports: without it, two aggregators on one machine would sign each other out.
+    fn cookie_name(&self) -> String {
+        format!("lapwing_session_{}", self.listen.port())
+    }
+
+    /// The address of the page as a person on this machine opens it.
+    fn address(&self) -> String {
+        let ip = self.listen.ip();
+        if ip.is_unspecified() {
+            format!("http://127.0.0.1:{}", self.listen.port())
+        } else {
+            format!("http://{}", self.listen)
+        }
+    }
+}
+
+impl App {
+    /// Places for queries.
+    #[must_use]
+    pub fn queries() -> Semaphore {
+        Semaphore::new(QUERIES_MAX)
+    }
+
+    /// Asks the engine, on a thread where a long answer holds nobody up. When the asker goes away, the query ends.
+    async fn ask<T, F>(&self, question: F) -> Result<T, QueryError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Engine, &Cancel) -> Result<T, QueryError> + Send + 'static,
+    {
+        let asker = Asker(Cancel::default());
+        let _place = self.queries.acquire().await.map_err(|_| QueryError::Canceled)?;
+        let (engine, cancel) = (self.engine.clone(), asker.0.clone());
+        let answer = tokio::task::spawn_blocking(move || question(&engine, &cancel)).await;
+        answer.unwrap_or_else(|panicked| Err(QueryError::Execution(panicked.to_string())))
+    }
+}
+
+/// Somebody who waits for an answer.
+struct Asker(Cancel);
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Everything that is served.
+pub fn router(app: Arc<App>) -> Router {
+    let (routes, api) = openapi::routes(&app);
+    let guarded = routes.guarded.layer(middleware::from_fn_with_state(Arc::clone(&app), auth::require));
+    let served = guarded.merge(routes.open).with_state(app).merge(openapi::document(api));
+    let unknown =
+        || async { Problem::not_found("there is nothing at this address; /api/openapi.json lists what there is") };
+    let served = served
+        .route("/api/{*rest}", axum::routing::any(unknown))
+        .route("/prometheus/{*rest}", axum::routing::any(unknown));
+    page::guard(served.fallback_service(page::router()))
+        .layer(middleware::map_response(problem::uniform))
+        .layer(CompressionLayer::new())
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+}
+
+/// Answers until `stop`, then finishes the answers that are under way.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// What a caller hears when the store did not take something.
+fn not_stored(error: &CommitError) -> Problem {
+    match error {
+        CommitError::Full => Problem::unavailable("the disk is full: free some space, then try again"),
+        CommitError::Closed => Problem::unavailable("the aggregator is stopping"),
+        CommitError::Malformed { .. } | CommitError::Io(_) => Problem::internal(error),
+    }
+}
+
+/// What a caller of our own API hears when figures could not be asked.
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Timeout { .. } | QueryError::Canceled => Self::unavailable(error.to_string()),
+            QueryError::BadData(_) | QueryError::Execution(_) => Self::internal(&error),
+        }
+    }
+}

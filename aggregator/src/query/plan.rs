@@ -19,6 +19,12 @@ impl Expr {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    /// Its matchers, if the query is an instant vector selector and nothing else.
+    #[must_use]
+    pub fn matchers(&self) -> Option<&[Matcher]> {
+        if let Node::Select(selector) = &self.root { Some(&selector.matchers) } else { None }
+    }
 }
 
 impl fmt::Display for Expr {

@@ -1,0 +1,182 @@
+//! Commands that ask the aggregator something, whether it runs or not: what they ask, and how they write the answer.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::http::control::Question;
+
+/// A command that asks.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Make a join token.
+    TokenCreate {
+        /// How many hosts may join with it.
+        uses: u32,
+        /// How long it may be used.
+        expires: Duration,
+        /// Labels that its hosts get.
+        labels: Vec<(String, String)>,
+        /// After how long without a word its hosts are forgotten.
+        ephemeral: Option<Duration>,
+    },
+    /// List join tokens.
+    TokenList,
+    /// List hosts.
+    HostList,
+    /// Make a login link.
+    UserLink,
+    /// Ask a query for the present moment.
+    Query(String),
+}
+
+impl Command {
+    /// What it asks.
+    #[must_use]
+    pub fn question(&self) -> Question {
+        match self {
+            Self::TokenCreate { uses, expires, labels, ephemeral } => Question::post(
+                "/api/v1/tokens",
+                json!({
+                    "uses": uses,
+                    "expires_seconds": expires.as_secs(),
+                    "labels": labels.iter().cloned().collect::<BTreeMap<_, _>>(),
+                    "ephemeral_seconds": ephemeral.map(|time| time.as_secs()),
+                }),
+            ),
+            Self::TokenList => Question::get("/api/v1/tokens", &[]),
+            Self::HostList => Question::get("/api/v1/hosts", &[]),
+            Self::UserLink => Question::post("/api/v1/links", json!({})),
+            Self::Query(expression) => Question::get("/prometheus/api/v1/query", &[("query", expression)]),
+        }
+    }
+
+    /// The answer for a person; what a script wants stands in the last line.
+    #[must_use]
+    pub fn answer(&self, answer: &Value) -> String {
+        match self {
+            Self::TokenCreate { .. } => {
+                let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+                format!("Run this on the host that joins:\n\n    {}\n\n{}\n", text("line"), text("token"))
+            }
+            Self::TokenList => table(
+                &["ID", "USES LEFT", "EXPIRES", "LABELS"],
+                &answer["tokens"],
+                &["id", "uses_left", "expires_ms", "labels"],
+            ),
+            Self::HostList => table(
+                &["ID", "INSTANCE", "STATE", "LAST SEEN", "AGENT", "LABELS"],
+                &answer["hosts"],
+                &["id", "instance", "state", "last_seen_ms", "agent_version", "labels"],
+            ),
+            Self::UserLink => format!("{}\n", answer["url"].as_str().unwrap_or_default()),
+            Self::Query(_) => series(&answer["data"]),
+        }
+    }
+}
+
+/// Rows of objects in columns as wide as they must be.
+fn table(head: &[&str], rows: &Value, keys: &[&str]) -> String {
+    let mut lines = vec![head.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>()];
+    for row in rows.as_array().into_iter().flatten() {
+        lines.push(keys.iter().map(|key| cell(key, &row[key])).collect());
+    }
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..head.len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let padded: Vec<_> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(padded.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn cell(key: &str, value: &Value) -> String {
+    let moment = value.as_i64().filter(|_| key.ends_with("_ms"));
+    match (value, moment.and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())) {
+        (_, Some(moment)) => moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        (Value::Null, _) => "-".to_owned(),
+        (Value::String(text), _) => text.clone(),
+        (Value::Object(labels), _) => {
+            let pairs = labels.iter().map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()));
+            pairs.collect::<Vec<_>>().join(",")
+        }
+        (other, _) => other.to_string(),
+    }
+}
+
+/// A query's answer, a line a sample: labels, value, time.
+fn series(data: &Value) -> String {
+    let mut text = String::new();
+    let mut line = |labels: &str, point: &Value| {
+        let value = point[1].as_str().unwrap_or_default();
+        // Writing to a string does not fail.
+        writeln!(text, "{labels} {value} @{}", point[0]).unwrap_or_default();
+    };
+    match data["resultType"].as_str() {
+        Some("vector" | "matrix") => {
+            for found in data["result"].as_array().into_iter().flatten() {
+                let labels = labels(&found["metric"]);
+                let points = found["values"].as_array().cloned().unwrap_or_else(|| vec![found["value"].clone()]);
+                points.iter().for_each(|point| line(&labels, point));
+            }
+        }
+        _ => line(data["resultType"].as_str().unwrap_or_default(), &data["result"]),
+    }
+    text
+}
+
+fn labels(metric: &Value) -> String {
+    let pairs = metric.as_object().into_iter().flatten();
+    let labels: common::metric::Labels =
+        pairs.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))).collect();
+    labels.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(command: &Command, answer: &Value, expect: &str) {
+        assert_eq!(command.answer(answer), expect);
+    }
+
+    #[test]
+    fn hosts_are_a_table() {
+        let answer = json!({"hosts": [
+            {"id": 1, "instance": "web-1", "state": "up", "last_seen_ms": 0, "agent_version": "0.1.0", "labels": {"env": "prod", "team": "a"}},
+            {"id": 12, "instance": "b", "state": "silent", "last_seen_ms": null, "agent_version": null, "labels": {}},
+        ]});
+        check(
+            &Command::HostList,
+            &answer,
+            "ID  INSTANCE  STATE   LAST SEEN             AGENT  LABELS\n\
+             1   web-1     up      1970-01-01 00:00:00Z  0.1.0  env=prod,team=a\n\
+             12  b         silent  -                     -\n",
+        );
+    }
+
+    #[test]
+    fn the_last_line_is_for_scripts() {
+        let create =
+            Command::TokenCreate { uses: 1, expires: Duration::from_secs(60), labels: Vec::new(), ephemeral: None };
+        let answer = json!({"token": "T", "line": "lapwing-agent run --join T --aggregator h:4641"});
+        assert_eq!(create.answer(&answer).lines().last(), Some("T"));
+        check(&Command::UserLink, &json!({"url": "http://h/login?link=x"}), "http://h/login?link=x\n");
+    }
+
+    #[test]
+    fn a_query_answers_a_line_a_sample() {
+        let query = Command::Query(String::new());
+        let vector = json!({"data": {"resultType": "vector", "result": [{"metric": {"__name__": "up", "job": "node"}, "value": [7, "1"]}]}});
+        check(&query, &vector, "up{job=\"node\"} 1 @7\n");
+        check(&query, &json!({"data": {"resultType": "scalar", "result": [7.5, "2"]}}), "scalar 2 @7.5\n");
+        let matrix =
+            json!({"data": {"resultType": "matrix", "result": [{"metric": {}, "values": [[7, "1"], [8, "NaN"]]}]}});
+        check(&query, &matrix, "{} 1 @7\n{} NaN @8\n");
+    }
+}

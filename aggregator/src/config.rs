@@ -1,0 +1,396 @@
+//! What the operator wrote, and what it means. The one reader of the environment.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::config::ConfigError;
+use common::config::ENVIRONMENT_PREFIX;
+use common::config::Layers;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::Error as _;
+
+/// Where a configuration is looked for when none is named.
+const FILE: &str = "/etc/lapwing/aggregator.toml";
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+pub struct CommandLine {
+    /// The configuration file to read.
+    pub config: Option<PathBuf>,
+    /// Dotted keys and their values.
+    pub values: Vec<(&'static str, toml::Value)>,
+}
+
+/// What the aggregator does.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Everything that is kept.
+    pub data_dir: PathBuf,
+    /// Where `rules/` and `alertmanager.yml` lie: beside the configuration file, else in the data directory.
+    pub rules_dir: PathBuf,
+    /// The API and the page.
+    pub http: Http,
+    /// What agents connect to.
+    pub ingest: Ingest,
+    /// How data is written.
+    pub store: Store,
+    /// How long data is kept.
+    pub retention: Retention,
+    /// What a query may cost.
+    pub query: Query,
+    /// When rules are evaluated.
+    pub alert: Alert,
+}
+
+/// The API and the page.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Where they are served.
+    pub listen: SocketAddr,
+    /// Whether they may be served beyond this machine without TLS.
+    pub plain: bool,
+    /// Certificate and key; refused until TLS is there.
+    tls: Option<toml::Table>,
+    /// Whether `/metrics` answers everybody.
+    pub metrics_open: bool,
+}
+
+/// What agents connect to.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ingest {
+    /// Where sessions are taken.
+    pub listen: SocketAddr,
+    /// How agents reach it, `host` or `host:port`; empty is this machine's name.
+    pub advertise: String,
+}
+
+/// How data is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// How long a commit waits for others to share its write.
+    #[serde(deserialize_with = "stretch")]
+    pub commit_interval: Duration,
+}
+
+/// How long data is kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Samples as they came.
+    #[serde(deserialize_with = "stretch")]
+    pub raw: Duration,
+}
+
+/// What a query may cost.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Query {
+    /// Samples that one may hold.
+    pub samples_max: usize,
+    /// How long one may take.
+    #[serde(deserialize_with = "stretch")]
+    pub deadline: Duration,
+}
+
+/// When rules are evaluated.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alert {
+    /// Between two evaluations of a group that says nothing else.
+    #[serde(deserialize_with = "stretch")]
+    pub interval: Duration,
+    /// How long the alerts of a host that fell silent are held.
+    #[serde(deserialize_with = "stretch")]
+    pub hold_silent: Duration,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file that was named cannot be read.
+    #[error("read {path}: {why}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: io::Error,
+    },
+    /// A key is unknown or its value does not fit.
+    #[error(transparent)]
+    Layer(#[from] ConfigError),
+    /// The values do not fit together.
+    #[error("{key}: {why}")]
+    Meaning {
+        /// Dotted.
+        key: &'static str,
+        /// What is wrong, and what to do.
+        why: &'static str,
+    },
+}
+
+impl Config {
+    /// Puts command line, environment, file and defaults over each other.
+    ///
+    /// # Errors
+    /// When the file cannot be read, a key is unknown or a value makes no sense.
+    pub fn read(command_line: CommandLine) -> Result<Self, ReadError> {
+        let file = read_file(command_line.config)?;
+        let named = file.as_ref().map(|(path, text)| (path.display().to_string(), text.as_str()));
+        let layers = Layers {
+            file: named.as_ref().map(|(name, text)| (name.as_str(), *text)),
+            environment: environment(),
+            command_line: command_line.values,
+        };
+        let raw: RawConfig = layers.read()?;
+        raw.meaning(file.as_ref().and_then(|(path, _)| path.parent()))
+    }
+
+    /// The socket on which commands reach a running aggregator.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.data_dir.join("control.sock")
+    }
+}
+
+/// What was written.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawConfig {
+    data_dir: PathBuf,
+    http: Http,
+    ingest: Ingest,
+    store: Store,
+    retention: Retention,
+    query: Query,
+    alert: Alert,
+}
+
+impl RawConfig {
+    fn meaning(mut self, beside: Option<&Path>) -> Result<Config, ReadError> {
+        let refuse = |key, why| Err(ReadError::Meaning { key, why });
+        if self.http.tls.is_some() {
+            return refuse(
+                "http.tls",
+                "TLS is not there yet: serve on a loopback address behind a proxy that does TLS",
+            );
+        }
+        if !self.http.plain && !self.http.listen.ip().is_loopback() {
+            let why = "an address that others can reach needs TLS, which is not there yet: use a loopback address behind \
+                       a proxy that does TLS, or set plain = true if the network is trusted";
+            return refuse("http.listen", why);
+        }
+        if self.alert.interval.is_zero() {
+            return refuse("alert.interval", "rules cannot be evaluated without a pause: use 10s");
+        }
+        if self.retention.raw < Duration::from_secs(3_600) {
+            return refuse("retention.raw", "an hour is the least: rules and charts look back");
+        }
+        if self.ingest.advertise.is_empty() {
+            self.ingest.advertise = hostname();
+        }
+        if !self.ingest.advertise.contains(':') {
+            self.ingest.advertise = format!("{}:{}", self.ingest.advertise, self.ingest.listen.port());
+        }
+        Ok(Config {
+            rules_dir: beside.unwrap_or(&self.data_dir).to_owned(),
+            data_dir: self.data_dir,
+            http: self.http,
+            ingest: self.ingest,
+            store: self.store,
+            retention: self.retention,
+            query: self.query,
+            alert: self.alert,
+        })
+    }
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("/var/lib/lapwing/aggregator"),
+            http: Http::default(),
+            ingest: Ingest::default(),
+            store: Store::default(),
+            retention: Retention::default(),
+            query: Query::default(),
+            alert: Alert::default(),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4640);
+        Self { listen, plain: false, tls: None, metrics_open: false }
+    }
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4641);
+        Self { listen, advertise: String::new() }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { commit_interval: Duration::from_millis(200) }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { raw: Duration::from_secs(24 * 3_600) }
+    }
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self { samples_max: 50_000_000, deadline: Duration::from_secs(120) }
+    }
+}
+
+impl Default for Alert {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), hold_silent: Duration::from_secs(24 * 3_600) }
+    }
+}
+
+fn read_file(named: Option<PathBuf>) -> Result<Option<(PathBuf, String)>, ReadError> {
+    let (path, required) = named.map_or_else(|| (PathBuf::from(FILE), false), |path| (path, true));
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((path, text))),
+        Err(error) if !required && error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(ReadError::File { path, why }),
+    }
+}
+
+/// The variables that begin as ours do; others may hold anything, even what is not text.
+fn environment() -> Vec<(String, String)> {
+    let text = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    text.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect()
+}
+
+fn hostname() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
+}
+
+fn stretch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    duration(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is not a duration such as 200ms, 10s or 1h30m")))
+}
+
+/// A duration as Prometheus writes it: `200ms`, `10s`, `1h30m`, `2d`.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    const UNITS: &[(&str, u64)] = &[
+        ("ms", 1),
+        ("s", 1_000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+        ("w", 604_800_000),
+        ("y", 31_536_000_000),
+    ];
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut millis = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let letters = rest[digits..].find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len() - digits);
+        let (_, unit) = UNITS.iter().find(|(name, _)| *name == &rest[digits..digits + letters])?;
+        let count: u64 = rest[..digits].parse().ok()?;
+        millis = millis.checked_add(count.checked_mul(*unit)?)?;
+        rest = &rest[digits + letters..];
+    }
+    (!text.is_empty()).then(|| Duration::from_millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads this text as `aggregator.toml` and gives the error.
+    fn refusal(text: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("aggregator.toml");
+        fs::write(&path, text).unwrap();
+        let read = Config::read(CommandLine { config: Some(path), values: Vec::new() });
+        read.unwrap_err().to_string().replace(&format!("{}/", dir.path().display()), "")
+    }
+
+    #[test]
+    fn an_error_says_where_and_what_was_meant() {
+        let check = |text: &str, expect: &str| {
+            let refusal = refusal(text);
+            assert!(refusal.starts_with(expect), "{refusal}");
+        };
+        check("\n[http]\nlissten = 1", "aggregator.toml, line 3: unknown key `lissten`, did you mean `listen`?");
+        check("[alerts]\n", "aggregator.toml, line 1: unknown key `alerts`, did you mean `alert`?");
+        check("[store]\ncommit_interval = \"1 s\"", "aggregator.toml, line 2: \"1 s\" is not a duration");
+        check("[http]\nlisten = \"localhost\"", "aggregator.toml, line 2: invalid socket address");
+        check("[http]\nlisten = \"0.0.0.0:80\"", "http.listen: an address that others can reach needs TLS");
+        check("[http.tls]\ncertificate = \"x\"", "http.tls: TLS is not there yet");
+        check("[alert]\ninterval = \"0s\"", "alert.interval: ");
+    }
+
+    #[test]
+    fn the_command_line_wins_and_rules_lie_beside_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("aggregator.toml");
+        fs::write(&path, "data_dir = \"/from/file\"\n[ingest]\nadvertise = \"lapwing.example\"").unwrap();
+        let values = vec![("data_dir", toml::Value::from("/from/line"))];
+        let config = Config::read(CommandLine { config: Some(path), values }).unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("/from/line"));
+        assert_eq!(config.rules_dir, dir.path());
+        assert_eq!(config.ingest.advertise, "lapwing.example:4641");
+    }
+
+    #[test]
+    fn the_packaged_file_says_the_defaults() {
+        let text = include_str!("../../packaging/aggregator.toml");
+        let layers = |text| Layers { file: Some(("aggregator.toml", text)), ..Layers::default() };
+        let packaged: RawConfig = layers(text).read().unwrap();
+        let uncommented: String = text
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")).unwrap_or(line))
+            .fold(String::new(), |all, line| all + line + "\n");
+        let spelled_out: RawConfig = layers(&uncommented).read().unwrap();
+        let default = format!("{:?}", RawConfig::default());
+        assert_eq!(format!("{packaged:?}"), default);
+        assert_eq!(format!("{spelled_out:?}"), default);
+        assert_ne!(uncommented, text, "every key stands there, commented out");
+    }
+
+    #[test]
+    fn durations_are_written_as_in_prometheus() {
+        let check =
+            |text: &str, millis: Option<u64>| assert_eq!(duration(text), millis.map(Duration::from_millis), "{text}");
+        check("200ms", Some(200));
+        check("1h30m", Some(5_400_000));
+        check("2d", Some(172_800_000));
+        check("0", Some(0));
+        check("0s", Some(0));
+        check("", None);
+        check("10", None);
+        check("s", None);
+        check("1.5s", None);
+        check("1 s", None);
+        check("99999999999999999999s", None);
+        check("1µs", None);
+    }
+}

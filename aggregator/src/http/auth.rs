@@ -1,0 +1,103 @@
+//! Who may ask: the admin's token, a session's cookie, or the control socket.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::HeaderValue;
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::http::header::COOKIE;
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Response;
+
+use crate::http::App;
+use crate::http::problem::Problem;
+use crate::http::secret::Hash;
+use crate::store::record::sessions;
+
+/// Who a request comes from. Requests that reach a handler behind [`require`] have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Holds the admin's token, or may open the control socket.
+    Admin,
+    /// Came in through a login link.
+    Person,
+}
+
+/// Lets a request through whose sender is known, else answers 401.
+pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    if request.extensions().get::<Caller>().is_none() {
+        match caller(&app, request.headers()).await {
+            Ok(Some(caller)) => drop(request.extensions_mut().insert(caller)),
+            Ok(None) => return refusal(),
+            Err(problem) => return problem.into_response(),
+        }
+    }
+    next.run(request).await
+}
+
+async fn caller(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
+    if let Some(token) = bearer(headers) {
+        return Ok((Hash::of(token) == app.access.admin).then_some(Caller::Admin));
+    }
+    let Some(session) = cookie(headers, &app.access.cookie_name()) else { return Ok(None) };
+    let (hash, now) = (Hash::of(session).bytes(), app.clock.wall());
+    let live = app.store.read(move |connection| sessions::is_live(connection, hash, now)).await;
+    let live = live.map_err(|error| Problem::internal(&error))?;
+    Ok(live.then_some(Caller::Person))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
+    cookies.flat_map(|header| header.split(';')).find_map(|pair| {
+        let (found, value) = pair.trim().split_once('=')?;
+        (found == name).then_some(value)
+    })
+}
+
+fn refusal() -> Response {
+    let detail = "sign in: open the link that `lapwing-aggregator user link` prints, or send `Authorization: Bearer` \
+                  with the token in <data-dir>/admin.token";
+    let mut response = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name() {
+        let check = |header: &str, expect: Option<&str>| {
+            let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(header).unwrap())]);
+            assert_eq!(cookie(&headers, "s_1"), expect, "{header}");
+        };
+        check("s_1=a", Some("a"));
+        check("other=x; s_1=a=b", Some("a=b"));
+        check("s_10=a", None);
+        check("xs_1=a", None);
+        check("", None);
+    }
+
+    #[test]
+    fn a_bearer_token_needs_its_scheme() {
+        let check = |header: &str, expect: Option<&str>| {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(header).unwrap())]);
+            assert_eq!(bearer(&headers), expect, "{header}");
+        };
+        check("Bearer abc", Some("abc"));
+        check("bearer abc", Some("abc"));
+        check("Basic abc", None);
+        check("abc", None);
+    }
+}

@@ -1,0 +1,133 @@
+//! The control socket: the same API for whoever may open the file, with the admin's role.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use axum::Extension;
+use axum::Router;
+use axum::body::Body;
+use axum::body::Bytes;
+use axum::http::Method;
+use axum::http::Request;
+use axum::http::Response;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::header::HOST;
+use http_body_util::BodyExt as _;
+use http_body_util::Limited;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixListener;
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::http::auth::Caller;
+
+/// Longest answer that a command reads: the hosts of ten thousand agents are a fifth of it.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Opens the socket. One that is left from a run before is replaced: whoever calls holds the lock of the directory.
+///
+/// # Errors
+/// When the file cannot be made.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers on the socket until `stop`.
+///
+/// # Errors
+/// When the socket cannot be read any more.
+pub async fn serve(listener: UnixListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+    axum::serve(listener, trusted(router)).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// One request to the API.
+#[derive(Clone, Debug)]
+pub struct Question {
+    method: Method,
+    path: String,
+    body: Option<Value>,
+}
+
+impl Question {
+    /// A GET with these parameters.
+    #[must_use]
+    pub fn get(path: &str, parameters: &[(&str, &str)]) -> Self {
+        let pairs: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+        let path = if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) };
+        Self { method: Method::GET, path, body: None }
+    }
+
+    /// A POST with this JSON.
+    #[must_use]
+    pub fn post(path: &str, body: Value) -> Self {
+        Self { method: Method::POST, path: path.to_owned(), body: Some(body) }
+    }
+
+    fn request(self) -> anyhow::Result<Request<Body>> {
+        let request = Request::builder().method(self.method).uri(self.path).header(HOST, "localhost");
+        let body = self.body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        Ok(request.header(CONTENT_TYPE, "application/json").body(body)?)
+    }
+}
+
+/// Asks a running aggregator through its socket.
+///
+/// # Errors
+/// When it does not answer, or refuses.
+pub async fn ask(path: &Path, question: Question) -> anyhow::Result<Value> {
+    let stream = UnixStream::connect(path).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async move {
+        let response = sender.send_request(question.request()?).await?;
+        read(response).await
+    };
+    // The connection ends when the exchange drops its sender.
+    let (answer, _ended) = tokio::join!(exchange, connection);
+    answer
+}
+
+/// Asks handlers that run in this very process, as the socket would.
+///
+/// # Errors
+/// When they refuse.
+pub async fn ask_here(router: Router, question: Question) -> anyhow::Result<Value> {
+    let Ok(response) = trusted(router).oneshot(question.request()?).await;
+    read(response).await
+}
+
+fn trusted(router: Router) -> Router {
+    router.layer(Extension(Caller::Admin))
+}
+
+async fn read<B>(response: Response<B>) -> anyhow::Result<Value>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+    let answer: Value = serde_json::from_slice(&body)?;
+    if status.is_success() {
+        return Ok(answer);
+    }
+    // A problem has a detail, Prometheus' API an error.
+    let why = answer["detail"].as_str().or(answer["error"].as_str()).unwrap_or("refused");
+    Err(anyhow::anyhow!("{why}"))
+}
+
+/// Percent-encodes what is not plain in a query string.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}

@@ -1,0 +1,27 @@
+//! Whether the aggregator lives, and whether it can take data in.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use crate::http::App;
+use crate::http::problem::Problem;
+use crate::store::Health;
+
+/// Says that the program answers.
+#[utoipa::path(get, path = "/healthz", tag = "health", security(()), responses((status = 200, content_type = "text/plain", body = String)))]
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Says whether data can be stored.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, content_type = "text/plain", body = String), (status = 503, body = Problem)))]
+pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+    match app.store.health() {
+        Health::Writable => Ok("ok\n"),
+        Health::Full => Err(Problem::unavailable(
+            "the disk is full: agents keep their data until there is space again; queries and alerts go on",
+        )),
+        Health::Failing => Err(Problem::unavailable("the database cannot be written; the log says why")),
+    }
+}
