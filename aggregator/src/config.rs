@@ -367,7 +367,11 @@ mod tests {
         let packaged: RawConfig = layers(text).read().unwrap();
         let uncommented: String = text
             .lines()
-            .map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")).unwrap_or(line))
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|line| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')))
+                    .unwrap_or(line)
+            })
             .fold(String::new(), |all, line| all + line + "\n");
         let spelled_out: RawConfig = layers(&uncommented).read().unwrap();
         let default = format!("{:?}", RawConfig::default());

@@ -26,13 +26,19 @@ use tokio::task::JoinError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::snapshot::Alerts;
 use crate::config::Config;
 use crate::http::Access;
 use crate::http::App;
+use crate::http::Rooms;
 use crate::http::control;
 use crate::http::control::Question;
 use crate::http::secret;
 use crate::http::secret::Hash;
+use crate::ingest::BindError;
+use crate::ingest::Ingest;
+use crate::ingest::presence::Presence;
+use crate::ingest::trust::Authority;
 use crate::query::Engine;
 use crate::query::EngineConfig;
 use crate::store::Store;
@@ -40,6 +46,7 @@ use crate::store::StoreConfig;
 use crate::store::Writer;
 use crate::store::lock::Lock;
 use crate::store::lock::LockError;
+use crate::store::record::hosts;
 
 /// How long stages may take to finish what they have, once told to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -80,19 +87,31 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let lock = own(&config.data_dir, &clock).await?;
     let (store, writer) = open(&config, &clock, lock)?;
-    let listener = listen(config.http.listen, "http.listen").await?;
-    let http = listener.local_addr().context("look up the address of http.listen")?;
+    let mut rooms = rooms(&config, &clock, &store).await?;
+    let listener = listen(config.http.listen).await?;
+    let ingest = bind(&config, &rooms)?;
+    rooms.ingested = ingest.counters();
+    let addresses = Addresses {
+        http: listener.local_addr().context("look up the address of http.listen")?,
+        ingest: ingest.local_addr().context("look up the address of ingest.listen")?,
+    };
     let socket = control::listen(&config.control_socket()).context("open control.sock")?;
+    let app = Arc::new(App::new(rooms.clone(), access(&config, addresses.http)?, signals.stop.clone()));
+    let router = http::router(Arc::clone(&app));
 
-    let mut stages = Stages::new(signals.stop.clone());
+    let stop = || signals.stop.clone();
+    let mut stages = Stages::new(stop());
     stages.writer.spawn_blocking(move || writer.run());
-    let router = http::router(Arc::new(app(&config, &clock, &store, http, &signals.stop)?));
-    stages.start("http", http::serve(listener, router.clone(), signals.stop.clone()));
-    stages.start("control socket", control::serve(socket, router, signals.stop.clone()));
-    tracing::info!(%http, data_dir = %config.data_dir.display(), "aggregator started");
+    stages.start("presence", ended(rooms.presence.clone().run(store.clone(), clock, stop())));
+    stages.start("ingest", ended(ingest.run(stop())));
+    stages.start("live events", ended(app.live.clone().run(rooms.presence, rooms.alerts, stop())));
+    stages.start("http", http::serve(listener, router.clone(), stop()));
+    stages.start("control socket", control::serve(socket, router, stop()));
+    let Addresses { http, ingest } = addresses;
+    tracing::info!(%http, %ingest, data_dir = %config.data_dir.display(), "aggregator started");
     if let Some(started) = started {
         // A caller that does not wait has dropped its end.
-        started.send(Addresses { http, ingest: config.ingest.listen }).unwrap_or_default();
+        started.send(addresses).unwrap_or_default();
     }
     let ended = stages.drain(|| store.close()).await;
     drop(std::fs::remove_file(config.control_socket()));
@@ -124,11 +143,21 @@ async fn ask_alone(
     let (store, writer) = open(config, clock, lock)?;
     let mut writing = JoinSet::new();
     writing.spawn_blocking(move || writer.run());
-    let app = app(config, clock, &store, config.http.listen, &CancellationToken::new())?;
-    let answer = control::ask_here(http::router(Arc::new(app)), question).await;
+    let answer = answer(config, clock, &store, question).await;
     store.close();
     writing.join_all().await;
     answer
+}
+
+async fn answer(
+    config: &Config,
+    clock: &Clock,
+    store: &Store,
+    question: Question,
+) -> anyhow::Result<serde_json::Value> {
+    let rooms = rooms(config, clock, store).await?;
+    let app = App::new(rooms, access(config, config.http.listen)?, CancellationToken::new());
+    control::ask_here(http::router(Arc::new(app)), question).await
 }
 
 /// Takes the data directory, which a command may hold for a moment.
@@ -161,37 +190,60 @@ fn open(config: &Config, clock: &Clock, lock: Lock) -> anyhow::Result<(Store, Wr
     Store::open(lock, store, clock.clone()).context("open the store")
 }
 
-fn app(
-    config: &Config,
-    clock: &Clock,
-    store: &Store,
-    listen: SocketAddr,
-    stop: &CancellationToken,
-) -> anyhow::Result<App> {
+async fn rooms(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<Rooms> {
     let budget = EngineConfig {
         samples_max: config.query.samples_max,
         deadline: config.query.deadline,
         ..EngineConfig::default()
     };
+    let hosts = store.read(hosts::all).await.context("read the hosts")?;
+    let (alerts, _) = Alerts::new();
+    Ok(Rooms {
+        store: store.clone(),
+        engine: Engine::new(Arc::new(store.clone()), clock.clone(), budget),
+        authority: Arc::new(Authority::open(&config.data_dir, clock.wall()).context("open the certificate authority")?),
+        presence: Presence::new(hosts, clock.wall()),
+        ingested: Arc::default(),
+        alerts,
+        clock: clock.clone(),
+    })
+}
+
+fn access(config: &Config, listen: SocketAddr) -> anyhow::Result<Access> {
     let token = secret::kept(&config.data_dir.join("admin.token")).context("read or write admin.token")?;
-    let access = Access {
+    Ok(Access {
         admin: Hash::of(&token),
         listen,
         advertise: config.ingest.advertise.clone(),
         metrics_open: config.http.metrics_open,
-    };
-    let engine = Engine::new(Arc::new(store.clone()), clock.clone(), budget);
-    Ok(App { store: store.clone(), engine, clock: clock.clone(), access, stop: stop.clone(), queries: App::queries() })
+    })
 }
 
-async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        if error.kind() == io::ErrorKind::AddrInUse {
-            anyhow!("{key}: {address} is in use by another program: stop it, or choose another address")
-        } else {
-            anyhow::Error::new(error).context(format!("{key}: listen on {address}"))
-        }
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| in_use("http.listen", address, error))
+}
+
+fn bind(config: &Config, rooms: &Rooms) -> anyhow::Result<Ingest> {
+    let (authority, store) = (Arc::clone(&rooms.authority), rooms.store.clone());
+    let bound = Ingest::bind(config.ingest.listen, authority, store, rooms.presence.clone(), rooms.clock.clone());
+    bound.map_err(|error| match error {
+        BindError::Listen(address, error) => in_use("ingest.listen", address, error),
+        BindError::Tls(_) | BindError::Trust(_) => anyhow!(error),
     })
+}
+
+fn in_use(key: &str, address: SocketAddr, error: io::Error) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        anyhow!("{key}: {address} is in use by another program: stop it, or choose another address")
+    } else {
+        anyhow::Error::new(error).context(format!("{key}: listen on {address}"))
+    }
+}
+
+/// A stage that has no error to end with.
+async fn ended(stage: impl Future<Output = ()>) -> anyhow::Result<()> {
+    stage.await;
+    Ok(())
 }
 
 /// All that runs. Sources end when they see the stop token, the others when what feeds them ends, the writer last.

@@ -22,7 +22,6 @@ use crate::http::App;
 use crate::http::problem::Problem;
 use crate::http::secret;
 use crate::http::secret::Hash;
-use crate::store::commit::Commit;
 use crate::store::record::Record;
 use crate::store::record::links;
 use crate::store::record::links::LoginLink;
@@ -58,7 +57,7 @@ pub async fn create(State(app): State<Arc<App>>) -> Result<Json<Link>, Problem> 
     let secret = secret::random().map_err(|error| Problem::internal(&error))?;
     let created = app.clock.wall();
     let expires = created.after(LINK_LASTS);
-    commit(&app, Record::LoginLink(LoginLink { hash: Hash::of(&secret).bytes(), created, expires })).await?;
+    app.record(Record::LoginLink(LoginLink { hash: Hash::of(&secret).bytes(), created, expires })).await?;
     Ok(Json(Link { url: format!("{}/login?link={secret}", app.access.address()), expires_ms: expires }))
 }
 
@@ -86,7 +85,7 @@ pub async fn spend(
     let now = app.clock.wall();
     let hash = Hash::of(&secret).bytes();
     let session = Session { hash, link: Hash::of(&link).bytes(), created: now, expires: now.after(SESSION_LASTS) };
-    commit(&app, Record::Session(session)).await?;
+    app.record(Record::Session(session)).await?;
     let live = app.store.read(move |connection| sessions::is_live(connection, hash, now)).await;
     if !live.map_err(|error| Problem::internal(&error))? {
         return Ok(spent());
@@ -99,12 +98,6 @@ pub async fn spend(
     let cookie = HeaderValue::from_str(&cookie).map_err(|error| Problem::internal(&error))?;
     let headers = [(LOCATION, HeaderValue::from_static("/")), (SET_COOKIE, cookie)];
     Ok((StatusCode::SEE_OTHER, headers).into_response())
-}
-
-async fn commit(app: &App, record: Record) -> Result<(), Problem> {
-    let commit = Commit { appends: Vec::new(), records: vec![record] };
-    app.store.commit(commit).await.map_err(|error| super::not_stored(&error))?;
-    Ok(())
 }
 
 fn spent() -> Response {

@@ -8,6 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::response::Response;
 
+use crate::alert::snapshot;
 use crate::http::App;
 use crate::http::prometheus::number;
 use crate::store::Health;
@@ -16,7 +17,9 @@ use crate::store::Health;
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, content_type = "text/plain", body = String)))]
 pub async fn show(State(app): State<Arc<App>>) -> Response {
     let mut text = Exposition::default();
+    ingest(&app, &mut text);
     store(&app, &mut text);
+    alerts(&app, &mut text);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response()
 }
 
@@ -48,7 +51,7 @@ fn store(app: &App, text: &mut Exposition) {
     let writable = f64::from(u8::from(app.store.health() == Health::Writable));
     text.gauge("store_writable", "Whether the last commit could be written.", writable);
     text.gauge("store_series", "Series in the head.", stats.series as f64);
-    text.gauge("store_block_bytes", "Bytes of the head's compressed blocks.", stats.block_bytes as f64);
+    text.gauge("store_head_bytes", "Bytes that the head takes.", stats.head_bytes as f64);
     text.counter("store_samples_total", "Samples appended, replay at the start included.", stats.samples_total);
     text.counter(
         "store_replaced_total",
@@ -61,6 +64,41 @@ fn store(app: &App, text: &mut Exposition) {
     text.counter("store_commits_total", "Group commits made.", stats.commits_total);
     text.counter("store_commits_failed_total", "Group commits that failed.", stats.commits_failed_total);
     text.counter("store_unreadable_total", "Log rows that could not be replayed at the start.", stats.unreadable_total);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
+fn ingest(app: &App, text: &mut Exposition) {
+    let hosts = app.presence.snapshot();
+    let connected = hosts.iter().filter(|host| host.connected).count();
+    text.gauge("ingest_hosts", "Hosts that are known.", hosts.len() as f64);
+    text.gauge("ingest_connected", "Hosts in session.", connected as f64);
+    let counters = &app.ingested;
+    let counted = [
+        ("sessions_total", "Sessions opened.", &counters.sessions_total),
+        ("turned_away_total", "Connections turned away for want of room.", &counters.turned_away_total),
+        ("handshakes_failed_total", "Handshakes that were not completed.", &counters.handshakes_failed_total),
+        ("malformed_total", "Sessions ended for what cannot be read.", &counters.malformed_total),
+        ("refused_total", "Sessions and enrolments without the right to be here.", &counters.refused_total),
+        ("replaced_total", "Sessions that a newer one of the same host took over from.", &counters.replaced_total),
+        ("busy_total", "Times that an agent was told to wait.", &counters.busy_total),
+        ("batches_total", "Batches committed.", &counters.batches_total),
+        ("samples_total", "Samples in them.", &counters.samples_total),
+    ];
+    for (name, help, counter) in counted {
+        text.counter(&format!("ingest_{name}"), help, counter.get());
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
+fn alerts(app: &App, text: &mut Exposition) {
+    let snapshot = app.alerts.snapshot();
+    let unused = snapshot.files.iter().filter(|file| file.error.is_some()).count();
+    let rules = snapshot.files.iter().flat_map(|file| &file.groups).flat_map(|group| &group.rules);
+    let failing = rules.filter(|rule| matches!(rule.health, snapshot::Health::Error(_))).count();
+    text.gauge("alert_firing", "Alerts that fire.", snapshot.firing().count() as f64);
+    text.gauge("alert_files_unused", "Rule files that are not in use as they lie there.", unused as f64);
+    text.gauge("alert_rules_failing", "Rules whose last evaluation failed.", failing as f64);
+    text.counter("alert_skipped_total", "Evaluations left out, because there was no catching up.", snapshot.skipped);
 }
 
 #[cfg(test)]

@@ -1,19 +1,29 @@
 //! The HTTP API and the page: one noun a file. Handlers hold handles on the other rooms and nothing of their own.
 
-pub mod control;
-pub mod secret;
-
+pub mod alerts;
 pub mod auth;
+pub mod containers;
+pub mod control;
+pub mod events;
+pub mod figures;
 pub mod health;
+pub mod hosts;
+pub mod live;
 pub mod login;
 pub mod metrics;
+pub mod notifications;
 pub mod openapi;
 pub mod page;
 pub mod problem;
+pub mod processes;
 pub mod prometheus;
+pub mod rules;
+pub mod secret;
+pub mod tokens;
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -25,13 +35,20 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 
+use crate::alert::snapshot::Alerts;
+use crate::http::live::Live;
 use crate::http::problem::Problem;
 use crate::http::secret::Hash;
+use crate::ingest::counters::Counters;
+use crate::ingest::presence::Presence;
+use crate::ingest::trust::Authority;
 use crate::query::Cancel;
 use crate::query::Engine;
 use crate::query::QueryError;
 use crate::store::Store;
+use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
+use crate::store::record::Record;
 
 /// Longest request that is read. Nobody sends more than a query or a silence.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
@@ -41,18 +58,42 @@ const QUERIES_MAX: usize = 8;
 
 /// What the handlers hold.
 pub struct App {
+    /// The other rooms.
+    pub rooms: Rooms,
+    /// Who may come in, and where.
+    pub access: Access,
+    /// What happens.
+    pub live: Live,
+    /// Ends streams that would never end by themselves.
+    pub stop: CancellationToken,
+    queries: Semaphore,
+}
+
+/// Handles on the rooms that the API shows.
+#[derive(Clone)]
+pub struct Rooms {
     /// What is kept.
     pub store: Store,
     /// Answers PromQL.
     pub engine: Engine,
+    /// Signs certificates.
+    pub authority: Arc<Authority>,
+    /// Who is there.
+    pub presence: Presence,
+    /// What ingest counts.
+    pub ingested: Arc<Counters>,
+    /// What fires.
+    pub alerts: Alerts,
     /// The wall clock of sessions and links.
     pub clock: Clock,
-    /// Who may come in, and where.
-    pub access: Access,
-    /// Ends streams that would never end by themselves.
-    pub stop: CancellationToken,
-    /// Places for queries.
-    pub queries: Semaphore,
+}
+
+impl Deref for App {
+    type Target = Rooms;
+
+    fn deref(&self) -> &Rooms {
+        &self.rooms
+    }
 }
 
 /// Who may come in, and where.
@@ -86,10 +127,17 @@ impl Access {
 }
 
 impl App {
-    /// Places for queries.
+    /// Handlers over these rooms.
     #[must_use]
-    pub fn queries() -> Semaphore {
-        Semaphore::new(QUERIES_MAX)
+    pub fn new(rooms: Rooms, access: Access, stop: CancellationToken) -> Self {
+        Self { rooms, access, live: Live::default(), stop, queries: Semaphore::new(QUERIES_MAX) }
+    }
+
+    /// Keeps a change to one noun.
+    async fn record(&self, record: Record) -> Result<(), Problem> {
+        let commit = Commit { appends: Vec::new(), records: vec![record] };
+        self.store.commit(commit).await.map_err(|error| not_stored(&error))?;
+        Ok(())
     }
 
     /// Asks the engine, on a thread where a long answer holds nobody up. When the asker goes away, the query ends.

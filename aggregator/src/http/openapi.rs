@@ -15,10 +15,19 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::App;
+use crate::http::alerts;
+use crate::http::containers;
+use crate::http::events;
 use crate::http::health;
+use crate::http::hosts;
+use crate::http::live;
 use crate::http::login;
 use crate::http::metrics;
+use crate::http::notifications;
+use crate::http::processes;
 use crate::http::prometheus;
+use crate::http::rules;
+use crate::http::tokens;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -37,7 +46,18 @@ pub struct Routes {
 
 /// All routes, and their description.
 pub fn routes(app: &App) -> (Routes, utoipa::openapi::OpenApi) {
-    let guarded = OpenApiRouter::with_openapi(Document::openapi()).routes(routes!(login::create));
+    let guarded = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(hosts::list))
+        .routes(routes!(hosts::one))
+        .routes(routes!(containers::list))
+        .routes(routes!(processes::list))
+        .routes(routes!(events::list))
+        .routes(routes!(alerts::list))
+        .routes(routes!(rules::list))
+        .routes(routes!(notifications::list))
+        .routes(routes!(live::stream))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(login::create));
     let open = OpenApiRouter::new()
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

@@ -1,0 +1,201 @@
+//! Hosts: who they are, how they are, and their totals.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract;
+use axum::extract::Path;
+use common::batch::HostId;
+use common::metric::Labels;
+use common::time::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::App;
+use crate::http::figures::Figures;
+use crate::http::problem::Problem;
+use crate::ingest::presence::HostState;
+use crate::ingest::presence::State;
+
+/// One host. A figure that is not known is null.
+#[derive(Serialize, ToSchema)]
+pub struct Host {
+    #[schema(value_type = u32)]
+    id: HostId,
+    instance: String,
+    #[schema(value_type = std::collections::HashMap<String, String>)]
+    labels: Labels,
+    /// `up`, `silent`, `stopped`, `shutdown`, `rebooting` or `new`.
+    #[schema(value_type = String)]
+    state: State,
+    #[schema(value_type = i64)]
+    state_since_ms: Timestamp,
+    #[schema(value_type = i64)]
+    last_seen_ms: Timestamp,
+    /// Null before its first session.
+    agent_version: Option<String>,
+    /// Where its latest session came from.
+    address: Option<String>,
+    os: Option<String>,
+    kernel: Option<String>,
+    architecture: Option<String>,
+    cores: Option<i64>,
+    memory_bytes: Option<i64>,
+    boot_ms: Option<i64>,
+    /// Of all cores.
+    cpu_ratio: Option<f64>,
+    /// The busiest second of the last minute.
+    cpu_peak_ratio: Option<f64>,
+    memory_ratio: Option<f64>,
+    /// Of the fullest filesystem.
+    disk_ratio: Option<f64>,
+    /// Where the fullest filesystem is mounted.
+    disk_mountpoint: Option<String>,
+    receive_bytes_per_second: Option<f64>,
+    transmit_bytes_per_second: Option<f64>,
+    load1: Option<f64>,
+    containers: i64,
+    alerts_firing: usize,
+}
+
+/// All hosts.
+#[derive(Serialize, ToSchema)]
+pub struct Hosts {
+    hosts: Vec<Host>,
+    totals: Totals,
+}
+
+/// What all hosts come to.
+#[derive(Serialize, ToSchema)]
+pub struct Totals {
+    hosts: usize,
+    hosts_up: usize,
+    alerts_firing: usize,
+    containers: i64,
+    samples_per_second: f64,
+}
+
+/// Interfaces that carry traffic of the host itself: what the others carry passes one of these too, or stays inside.
+macro_rules! traffic {
+    ($metric:literal) => {
+        concat!(
+            "sum by (instance) (rate(",
+            $metric,
+            r#"{device!~"lo|veth.*|docker.*|br-.*|virbr.*|cni.*|flannel.*|cali.*|tun.*|tap.*"$host}[30s]))"#
+        )
+    };
+}
+
+const FIGURES: &[(&str, &str)] = &[
+    ("os", r#"node_os_info{job="node"$host}"#),
+    ("uname", r#"node_uname_info{job="node"$host}"#),
+    ("cores", r#"count by (instance) (node_cpu_seconds_total{mode="idle"$host})"#),
+    ("memory", r#"node_memory_MemTotal_bytes{job="node"$host}"#),
+    ("boot", r#"node_boot_time_seconds{job="node"$host} * 1000"#),
+    (
+        "cpu",
+        r#"clamp_min(1 - sum by (instance) (rate(node_cpu_seconds_total{mode=~"idle|iowait"$host}[30s]))
+           / count by (instance) (node_cpu_seconds_total{mode="idle"$host}), 0)"#,
+    ),
+    (
+        "cpu_peak",
+        r#"clamp_max(sum by (instance) (peak_rate(node_cpu_seconds_total{mode!~"idle|iowait"$host}[1m]))
+           / count by (instance) (node_cpu_seconds_total{mode="idle"$host}), 1)"#,
+    ),
+    (
+        "memory_used",
+        r#"1 - node_memory_MemAvailable_bytes{job="node"$host} / node_memory_MemTotal_bytes{job="node"$host}"#,
+    ),
+    (
+        "disk",
+        r#"topk by (instance) (1, 1 - node_filesystem_avail_bytes{job="node"$host} / node_filesystem_size_bytes{job="node"$host})"#,
+    ),
+    ("receive", traffic!("node_network_receive_bytes_total")),
+    ("transmit", traffic!("node_network_transmit_bytes_total")),
+    ("load1", r#"node_load1{job="node"$host}"#),
+    ("containers", r#"count by (instance) (container_memory_working_set_bytes{id!~".*[.](service|slice)"$host})"#),
+    ("alerts", r#"count by (instance) (ALERTS{alertstate="firing"$host})"#),
+];
+
+/// All hosts, by name.
+#[utoipa::path(get, path = "/api/v1/hosts", tag = "hosts", responses((status = 200, body = Hosts), (status = 401, body = Problem)))]
+pub async fn list(extract::State(app): extract::State<Arc<App>>) -> Result<Json<Hosts>, Problem> {
+    let mut states = app.presence.snapshot();
+    states.sort_by(|left, right| left.instance.cmp(&right.instance));
+    let hosts = describe(&app, states, None).await?;
+    let totals = Totals {
+        hosts: hosts.len(),
+        hosts_up: hosts.iter().filter(|host| host.state == State::Up).count(),
+        alerts_firing: app.alerts.snapshot().firing().count(),
+        containers: hosts.iter().map(|host| host.containers).sum(),
+        samples_per_second: samples_per_second(&app).await?,
+    };
+    Ok(Json(Hosts { hosts, totals }))
+}
+
+/// One host.
+#[utoipa::path(get, path = "/api/v1/hosts/{id}", tag = "hosts", params(("id" = u32, Path)), responses((status = 200, body = Host), (status = 401, body = Problem), (status = 404, body = Problem)))]
+pub async fn one(extract::State(app): extract::State<Arc<App>>, Path(id): Path<u32>) -> Result<Json<Host>, Problem> {
+    let state = find(&app, id)?;
+    let instance = state.instance.clone();
+    let host = describe(&app, vec![state], Some(instance)).await?.pop();
+    host.map(Json).ok_or_else(|| unknown(id))
+}
+
+/// A host by its number.
+pub fn find(app: &App, id: u32) -> Result<HostState, Problem> {
+    app.presence.snapshot().into_iter().find(|state| state.id == HostId(id)).ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: u32) -> Problem {
+    Problem::not_found(format!("there is no host {id}; /api/v1/hosts lists those that there are"))
+}
+
+/// What all agents measure.
+async fn samples_per_second(app: &App) -> Result<f64, Problem> {
+    const ALL: &[(&str, &str)] = &[("samples", "sum(rate(lapwing_agent_samples_total[1m]))")];
+    let now = app.clock.wall();
+    let figures = app.ask(move |engine, cancel| Figures::ask((engine, cancel), ALL, "", None, now)).await?;
+    Ok(figures.get("samples", "").unwrap_or(0.0))
+}
+
+async fn describe(app: &Arc<App>, states: Vec<HostState>, only: Option<String>) -> Result<Vec<Host>, Problem> {
+    let now = app.clock.wall();
+    let figures = app
+        .ask(move |engine, cancel| Figures::ask((engine, cancel), FIGURES, "instance", only.as_deref(), now))
+        .await?;
+    Ok(states.into_iter().map(|state| host(state, &figures)).collect())
+}
+
+fn host(state: HostState, figures: &Figures) -> Host {
+    let key = state.instance.clone();
+    let get = |name| figures.get(name, &key);
+    let whole = |name| figures.whole(name, &key);
+    let label = |name, label| figures.label(name, &key, label);
+    Host {
+        id: state.id,
+        labels: state.labels,
+        state: state.state,
+        state_since_ms: state.since,
+        last_seen_ms: state.last_seen,
+        agent_version: Some(state.agent_version).filter(|version| !version.is_empty()),
+        address: state.address.map(|address| address.to_string()),
+        os: label("os", "pretty_name"),
+        kernel: label("uname", "release"),
+        architecture: label("uname", "machine"),
+        cores: whole("cores"),
+        memory_bytes: whole("memory"),
+        boot_ms: whole("boot"),
+        cpu_ratio: get("cpu"),
+        cpu_peak_ratio: get("cpu_peak"),
+        memory_ratio: get("memory_used"),
+        disk_ratio: get("disk"),
+        disk_mountpoint: label("disk", "mountpoint"),
+        receive_bytes_per_second: get("receive"),
+        transmit_bytes_per_second: get("transmit"),
+        load1: get("load1"),
+        containers: whole("containers").unwrap_or(0),
+        alerts_firing: whole("alerts").and_then(|count| usize::try_from(count).ok()).unwrap_or(0),
+        instance: state.instance,
+    }
+}

@@ -1,0 +1,163 @@
+//! Join tokens.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use common::metric::Labels;
+use common::time::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::App;
+use crate::http::not_stored;
+use crate::http::problem::Problem;
+use crate::ingest::enroll;
+use crate::store::record::tokens;
+
+/// What a token shall be good for.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// How many hosts may join with it; 1 if missing.
+    uses: Option<u32>,
+    /// How long it may be used; a day if missing.
+    expires_seconds: Option<u64>,
+    /// Labels that its hosts get.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// After how long without a word its hosts are forgotten; never if missing.
+    ephemeral_seconds: Option<u64>,
+}
+
+/// A token, told once: only its hash is kept.
+#[derive(Serialize, ToSchema)]
+pub struct Made {
+    token: String,
+    /// What to run on the host that joins.
+    line: String,
+}
+
+/// A token as it is known afterwards.
+#[derive(Serialize, ToSchema)]
+pub struct Known {
+    /// The beginning of its hash.
+    id: String,
+    uses: u32,
+    uses_left: u32,
+    #[schema(value_type = i64)]
+    created_ms: Timestamp,
+    #[schema(value_type = i64)]
+    expires_ms: Timestamp,
+    #[schema(value_type = BTreeMap<String, String>)]
+    labels: Labels,
+    ephemeral_seconds: Option<u64>,
+}
+
+/// Tokens that may still be used.
+#[derive(Serialize, ToSchema)]
+pub struct Tokens {
+    tokens: Vec<Known>,
+}
+
+/// Longest that a token may be used: one that is lost should not work for ever.
+const TOKEN_LASTS_MAX: Duration = Duration::from_secs(366 * 86_400);
+
+/// Makes a token with which hosts join.
+#[utoipa::path(post, path = "/api/v1/tokens", tag = "access", request_body = Wanted, responses((status = 200, body = Made), (status = 400, body = Problem), (status = 401, body = Problem)))]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    wanted: Result<Json<Wanted>, JsonRejection>,
+) -> Result<Json<Made>, Problem> {
+    let Json(wanted) = wanted?;
+    let wanted = meant(wanted)?;
+    let minted = enroll::mint(&app.store, &app.authority, wanted, random()?, app.clock.wall()).await;
+    let token = minted.map_err(|error| not_stored(&error))?.to_string();
+    let line = format!("lapwing-agent run --join {token} --aggregator {}", app.access.advertise);
+    Ok(Json(Made { token, line }))
+}
+
+/// Tokens that may still be used, the newest first.
+#[utoipa::path(get, path = "/api/v1/tokens", tag = "access", responses((status = 200, body = Tokens), (status = 401, body = Problem)))]
+pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Tokens>, Problem> {
+    let now = app.clock.wall();
+    let all = app.store.read(tokens::all).await.map_err(|error| Problem::internal(&error))?;
+    let known = all.into_iter().map(known);
+    let usable = known.filter(|token| 0 < token.uses_left && now < token.expires_ms);
+    Ok(Json(Tokens { tokens: usable.collect() }))
+}
+
+fn meant(wanted: Wanted) -> Result<enroll::Wanted, Problem> {
+    let default = enroll::Wanted::default();
+    let uses = wanted.uses.unwrap_or(default.uses);
+    let expires = wanted.expires_seconds.map_or(default.expires, Duration::from_secs);
+    if uses == 0 {
+        return Err(Problem::bad_request("uses: a token that no host may use is no token"));
+    }
+    if expires.is_zero() || TOKEN_LASTS_MAX < expires {
+        return Err(Problem::bad_request("expires_seconds: from a second to 366 days"));
+    }
+    if let Some(name) = wanted.labels.keys().find(|name| !is_label_name(name)) {
+        let why =
+            format!("labels: {name:?} is no name for a label: letters, digits and _, and instance and job are ours");
+        return Err(Problem::bad_request(why));
+    }
+    let labels = wanted.labels.into_iter().collect();
+    Ok(enroll::Wanted { uses, expires, labels, ephemeral: wanted.ephemeral_seconds.map(Duration::from_secs) })
+}
+
+fn known((token, keys): tokens::Used) -> Known {
+    let used = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+    Known {
+        id: token.hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect(),
+        uses: token.uses,
+        uses_left: if token.revoked { 0 } else { token.uses.saturating_sub(used) },
+        created_ms: token.created,
+        expires_ms: token.expires,
+        labels: token.labels,
+        ephemeral_seconds: token.ephemeral.map(|time| time.as_secs()),
+    }
+}
+
+fn is_label_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let ours = name.starts_with("__") || name == "instance" || name == "job";
+    !ours && name.chars().all(plain) && name.starts_with(|c: char| !c.is_ascii_digit())
+}
+
+fn random() -> Result<[u8; 16], Problem> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Problem::internal(&error))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_makes_no_sense_is_refused() {
+        let check = |json: &str, expect: Result<(), &str>| {
+            let wanted = serde_json::from_str(json).unwrap();
+            let meant_it = meant(wanted).map(drop);
+            let refusal = meant_it.map_err(|problem| serde_json::to_string(&problem).unwrap());
+            match (refusal, expect) {
+                (Ok(()), Ok(())) => {}
+                (Err(problem), Err(part)) => assert!(problem.contains(part), "{problem}"),
+                (got, expect) => panic!("{json}: {got:?}, expected {expect:?}"),
+            }
+        };
+        check("{}", Ok(()));
+        check(r#"{"labels": {"env": "prod", "_x": "1"}}"#, Ok(()));
+        check(r#"{"uses": 0}"#, Err("uses"));
+        check(r#"{"expires_seconds": 0}"#, Err("expires_seconds"));
+        check(r#"{"expires_seconds": 99999999999}"#, Err("expires_seconds"));
+        for name in ["instance", "job", "__name__", "1a", "a-b", ""] {
+            check(&format!(r#"{{"labels": {{{name:?}: "x"}}}}"#), Err("labels"));
+        }
+    }
+}
