@@ -126,7 +126,7 @@ pub async fn run(
 pub async fn ask(config: &Config, clock: &Clock, question: Question) -> anyhow::Result<serde_json::Value> {
     match Lock::take(&config.data_dir) {
         Ok(lock) => ask_alone(config, clock, lock, question).await,
-        Err(LockError::Held(_)) => {
+        Err(LockError::Held(..)) => {
             let unanswered = || format!("{} is in use, but nobody answers there", config.data_dir.display());
             control::ask(&config.control_socket(), question).await.with_context(unanswered)
         }
@@ -165,7 +165,7 @@ async fn own(data_dir: &Path, clock: &Clock) -> anyhow::Result<Lock> {
     let began = clock.monotonic();
     loop {
         match Lock::take(data_dir) {
-            Err(LockError::Held(_)) if clock.monotonic().saturating_sub(began) < LOCK_WAIT => {
+            Err(LockError::Held(..)) if clock.monotonic().saturating_sub(began) < LOCK_WAIT => {
                 tokio::time::sleep(LOCK_RETRY).await;
             }
             taken => return taken.map_err(|error| explain(&error)),
@@ -175,7 +175,7 @@ async fn own(data_dir: &Path, clock: &Clock) -> anyhow::Result<Lock> {
 
 fn explain(error: &LockError) -> anyhow::Error {
     let advice = match error {
-        LockError::Held(_) => "stop the aggregator that runs there, or name another one with --data-dir",
+        LockError::Held(..) => "stop the aggregator that runs there, or name another one with --data-dir",
         LockError::NotWritable(..) => "give this user the right to write there, or name another one with --data-dir",
     };
     anyhow!("{error}: {advice}")
