@@ -238,7 +238,8 @@ impl Host {
         self.series.iter_mut().for_each(|slot| slot.series.drop_through(cutoff));
         self.events.retain(|event| cutoff < event.at);
         let empty = self.series.iter().filter(|slot| slot.series.last_stamp().is_none()).count();
-        if self.series.len() < 4 * empty {
+        // Series that are to be marked are known by their places.
+        if self.ending.is_empty() && self.series.len() < 4 * empty {
             self.renumber();
         }
     }
@@ -271,8 +272,6 @@ impl Host {
             self.series.push(Slot { key, ..slot });
         }
         self.runs.values_mut().for_each(|run| run.places.fill(None));
-        // Places moved; what was to end and is still there ends when its labels are asked for again, or by lookback.
-        self.ending.clear();
     }
 
     fn mark_ended(&mut self, (run, version): (RunId, u32), stamp: Timestamp, columns: &RwLock<Columns>) {
