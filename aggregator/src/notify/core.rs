@@ -32,7 +32,10 @@ pub(super) struct Core {
     pub(super) notifier: Notifier,
     routing: Routing,
     external_url: Arc<str>,
+    /// The evaluation behind which the next one is looked for.
     last: Timestamp,
+    /// The last one that was made since the start.
+    made: Option<Timestamp>,
     skipped: u64,
 }
 
@@ -51,7 +54,16 @@ impl Core {
         last: Timestamp,
     ) -> Self {
         let routing = Routing { directory: directory.to_owned(), seen: None };
-        Self { evaluator, files: RuleFiles::new(directory), notifier, routing, external_url, last, skipped: 0 }
+        Self {
+            evaluator,
+            files: RuleFiles::new(directory),
+            notifier,
+            routing,
+            external_url,
+            last,
+            made: None,
+            skipped: 0,
+        }
     }
 
     /// Looks at the files that people write. Says whether rules are different.
@@ -82,6 +94,7 @@ impl Core {
         silent.extend(unheard.iter().cloned());
         let appends = self.evaluator.evaluate(&self.files, &silent, at);
         self.last = at;
+        self.made = Some(at);
         let firing = self.firing();
         self.notifier.take(&firing, at);
         let mut commit = self.changes();
@@ -105,7 +118,7 @@ impl Core {
 
     /// What others see.
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot::of(&self.evaluator, &self.files, Some(self.last), self.skipped)
+        Snapshot::of(&self.evaluator, &self.files, self.made, self.skipped)
     }
 
     /// Where people reach the aggregator.

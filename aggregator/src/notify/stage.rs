@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::Context;
 use common::time::Clock;
 use common::time::Timestamp;
-use reqwest::Client;
 use tokio::sync::Notify;
 use tokio::sync::broadcast;
 use tokio::sync::watch;
@@ -29,6 +28,7 @@ use crate::notify::outbox::Outbox;
 use crate::notify::outbox::Pending;
 use crate::notify::receiver::Failure;
 use crate::notify::receiver::webhook;
+use crate::notify::receiver::webhook::Client;
 use crate::query::Engine;
 use crate::store::Store;
 use crate::store::commit::Commit;
@@ -112,7 +112,7 @@ pub fn handles() -> (Alerts, Decisions, Outlets) {
 /// # Errors
 /// When the store cannot be read or has ended, or the system has no certificates.
 pub async fn run(config: StageConfig, around: Surroundings, outlets: Outlets) -> anyhow::Result<()> {
-    let client = webhook::client().context("make a client for webhooks")?;
+    let client = Client::new().context("make a client for webhooks")?;
     let core = restore(config, &around).await.context("read the state of alerts")?;
     let started = around.clock.wall();
     let mut stage = Stage { core: Some(Box::new(core)), around, outlets, client, deliveries: JoinSet::new(), started };

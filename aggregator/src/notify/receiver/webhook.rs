@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::time::Timestamp;
-use reqwest::Client;
 use reqwest::StatusCode;
 use reqwest::header;
 use reqwest::redirect::Policy;
@@ -74,14 +73,21 @@ impl Secret {
     }
 }
 
-/// The client that all webhooks share: no redirects, since they would carry what is secret elsewhere.
-///
-/// # Errors
-/// When the system's certificates cannot be loaded.
-pub fn client() -> reqwest::Result<Client> {
-    // The first to install a provider wins; it is ring everywhere.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    Client::builder().redirect(Policy::none()).user_agent(concat!("lapwing/", env!("CARGO_PKG_VERSION"))).build()
+/// What all webhooks are told through. Cloning shares its connections.
+#[derive(Clone, Debug)]
+pub struct Client(reqwest::Client);
+
+impl Client {
+    /// A client that follows no redirects: they would carry what is secret elsewhere.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be loaded.
+    pub fn new() -> anyhow::Result<Self> {
+        // The first to install a provider wins; it is ring everywhere.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let agent = concat!("lapwing/", env!("CARGO_PKG_VERSION"));
+        Ok(Self(reqwest::Client::builder().redirect(Policy::none()).user_agent(agent).build()?))
+    }
 }
 
 /// Tells a webhook.
@@ -90,6 +96,7 @@ pub fn client() -> reqwest::Result<Client> {
 /// When it did not take the message. What is said contains no part of the URL.
 pub async fn send(client: &Client, webhook: &Webhook, id: &str, body: String) -> Result<(), Failure> {
     let mut request = client
+        .0
         .post(webhook.url.read()?)
         .timeout(webhook.timeout)
         .header(header::CONTENT_TYPE, "application/json")
