@@ -32,6 +32,23 @@ pub const SPOOL_BYTES_MAX: usize = 4 << 20;
 /// Longer backlogs wait in closed spools, and live batches overtake them: five minutes at one per 10 s.
 pub const LIVE_BATCHES_MAX: usize = 30;
 
+/// What is kept at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Batches in all spools.
+    pub batches_max: usize,
+    /// Bytes in all spools.
+    pub bytes_max: usize,
+    /// Batches in the live spool before it is closed.
+    pub live_batches_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batches_max: SPOOL_BATCHES_MAX, bytes_max: SPOOL_BYTES_MAX, live_batches_max: LIVE_BATCHES_MAX }
+    }
+}
+
 /// A handle on the spools of this process. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Spool(Arc<Shared>);
@@ -60,8 +77,15 @@ impl Spool {
     /// No batches. `first` is random: further spools of this process count on from it.
     #[must_use]
     pub fn new(run: RunId, first: SpoolId) -> Self {
+        Self::with_limits(run, first, Limits::default())
+    }
+
+    /// No batches, and other limits than an agent's.
+    #[must_use]
+    pub fn with_limits(run: RunId, first: SpoolId, limits: Limits) -> Self {
         let spools = Spools {
             run,
+            limits,
             schema: Schema::default(),
             live: Chain::new(first),
             closed: VecDeque::new(),
@@ -115,6 +139,7 @@ impl Spool {
     /// Begins a session: what the aggregator holds of each spool.
     pub fn welcome(&self, held: &[SpoolHeld]) {
         self.lock().welcome(held);
+        self.0.emptied.notify_one();
     }
 
     /// The next batch to send in this session: of the live spool if it has one, else of the closed ones in order.
@@ -144,6 +169,7 @@ impl Spool {
 #[derive(Debug)]
 struct Spools {
     run: RunId,
+    limits: Limits,
     /// All versions that batches use.
     schema: Schema,
     live: Chain,
@@ -175,13 +201,13 @@ impl Spools {
                 break;
             }
         }
-        if LIVE_BATCHES_MAX < self.live.batches.len() {
+        if self.limits.live_batches_max < self.live.batches.len() {
             let following = Chain::new(following(self.live.id));
             self.closed.push_back(std::mem::replace(&mut self.live, following));
         }
         self.figures.bytes += self.live.push(self.run, batch, &self.schema);
         self.figures.depth += 1;
-        while SPOOL_BATCHES_MAX < self.figures.depth || SPOOL_BYTES_MAX < self.figures.bytes {
+        while self.limits.batches_max < self.figures.depth || self.limits.bytes_max < self.figures.bytes {
             self.drop_oldest();
         }
     }

@@ -1,0 +1,223 @@
+//! The real agent's uplink and the aggregator's real endpoint, store and authority, on port 0.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::config;
+use agent::spool::Spool;
+use agent::uplink::Uplink;
+use agent::uplink::UplinkError;
+use agent::uplink::dialogue::Introduction;
+use agent::window::Stamps;
+use aggregator::ingest::Ingest;
+use aggregator::ingest::counters::Counters;
+use aggregator::ingest::enroll::Wanted;
+use aggregator::ingest::enroll::mint;
+use aggregator::ingest::presence::Presence;
+use aggregator::ingest::presence::State;
+use aggregator::ingest::trust::Authority;
+use aggregator::store::Store;
+use aggregator::store::StoreConfig;
+use aggregator::store::lock::Lock;
+use common::batch::Batch;
+use common::batch::RunId;
+use common::batch::SpoolId;
+use common::metric::Decimals;
+use common::metric::Kind;
+use common::metric::Labels;
+use common::metric::Tier;
+use common::schema::Column;
+use common::schema::Entity;
+use common::schema::Schema;
+use common::schema::SchemaChange;
+use common::schema::SeriesIndex;
+use common::time::Clock;
+use common::time::Timestamp;
+use common::window::Gauge;
+use common::window::Window;
+use common::wire::message::Reason;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Everything here takes milliseconds; a hung test must not cost more than this.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Bench {
+    data: TempDir,
+    clock: Clock,
+    store: Store,
+    authority: Arc<Authority>,
+    presence: Presence,
+    counters: Arc<Counters>,
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let clock = Clock::real();
+        let config = StoreConfig { commit_interval: Duration::from_millis(1), ..StoreConfig::default() };
+        let (store, writer) = Store::open(Lock::take(data.path()).unwrap(), config, clock.clone()).unwrap();
+        std::thread::spawn(|| writer.run());
+        let authority = Arc::new(Authority::open(data.path(), clock.wall()).unwrap());
+        let presence = Presence::new(Vec::new(), clock.wall());
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let ingest = Ingest::bind(any, Arc::clone(&authority), store.clone(), presence.clone(), clock.clone()).unwrap();
+        let (address, counters, stop) = (ingest.local_addr().unwrap(), ingest.counters(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(ingest.run(stop.clone()));
+        Self { data, clock, store, authority, presence, counters, address, stop, tasks }
+    }
+
+    async fn token(&self, secret: u8, wanted: Wanted) -> String {
+        mint(&self.store, &self.authority, wanted, [secret; 16], self.clock.wall()).await.unwrap().to_string()
+    }
+
+    fn uplink(&self, state_dir: &Path, join: Option<String>) -> Uplink {
+        Uplink {
+            config: config::Uplink {
+                aggregator: Some(self.address.to_string()),
+                join,
+                state_dir: state_dir.to_owned(),
+            },
+            introduction: Introduction {
+                agent_version: "0.1.0".to_owned(),
+                boot_id: [1; 16],
+                hostname: "web".to_owned(),
+                labels: Labels::new().with("env", "test"),
+            },
+            spool: Spool::new(RunId([2; 16]), SpoolId([3; 16])),
+            stamps: Stamps::new(self.clock.wall(), self.clock.boot()),
+            clock: self.clock.clone(),
+            farewell: || Reason::Shutdown,
+        }
+    }
+
+    /// The refusal that an agent ends with.
+    async fn refused(&self, uplink: Uplink) -> String {
+        let ended = timeout(PATIENCE, uplink.run(CancellationToken::new())).await.unwrap();
+        ended.unwrap_err().to_string()
+    }
+
+    async fn end(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        self.store.close();
+    }
+}
+
+fn schema() -> Schema {
+    let column = Column {
+        metric: "node_load1".to_owned(),
+        labels: Labels::new().with("job", "node"),
+        kind: Kind::Gauge,
+        decimals: Decimals::new(2),
+        peak: false,
+        tier: Tier::Second,
+    };
+    let change = SchemaChange {
+        version: 1,
+        entities: vec![Entity::default()],
+        columns: vec![column],
+        series: vec![(0, 0)],
+        ended: vec![],
+    };
+    let mut schema = Schema::default();
+    schema.apply(&change).unwrap();
+    schema
+}
+
+fn batch(stamp: Timestamp) -> Batch {
+    Batch { stamp, samples: vec![(SeriesIndex(0), Window::Gauge(Gauge::of(1.5)))], ..Batch::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_joins_ships_and_says_goodbye() {
+    let bench = Bench::start();
+    let state = tempfile::tempdir().unwrap();
+    let wanted = Wanted { labels: Labels::new().with("dc", "one"), ..Wanted::default() };
+    let token = bench.token(1, wanted).await;
+
+    // Twice: the second time the token is not needed, and ignored.
+    for run in 0..2 {
+        let uplink = bench.uplink(state.path(), Some(token.clone()));
+        let (spool, stop) = (uplink.spool.clone(), CancellationToken::new());
+        let now = bench.clock.wall().align_down(Duration::from_secs(10));
+        let shipped = async {
+            for at in 0..40 {
+                spool.push(&batch(now.before(Duration::from_secs(10 * (40 - at)))), &schema());
+            }
+            spool.emptied().await;
+            stop.cancel();
+        };
+        let (ended, ()) = timeout(PATIENCE, async { tokio::join!(uplink.run(stop.clone()), shipped) }).await.unwrap();
+        ended.unwrap();
+        assert_eq!(spool.figures().depth, 0, "run {run}");
+        assert_eq!(spool.figures().dropped_total, 0);
+    }
+    let hosts = bench.presence.snapshot();
+    assert_eq!(hosts.len(), 1);
+    assert_eq!(hosts[0].labels.to_string(), r#"{dc="one", env="test", instance="web"}"#);
+    assert_eq!(hosts[0].state, State::Shutdown);
+    assert_eq!(bench.counters.batches_total.get(), 40, "the second run has the ids of the first: stored already");
+    assert!(bench.data.path().join("ca.key").exists());
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_right_is_told_why() {
+    let bench = Bench::start();
+    let state = || tempfile::tempdir().unwrap();
+    let check = async |join: String, expect: &str| {
+        let state = state();
+        let refused = bench.refused(bench.uplink(state.path(), Some(join))).await;
+        assert!(refused.contains(expect), "{refused}");
+    };
+    check(bench.authority.token([9; 16]).to_string(), "is not known here").await;
+    check("sesame".to_owned(), "not a join token").await;
+    let expired = Wanted { expires: Duration::ZERO, ..Wanted::default() };
+    check(bench.token(2, expired).await, "has expired").await;
+    let none = Wanted { uses: 0, ..Wanted::default() };
+    check(bench.token(3, none).await, "was used up").await;
+    assert_eq!(bench.counters.refused_total.get(), 3);
+    assert_eq!(bench.refused(bench.uplink(state().path(), None)).await, UplinkError::NotJoined.to_string());
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_not_known_is_refused() {
+    let bench = Bench::start();
+    let state = tempfile::tempdir().unwrap();
+    let token = bench.token(1, Wanted::default()).await;
+    let uplink = bench.uplink(state.path(), Some(token));
+    let (spool, stop) = (uplink.spool.clone(), CancellationToken::new());
+    spool.push(&batch(bench.clock.wall()), &schema());
+    let shipped = async {
+        spool.emptied().await;
+        stop.cancel();
+    };
+    timeout(PATIENCE, async { tokio::join!(uplink.run(stop.clone()), shipped) }).await.unwrap().0.unwrap();
+
+    // The same authority, but an aggregator that has forgotten its hosts.
+    let forgetful = Presence::new(Vec::new(), bench.clock.wall());
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let authority = Arc::clone(&bench.authority);
+    let ingest = Ingest::bind(any, authority, bench.store.clone(), forgetful, bench.clock.clone()).unwrap();
+    let (address, stop) = (ingest.local_addr().unwrap(), CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(ingest.run(stop.clone()));
+    let mut uplink = bench.uplink(state.path(), None);
+    uplink.config.aggregator = Some(address.to_string());
+    let refused = bench.refused(uplink).await;
+    assert!(refused.contains("not known here"), "{refused}");
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    bench.end().await;
+}
