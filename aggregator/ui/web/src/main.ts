@@ -2,5 +2,7 @@ import { mount } from "svelte";
 import App from "./App.svelte";
 import "./tokens.css";
 import "./base.css";
+import { words } from "./words/words.svelte";
 
+await words.begin();
 mount(App, { target: document.getElementById("page")! });

@@ -138,7 +138,8 @@ export function drawMarks(plot: uPlot, scene: Scene, style: CSSStyleDeclaration)
     const y = plot.valToPos(scene.axis.mark, "y", true);
     stroke(ctx, style.getPropertyValue("--bad"), [5 * ratio, 4 * ratio], [bbox.left, y, bbox.left + bbox.width, y]);
   }
-  for (const event of scene.events) {
+  // Trouble is drawn last, over what else happened then.
+  for (const event of [...scene.events].sort((left, right) => +isTrouble(left) - +isTrouble(right))) {
     const x = plot.valToPos(event.at_ms / 1000, "x", true);
     const colour = style.getPropertyValue(isTrouble(event) ? "--bad" : "--text-quiet");
     stroke(ctx, colour, [1 * ratio, 3 * ratio], [x, bbox.top, x, bbox.top + bbox.height]);

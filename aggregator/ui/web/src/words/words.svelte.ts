@@ -1,20 +1,25 @@
 //! The person's language: chosen by the browser, changed by hand, kept. And times as that language writes them.
 
 import { recall, remember } from "../memory";
-import { en } from "./en";
-import { zh } from "./zh";
+import type en from "./en.json";
+import enUrl from "./en.json?url";
+import zhUrl from "./zh.json?url";
 
 export type Language = "en" | "zh";
 export type Word = keyof typeof en;
 
-const DICTIONARIES: Record<Language, Record<Word, string>> = { en, zh };
+type Dictionary = Record<Word, string>;
+
+/** A person downloads the language that is shown, as data. A test holds both to the same keys. */
+const DICTIONARIES: Record<Language, string> = { en: enUrl, zh: zhUrl };
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
 class Words {
-  language = $state<Language>(recall("language") === "zh" || recall("language") === "en" ? chosen() : fromBrowser());
+  language = $state<Language>("en");
+  #dictionary = $state.raw<Partial<Dictionary>>({});
 
   readonly #locale = $derived(this.language === "zh" ? "zh-CN" : "en-GB");
   readonly #clock = $derived(format(this.#locale, { hour: "2-digit", minute: "2-digit", second: "2-digit" }));
@@ -25,15 +30,25 @@ class Words {
   );
   readonly zone = $derived(zoneName(this.#locale));
 
-  choose(language: Language): void {
-    this.language = language;
+  /** Loads the language kept or the browser's. Before this nothing can be said. */
+  async begin(): Promise<void> {
+    const kept = recall("language");
+    await this.#show(kept === "en" || kept === "zh" ? kept : fromBrowser());
+  }
+
+  async choose(language: Language): Promise<void> {
     remember("language", language);
+    await this.#show(language);
+  }
+
+  async #show(language: Language): Promise<void> {
+    this.#dictionary = (await (await fetch(DICTIONARIES[language])).json()) as Dictionary;
+    this.language = language;
   }
 
   say(word: Word, values: Record<string, string | number> = {}): string {
-    return DICTIONARIES[this.language][word].replace(/\{(\w+)\}/g, (whole, key: string) =>
-      String(values[key] ?? whole),
-    );
+    const text = this.#dictionary[word] ?? word;
+    return text.replace(/\{(\w+)\}/g, (whole, key: string) => String(values[key] ?? whole));
   }
 
   /** A moment: the clock alone when it is of the last day, else with its date. */
@@ -78,10 +93,6 @@ export function say(word: Word, values?: Record<string, string | number>): strin
 function coarse(ms: number): number {
   for (const unit of [DAY, HOUR, MINUTE]) if (2 * unit <= ms) return Math.floor(ms / unit) * unit;
   return ms;
-}
-
-function chosen(): Language {
-  return recall("language") as Language;
 }
 
 function fromBrowser(): Language {
