@@ -1,4 +1,5 @@
 //! From a rule to a message: the stage with a real store, a moved clock and a listener that can be out of order.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 use std::fs;
 use std::path::Path;
