@@ -26,7 +26,7 @@ use tokio::task::JoinError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::snapshot::Alerts;
+use crate::alert::evaluator::EvaluatorConfig;
 use crate::config::Config;
 use crate::http::Access;
 use crate::http::App;
@@ -39,6 +39,10 @@ use crate::ingest::BindError;
 use crate::ingest::Ingest;
 use crate::ingest::presence::Presence;
 use crate::ingest::trust::Authority;
+use crate::notify::stage;
+use crate::notify::stage::Outlets;
+use crate::notify::stage::StageConfig;
+use crate::notify::stage::Surroundings;
 use crate::query::Engine;
 use crate::query::EngineConfig;
 use crate::store::Store;
@@ -87,7 +91,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let lock = own(&config.data_dir, &clock).await?;
     let (store, writer) = open(&config, &clock, lock)?;
-    let mut rooms = rooms(&config, &clock, &store).await?;
+    let (mut rooms, outlets) = rooms(&config, &clock, &store).await?;
     let listener = listen(config.http.listen).await?;
     let ingest = bind(&config, &rooms)?;
     rooms.ingested = ingest.counters();
@@ -104,7 +108,8 @@ pub async fn run(
     stages.writer.spawn_blocking(move || writer.run());
     stages.start("presence", ended(rooms.presence.clone().run(store.clone(), clock, stop())));
     stages.start("ingest", ended(ingest.run(stop())));
-    stages.start("live events", ended(app.live.clone().run(rooms.presence, rooms.alerts, stop())));
+    stages.start("alert", stage::run(evaluation(&config, &app.access.address()), around(&rooms, &signals), outlets));
+    stages.start("live events", ended(app.live.clone().run(rooms, stop())));
     stages.start("http", http::serve(listener, router.clone(), stop()));
     stages.start("control socket", control::serve(socket, router, stop()));
     let Addresses { http, ingest } = addresses;
@@ -155,7 +160,7 @@ async fn answer(
     store: &Store,
     question: Question,
 ) -> anyhow::Result<serde_json::Value> {
-    let rooms = rooms(config, clock, store).await?;
+    let (rooms, _nobody_evaluates) = rooms(config, clock, store).await?;
     let app = App::new(rooms, access(config, config.http.listen)?, CancellationToken::new());
     control::ask_here(http::router(Arc::new(app)), question).await
 }
@@ -190,23 +195,45 @@ fn open(config: &Config, clock: &Clock, lock: Lock) -> anyhow::Result<(Store, Wr
     Store::open(lock, store, clock.clone()).context("open the store")
 }
 
-async fn rooms(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<Rooms> {
+async fn rooms(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<(Rooms, Outlets)> {
     let budget = EngineConfig {
         samples_max: config.query.samples_max,
         deadline: config.query.deadline,
         ..EngineConfig::default()
     };
     let hosts = store.read(hosts::all).await.context("read the hosts")?;
-    let (alerts, _) = Alerts::new();
-    Ok(Rooms {
+    let (alerts, decisions, outlets) = stage::handles();
+    let rooms = Rooms {
         store: store.clone(),
         engine: Engine::new(Arc::new(store.clone()), clock.clone(), budget),
         authority: Arc::new(Authority::open(&config.data_dir, clock.wall()).context("open the certificate authority")?),
         presence: Presence::new(hosts, clock.wall()),
         ingested: Arc::default(),
         alerts,
+        decisions,
         clock: clock.clone(),
-    })
+    };
+    Ok((rooms, outlets))
+}
+
+fn evaluation(config: &Config, address: &str) -> StageConfig {
+    let evaluator = EvaluatorConfig {
+        interval: config.alert.interval,
+        hold_silent: config.alert.hold_silent,
+        external_url: Arc::from(address),
+    };
+    StageConfig { directory: config.rules_dir.clone(), evaluator }
+}
+
+fn around(rooms: &Rooms, signals: &Signals) -> Surroundings {
+    Surroundings {
+        store: rooms.store.clone(),
+        engine: rooms.engine.clone(),
+        presence: rooms.presence.clone(),
+        clock: rooms.clock.clone(),
+        reload: Arc::clone(&signals.reload),
+        stop: signals.stop.clone(),
+    }
 }
 
 fn access(config: &Config, listen: SocketAddr) -> anyhow::Result<Access> {

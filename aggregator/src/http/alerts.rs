@@ -56,7 +56,7 @@ pub struct Alerts {
 const DECISIONS: u32 = 1_000;
 
 /// All alerts: pending, firing, and those that resolved a short while ago.
-#[utoipa::path(get, path = "/api/v1/alerts", tag = "alerts", responses((status = 200, body = Alerts), (status = 401, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/alerts", operation_id = "alerts", tag = "alerts", responses((status = 200, body = Alerts), (status = 401, body = Problem)))]
 pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Alerts>, Problem> {
     let snapshot = app.alerts.snapshot();
     let decisions = notifications::recent(&app, DECISIONS).await?;

@@ -64,7 +64,7 @@ const FIGURES: &[(&str, &str)] = &[
 ];
 
 /// All containers and services of a host, by the path of their cgroup.
-#[utoipa::path(get, path = "/api/v1/hosts/{id}/containers", tag = "hosts", params(("id" = u32, Path)), responses((status = 200, body = Containers), (status = 401, body = Problem), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/hosts/{id}/containers", operation_id = "containers", tag = "hosts", params(("id" = u32, Path)), responses((status = 200, body = Containers), (status = 401, body = Problem), (status = 404, body = Problem)))]
 pub async fn list(State(app): State<Arc<App>>, Path(id): Path<u32>) -> Result<Json<Containers>, Problem> {
     let instance = hosts::find(&app, id)?.instance;
     let now = app.clock.wall();

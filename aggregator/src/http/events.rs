@@ -54,7 +54,7 @@ pub struct Events {
 }
 
 /// What happened on a host, oldest first.
-#[utoipa::path(get, path = "/api/v1/hosts/{id}/events", tag = "hosts", params(("id" = u32, Path), ("from" = Option<i64>, Query, description = "Milliseconds since the epoch; an hour before `to` if missing"), ("to" = Option<i64>, Query, description = "Milliseconds since the epoch; the present if missing")), responses((status = 200, body = Events), (status = 401, body = Problem), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/hosts/{id}/events", operation_id = "host_events", tag = "hosts", params(("id" = u32, Path), ("from" = Option<i64>, Query, description = "Milliseconds since the epoch; an hour before `to` if missing"), ("to" = Option<i64>, Query, description = "Milliseconds since the epoch; the present if missing")), responses((status = 200, body = Events), (status = 401, body = Problem), (status = 404, body = Problem)))]
 pub async fn list(
     State(app): State<Arc<App>>,
     Path(id): Path<u32>,

@@ -9,13 +9,13 @@ use crate::http::problem::Problem;
 use crate::store::Health;
 
 /// Says that the program answers.
-#[utoipa::path(get, path = "/healthz", tag = "health", security(()), responses((status = 200, content_type = "text/plain", body = String)))]
+#[utoipa::path(get, path = "/healthz", operation_id = "health", tag = "health", security(()), responses((status = 200, content_type = "text/plain", body = String)))]
 pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// Says whether data can be stored.
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, content_type = "text/plain", body = String), (status = 503, body = Problem)))]
+#[utoipa::path(get, path = "/readyz", operation_id = "readiness", tag = "health", security(()), responses((status = 200, content_type = "text/plain", body = String), (status = 503, body = Problem)))]
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     match app.store.health() {
         Health::Writable => Ok("ok\n"),

@@ -118,7 +118,7 @@ const FIGURES: &[(&str, &str)] = &[
 ];
 
 /// All hosts, by name.
-#[utoipa::path(get, path = "/api/v1/hosts", tag = "hosts", responses((status = 200, body = Hosts), (status = 401, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/hosts", operation_id = "hosts", tag = "hosts", responses((status = 200, body = Hosts), (status = 401, body = Problem)))]
 pub async fn list(extract::State(app): extract::State<Arc<App>>) -> Result<Json<Hosts>, Problem> {
     let mut states = app.presence.snapshot();
     states.sort_by(|left, right| left.instance.cmp(&right.instance));
@@ -134,7 +134,7 @@ pub async fn list(extract::State(app): extract::State<Arc<App>>) -> Result<Json<
 }
 
 /// One host.
-#[utoipa::path(get, path = "/api/v1/hosts/{id}", tag = "hosts", params(("id" = u32, Path)), responses((status = 200, body = Host), (status = 401, body = Problem), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/hosts/{id}", operation_id = "host", tag = "hosts", params(("id" = u32, Path)), responses((status = 200, body = Host), (status = 401, body = Problem), (status = 404, body = Problem)))]
 pub async fn one(extract::State(app): extract::State<Arc<App>>, Path(id): Path<u32>) -> Result<Json<Host>, Problem> {
     let state = find(&app, id)?;
     let instance = state.instance.clone();

@@ -16,11 +16,12 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::fingerprint::Fingerprint;
-use crate::alert::snapshot::Alerts;
 use crate::alert::snapshot::Snapshot;
 use crate::http::App;
+use crate::http::Rooms;
+use crate::http::notifications::Notification;
 use crate::ingest::presence::Change;
-use crate::ingest::presence::Presence;
+use crate::store::record::notifications;
 
 /// Events that a reader may fall behind; one who falls further is dropped, and comes back by itself. A commit of all of
 /// 10,000 hosts' windows fits.
@@ -45,8 +46,10 @@ impl Default for Live {
 
 impl Live {
     /// Tells what changes until `stop`.
-    pub async fn run(self, presence: Presence, mut alerts: Alerts, stop: CancellationToken) {
+    pub async fn run(self, rooms: Rooms, stop: CancellationToken) {
+        let Rooms { presence, mut alerts, decisions, .. } = rooms;
         let mut changes = presence.changes();
+        let mut decisions = decisions.subscribe();
         let mut known = HashMap::new();
         self.tell(alert_changes(&mut known, &alerts.snapshot()));
         loop {
@@ -56,11 +59,16 @@ impl Live {
                     Ok(change) => self.tell([host_change(change)]),
                     // What was lost shows in the next request of whoever reads.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return,
+                    Err(broadcast::error::RecvError::Closed) => return stop.cancelled().await,
+                },
+                decision = decisions.recv() => match decision {
+                    Ok(decision) => self.tell([notification(decision)]),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return stop.cancelled().await,
                 },
                 snapshot = alerts.changed() => match snapshot {
                     Some(snapshot) => self.tell(alert_changes(&mut known, &snapshot)),
-                    None => return,
+                    None => return stop.cancelled().await,
                 },
             }
         }
@@ -75,7 +83,7 @@ impl Live {
 }
 
 /// What happens from here on: `window`, `host`, `alert`, `notification`.
-#[utoipa::path(get, path = "/api/v1/events", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String)))]
+#[utoipa::path(get, path = "/api/v1/events", operation_id = "events", tag = "events", responses((status = 200, content_type = "text/event-stream", body = String)))]
 pub async fn stream(State(app): State<Arc<App>>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let told = BroadcastStream::new(app.live.0.subscribe());
     // An error says that the reader is too slow: the stream ends, and the browser asks anew.
@@ -92,6 +100,10 @@ fn host_change(change: Change) -> Told {
         Change::Window(host, stamp) => Told { name: "window", data: json!({"host": host, "stamp_ms": stamp}) },
         Change::Host(host, state) => Told { name: "host", data: json!({"id": host, "state": state}) },
     }
+}
+
+fn notification(decision: notifications::Notification) -> Told {
+    Told { name: "notification", data: json!(Notification::from(decision)) }
 }
 
 /// The alerts that are not in the state in which they were known; they are then.

@@ -52,7 +52,7 @@ pub struct LinkQuery {
 }
 
 /// Makes a login link: ten minutes, one use.
-#[utoipa::path(post, path = "/api/v1/links", tag = "access", responses((status = 200, body = Link), (status = 401, body = Problem)))]
+#[utoipa::path(post, path = "/api/v1/links", operation_id = "link_create", tag = "access", responses((status = 200, body = Link), (status = 401, body = Problem)))]
 pub async fn create(State(app): State<Arc<App>>) -> Result<Json<Link>, Problem> {
     let secret = secret::random().map_err(|error| Problem::internal(&error))?;
     let created = app.clock.wall();
@@ -62,7 +62,7 @@ pub async fn create(State(app): State<Arc<App>>) -> Result<Json<Link>, Problem> 
 }
 
 /// Shows a button: programs that look at links before people do must not spend them.
-#[utoipa::path(get, path = "/login", tag = "access", params(("link" = String, Query, description = "The secret in the link")), security(()), responses((status = 200, content_type = "text/html", body = String)))]
+#[utoipa::path(get, path = "/login", operation_id = "login_show", tag = "access", params(("link" = String, Query, description = "The secret in the link")), security(()), responses((status = 200, content_type = "text/html", body = String)))]
 pub async fn show(
     State(app): State<Arc<App>>,
     Query(LinkQuery { link }): Query<LinkQuery>,
@@ -76,7 +76,7 @@ pub async fn show(
 }
 
 /// Spends a login link and signs in.
-#[utoipa::path(post, path = "/login", tag = "access", params(("link" = String, Query, description = "The secret in the link")), security(()), responses((status = 303), (status = 403, content_type = "text/html", body = String)))]
+#[utoipa::path(post, path = "/login", operation_id = "login", tag = "access", params(("link" = String, Query, description = "The secret in the link")), security(()), responses((status = 303), (status = 403, content_type = "text/html", body = String)))]
 pub async fn spend(
     State(app): State<Arc<App>>,
     Query(LinkQuery { link }): Query<LinkQuery>,

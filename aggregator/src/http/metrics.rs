@@ -14,7 +14,7 @@ use crate::http::prometheus::number;
 use crate::store::Health;
 
 /// What the aggregator counts about itself.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, content_type = "text/plain", body = String)))]
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "health", responses((status = 200, content_type = "text/plain", body = String)))]
 pub async fn show(State(app): State<Arc<App>>) -> Response {
     let mut text = Exposition::default();
     ingest(&app, &mut text);

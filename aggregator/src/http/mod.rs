@@ -42,6 +42,7 @@ use crate::http::secret::Hash;
 use crate::ingest::counters::Counters;
 use crate::ingest::presence::Presence;
 use crate::ingest::trust::Authority;
+use crate::notify::stage::Decisions;
 use crate::query::Cancel;
 use crate::query::Engine;
 use crate::query::QueryError;
@@ -84,6 +85,8 @@ pub struct Rooms {
     pub ingested: Arc<Counters>,
     /// What fires.
     pub alerts: Alerts,
+    /// Who is told.
+    pub decisions: Decisions,
     /// The wall clock of sessions and links.
     pub clock: Clock,
 }
@@ -116,7 +119,8 @@ impl Access {
     }
 
     /// The address of the page as a person on this machine opens it.
-    fn address(&self) -> String {
+    #[must_use]
+    pub fn address(&self) -> String {
         let ip = self.listen.ip();
         if ip.is_unspecified() {
             format!("http://127.0.0.1:{}", self.listen.port())

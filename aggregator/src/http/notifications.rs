@@ -57,7 +57,7 @@ pub struct Notifications {
 }
 
 /// The newest decisions, newest first.
-#[utoipa::path(get, path = "/api/v1/notifications", tag = "alerts", params(("limit" = Option<u32>, Query, description = "The newest so many; 100 if missing")), responses((status = 200, body = Notifications), (status = 401, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/notifications", operation_id = "notifications", tag = "alerts", params(("limit" = Option<u32>, Query, description = "The newest so many; 100 if missing")), responses((status = 200, body = Notifications), (status = 401, body = Problem)))]
 pub async fn list(State(app): State<Arc<App>>, Query(limit): Query<Limit>) -> Result<Json<Notifications>, Problem> {
     let notifications = recent(&app, limit.limit.unwrap_or(100)).await?;
     Ok(Json(Notifications { notifications }))

@@ -56,7 +56,7 @@ pub struct Processes {
 }
 
 /// The processes that did most in the window that covers a moment.
-#[utoipa::path(get, path = "/api/v1/hosts/{id}/processes", tag = "hosts", params(("id" = u32, Path), ("at" = Option<String>, Query, description = "Milliseconds since the epoch, or `now`")), responses((status = 200, body = Processes), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/hosts/{id}/processes", operation_id = "processes", tag = "hosts", params(("id" = u32, Path), ("at" = Option<String>, Query, description = "Milliseconds since the epoch, or `now`")), responses((status = 200, body = Processes), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem)))]
 pub async fn list(
     State(app): State<Arc<App>>,
     Path(id): Path<u32>,

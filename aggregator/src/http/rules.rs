@@ -63,7 +63,7 @@ pub struct Rules {
 }
 
 /// All rule files, and what else lies there.
-#[utoipa::path(get, path = "/api/v1/rules", tag = "alerts", responses((status = 200, body = Rules)))]
+#[utoipa::path(get, path = "/api/v1/rules", operation_id = "rules", tag = "alerts", responses((status = 200, body = Rules)))]
 pub async fn list(State(app): State<Arc<App>>) -> Json<Rules> {
     let snapshot = app.alerts.snapshot();
     Json(Rules { files: snapshot.files.iter().map(file).collect(), ignored: snapshot.ignored.clone() })

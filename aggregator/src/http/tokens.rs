@@ -68,7 +68,7 @@ pub struct Tokens {
 const TOKEN_LASTS_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 /// Makes a token with which hosts join.
-#[utoipa::path(post, path = "/api/v1/tokens", tag = "access", request_body = Wanted, responses((status = 200, body = Made), (status = 400, body = Problem), (status = 401, body = Problem)))]
+#[utoipa::path(post, path = "/api/v1/tokens", operation_id = "token_create", tag = "access", request_body = Wanted, responses((status = 200, body = Made), (status = 400, body = Problem), (status = 401, body = Problem)))]
 pub async fn create(
     State(app): State<Arc<App>>,
     wanted: Result<Json<Wanted>, JsonRejection>,
@@ -82,7 +82,7 @@ pub async fn create(
 }
 
 /// Tokens that may still be used, the newest first.
-#[utoipa::path(get, path = "/api/v1/tokens", tag = "access", responses((status = 200, body = Tokens), (status = 401, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/tokens", operation_id = "tokens", tag = "access", responses((status = 200, body = Tokens), (status = 401, body = Problem)))]
 pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Tokens>, Problem> {
     let now = app.clock.wall();
     let all = app.store.read(tokens::all).await.map_err(|error| Problem::internal(&error))?;
