@@ -85,24 +85,35 @@ const _: () = {
 
 /// The files of one cgroup.
 #[derive(Debug, Default)]
-pub(super) struct Files([Option<(Version, KeptFile)>; ROWS.len()]);
+pub(super) struct Files {
+    found: [Option<(Version, KeptFile)>; ROWS.len()],
+    /// Whether a file that was there is there no more: the cgroup ended.
+    pub gone: bool,
+}
 
 impl Files {
     /// Looks for those that were not there at the last look: controllers may be enabled, or come, late.
     pub(super) fn find(&mut self, host: &mut Host, trees: &Trees, cgroup: &str) {
-        for (slot, row) in self.0.iter_mut().zip(&ROWS).filter(|(slot, _)| slot.is_none()) {
+        for (slot, row) in self.found.iter_mut().zip(&ROWS).filter(|(slot, _)| slot.is_none()) {
             *slot = trees.of(row.controller).find_map(|(version, root)| open(host, row, version, root, cgroup));
         }
     }
 
     /// Reads one, if it is there.
     pub(super) fn read<'a>(&mut self, host: &'a mut Host, subject: Subject) -> Option<(Version, &'a [u8])> {
-        let (version, file) = self.0[subject as usize].as_mut()?;
-        let bytes = host.read(file).ok()?;
-        if !ROWS[subject as usize].kept {
-            file.close();
+        let (version, file) = self.found[subject as usize].as_mut()?;
+        match host.read(file) {
+            Ok(bytes) => {
+                if !ROWS[subject as usize].kept {
+                    file.close();
+                }
+                Some((*version, bytes))
+            }
+            Err(error) => {
+                self.gone |= error.is_missing();
+                None
+            }
         }
-        Some((*version, bytes))
     }
 }
 

@@ -19,6 +19,7 @@ use common::batch::Event;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
+use common::metric::Tier;
 use common::schema::SeriesIndex;
 use common::time::Timestamp;
 
@@ -113,7 +114,7 @@ impl Cgroups {
             self.roots = trees.roots().map(ToOwned::to_owned).collect();
             self.trees = Some(trees);
         }
-        let everywhere = moment.first_in_window || !self.first_look_done;
+        let everywhere = moment.due(Tier::Minute) || !self.first_look_done;
         let looked = self.walk.look(tick.host, &self.roots, everywhere);
         let (changes, outcome) = match looked {
             Ok(changes) => (changes, Ok(())),
@@ -197,7 +198,7 @@ impl Cgroups {
     fn put(&mut self, tick: &mut Tick<'_>) {
         let Self { slots, trees: Some(trees), directory, departed, .. } = self else { return };
         for workload in slots.iter_mut().flatten() {
-            let killed = workload.usage.read(tick.host, trees, &workload.path, tick.moment);
+            let Some(killed) = workload.usage.read(tick.host, trees, &workload.path, tick.moment) else { continue };
             workload.show(tick, trees, directory);
             let Some(shown) = &workload.shown else { continue };
             departed.retain(|departed| departed.entity != shown.entity);

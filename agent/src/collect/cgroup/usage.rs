@@ -8,6 +8,7 @@ use std::path::Path;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
+use common::metric::Tier;
 use common::schema::SeriesIndex;
 
 use crate::collect::Moment;
@@ -69,6 +70,9 @@ enum Figure {
 /// Growth of memory in use after which its kinds are read again within the window.
 const MEMORY_MOVED_BYTES: u64 = 1 << 20;
 
+/// Ticks for which a cgroup's limits and files may still be on their way.
+const YOUNG_TICKS: u32 = 60;
+
 /// What is known of one cgroup.
 #[derive(Debug)]
 pub(super) struct Usage {
@@ -80,7 +84,8 @@ pub(super) struct Usage {
     memory_bytes_at_stat: u64,
     inactive_file_bytes: u64,
     oom_kills: u64,
-    fresh: bool,
+    age_ticks: u32,
+    used_cpu_since_stat: bool,
     /// Whether anything in it ran since the tick before.
     pub used_cpu: bool,
 }
@@ -96,32 +101,39 @@ impl Usage {
             memory_bytes_at_stat: 0,
             inactive_file_bytes: 0,
             oom_kills: 0,
-            fresh: true,
+            age_ticks: 0,
+            used_cpu_since_stat: true,
             used_cpu: true,
         }
     }
 
-    /// Reads what may have changed. Returns how many tasks the kernel killed for want of memory since the last call.
-    pub(super) fn read(&mut self, host: &mut Host, trees: &Trees, cgroup: &str, moment: Moment) -> u64 {
-        let all = self.fresh || moment.first_in_window;
-        if all {
+    /// Reads what may have changed. Returns how many tasks the kernel killed for want of memory since the last call, or
+    /// nothing when the cgroup is gone.
+    pub(super) fn read(&mut self, host: &mut Host, trees: &Trees, cgroup: &str, moment: Moment) -> Option<u64> {
+        let fresh = self.age_ticks == 0;
+        let all = fresh || moment.first_in_window;
+        // A runtime makes a cgroup first and sets its limits then; later they are changed by hand, and seldom.
+        let limits = all && (self.age_ticks <= YOUNG_TICKS || moment.due(Tier::Minute));
+        self.age_ticks = self.age_ticks.saturating_add(1);
+        if limits {
             self.files.find(host, trees, cgroup);
+            self.read_limits(host);
         }
         let before = self.get(Figure::Cpu);
         self.read_cpu(host);
         // A cgroup whose CPU time is nowhere counted may always have moved.
-        self.used_cpu = self.fresh || before.is_none() || self.get(Figure::Cpu) != before;
+        self.used_cpu = fresh || before.is_none() || self.get(Figure::Cpu) != before;
+        self.used_cpu_since_stat |= self.used_cpu;
         if all {
-            self.read_limits(host);
             self.read_split(host);
         }
         let killed = if all || self.used_cpu { self.read_moving(host) } else { 0 };
-        if all || MEMORY_MOVED_BYTES <= self.memory_bytes.abs_diff(self.memory_bytes_at_stat) {
+        let moved = self.memory_bytes.abs_diff(self.memory_bytes_at_stat);
+        if MEMORY_MOVED_BYTES <= moved || (all && (self.used_cpu_since_stat || 0 < moved)) {
             self.read_memory_stat(host);
         }
         self.set_working_set();
-        self.fresh = false;
-        killed
+        (!self.files.gone).then_some(killed)
     }
 
     /// Puts what is due, under the labels of `entity`.
@@ -257,6 +269,7 @@ impl Usage {
 
     fn read_memory_stat(&mut self, host: &mut Host) {
         self.memory_bytes_at_stat = self.memory_bytes;
+        self.used_cpu_since_stat = false;
         if let Some((version, bytes)) = self.files.read(host, Subject::MemoryStat)
             && let Some(stat) = parse::memory_stat(bytes, version)
         {

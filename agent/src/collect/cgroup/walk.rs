@@ -1,5 +1,5 @@
 //! Which cgroups there are: every tree listed from its root, what holds containers each second, what lies inside them
-//! once a window.
+//! once a minute.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,7 +39,7 @@ struct Node {
     /// The tree in which it was seen first, and its inode there: what tells it from a later one of the same path.
     instance: (usize, u64),
     round: u64,
-    /// Whether it lies inside a container or service, where one looks once a window.
+    /// Whether it lies inside a container or service, where one looks once a minute.
     inside: bool,
 }
 
