@@ -271,3 +271,127 @@ fn record(rule: &Rule, samples: Vec<(Labels, f64)>, config: &EvaluatorConfig) ->
     }
     Ok(recorded.into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use common::time::Clock;
+
+    use super::*;
+    use crate::alert::state::State;
+    use crate::query::EngineConfig;
+    use crate::query::source::Memory;
+
+    /// One evaluation each 10 s of one rule over the series `load` of two hosts, of which the second may be silent. For
+    /// each evaluation a word: the values of `load` on `a` and `b` (a digit, `.` for none, `?` for none from a silent
+    /// host), and what is expected of the two alerts (`-`, `p`, `F`, `r`, `H` for held). Gives how the last one went.
+    fn check(rule: &str, evaluations: &[(&str, &str)]) -> Health {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("rules")).unwrap();
+        let text = format!("groups:\n- name: g\n  rules:\n  - {rule}\n");
+        fs::write(directory.path().join("rules/x.yml"), text).unwrap();
+        let mut files = RuleFiles::new(directory.path());
+        files.look(false);
+        let memory = Arc::new(Memory::default());
+        let engine = Engine::new(Arc::<Memory>::clone(&memory), Clock::real(), EngineConfig::default());
+        let mut evaluator = Evaluator::new(config(), engine, Vec::new());
+        for (round, (loads, expect)) in (1..).zip(evaluations) {
+            let at = Timestamp::from_seconds(10 * round);
+            for (instance, load) in ["a", "b"].into_iter().zip(loads.chars()) {
+                let series = |name| Labels::new().with(NAME, name).with("instance", instance);
+                memory.append_sample(&series("up"), at, if load == '?' { 0.0 } else { 1.0 });
+                match load.to_digit(10) {
+                    Some(load) => memory.append_sample(&series("load"), at, f64::from(load)),
+                    None => memory.mark_stale(&series("load"), at),
+                }
+            }
+            let silent = evaluator.silent(at);
+            evaluator.evaluate(&files, &silent, at);
+            let of = |instance: &str| {
+                let mut alerts = evaluator.alerts().iter();
+                alerts.find(|(_, _, alert)| alert.found.labels.get("instance") == instance).map(|found| found.2.state)
+            };
+            let got: String = ["a", "b"].map(|instance| letter(of(instance))).into_iter().collect();
+            assert_eq!(got, *expect, "evaluation {round} of {rule}");
+        }
+        evaluator.outcomes.into_values().next().unwrap().health
+    }
+
+    fn letter(state: Option<State>) -> char {
+        match state {
+            None => '-',
+            Some(state) if state.held().is_some() => 'H',
+            Some(State::Pending { .. }) => 'p',
+            Some(State::Firing { .. }) => 'F',
+            Some(State::Resolved { .. }) => 'r',
+        }
+    }
+
+    fn config() -> EvaluatorConfig {
+        EvaluatorConfig {
+            interval: Duration::from_secs(10),
+            hold_silent: Duration::from_secs(30),
+            external_url: "".into(),
+        }
+    }
+
+    #[test]
+    fn each_sample_is_an_alert_of_its_own() {
+        check("{alert: A, expr: load > 5}", &[("91", "F-"), ("99", "FF"), ("19", "rF"), ("99", "FF")]);
+        check("{alert: A, expr: load > 5, for: 10s}", &[("99", "pp"), ("91", "F-"), ("99", "Fp"), ("99", "FF")]);
+    }
+
+    #[test]
+    fn a_silent_host_holds_its_alerts_for_a_while() {
+        let held = [("99", "FF"), ("9?", "FH"), ("1?", "rH"), ("1?", "rH"), ("1?", "rr")];
+        check("{alert: A, expr: load > 5}", &held);
+        check("{alert: A, expr: load > 5}", &[("99", "FF"), ("9?", "FH"), ("99", "FF")]);
+        check("{alert: A, expr: load > 5, annotations: {lapwing_silent: resolve}}", &[("99", "FF"), ("9?", "Fr")]);
+    }
+
+    #[test]
+    fn a_rule_about_silence_fires_for_a_silent_host() {
+        check("{alert: A, expr: up == 0, for: 10s}", &[("99", "--"), ("9?", "-p"), ("9?", "-F"), ("99", "-r")]);
+    }
+
+    #[test]
+    fn one_label_set_twice_and_too_many_alerts_are_errors() {
+        let same = |evaluations| check("{alert: A, expr: load > 5, labels: {instance: same}}", evaluations);
+        assert_eq!(same(&[("91", "--")]), Health::Ok);
+        let expect = "vector contains metrics with the same labelset after applying alert labels";
+        assert_eq!(same(&[("91", "--"), ("99", "--")]), Health::Error(expect.to_owned()));
+        let limited = "{alert: A, expr: load > 5}\n  limit: 1";
+        check(limited, &[("91", "F-"), ("99", "--"), ("91", "F-")]);
+    }
+
+    #[test]
+    fn series_say_what_is_active_and_end() {
+        let firing = |value| Found {
+            labels: [("alertname", "A"), ("instance", "a")].into_iter().collect(),
+            annotations: Labels::new(),
+            value,
+        };
+        let patience = |seconds| Patience {
+            hold_for: Duration::from_secs(seconds),
+            keep_firing_for: Duration::ZERO,
+            hold_silent: Duration::ZERO,
+        };
+        let rule: Arc<str> = "x.yml;g;A{};1".into();
+        let mut alerts = Alerts::default();
+        let shown = |alerts: &Alerts| {
+            let series = alerts.series();
+            series.into_iter().map(|(labels, value)| format!("{labels} {value}")).collect::<Vec<_>>()
+        };
+        for (at, expect) in [(10, "pending"), (20, "firing")] {
+            let found = [(Fingerprint(1), firing(f64::NAN))].into_iter().collect();
+            alerts.step(&rule, found, patience(10), (&BTreeSet::new(), Timestamp::from_seconds(at)));
+            let active = format!(r#"ALERTS{{alertname="A", alertstate="{expect}", instance="a"}} 1"#);
+            assert_eq!(shown(&alerts), [active, r#"ALERTS_FOR_STATE{alertname="A", instance="a"} 10"#.to_owned()]);
+        }
+        let restored = Alerts::restored(alerts.records().collect());
+        assert_eq!(shown(&restored), shown(&alerts));
+        alerts.step(&rule, BTreeMap::new(), patience(10), (&BTreeSet::new(), Timestamp::from_seconds(30)));
+        assert!(shown(&alerts).is_empty());
+    }
+}
