@@ -1,0 +1,99 @@
+//! What is fuzzed: everything that parses bytes from outside. Each takes any bytes and must neither panic nor take more
+//! memory than its input is worth. The ordinary test `corpus` replays what was found through the same functions.
+
+use common::metric::Decimals;
+use common::metric::Kind;
+use common::metric::Labels;
+use common::metric::Tier;
+use common::schema::Column;
+use common::schema::Entity;
+use common::schema::Schema;
+use common::schema::SchemaChange;
+use common::time::Timestamp;
+use common::wire::codec;
+use common::wire::codec::Against;
+use common::wire::codec::CODEC;
+use common::wire::codec::State;
+use common::wire::frame;
+use common::wire::frame::FRAME_BYTES_MAX;
+use common::wire::frame::Reader;
+
+/// A function for each corpus.
+pub const TARGETS: [(&str, fn(&[u8])); 3] =
+    [("frame", frame), ("control_message", control_message), ("column_codec", column_codec)];
+
+/// A stream of frames that arrives in chunks; the first byte is their length.
+pub fn frame(bytes: &[u8]) {
+    let Some((chunk, stream)) = bytes.split_first() else { return };
+    let mut reader = Reader::new(FRAME_BYTES_MAX);
+    for chunk in stream.chunks(usize::from(*chunk).max(1)) {
+        reader.push(chunk);
+        loop {
+            match reader.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The content of one frame, behind its type and flags: what can be read can be written, and read again.
+pub fn control_message(bytes: &[u8]) {
+    let Some((header, content)) = bytes.split_first_chunk() else { return };
+    let Ok(Some(message)) = frame::decode(*header, content) else { return };
+    let mut reader = Reader::new(FRAME_BYTES_MAX);
+    reader.push(&frame::encode(&message));
+    assert_eq!(reader.next(), Ok(Some(message)));
+}
+
+/// Batches of one spool, each behind its length, against a schema that grows: what can be read can be written, and read
+/// again.
+pub fn column_codec(mut bytes: &[u8]) {
+    let schema = schema();
+    let (mut state, mut written, mut read) = (State::default(), State::default(), State::default());
+    for at in 0.. {
+        let Some(((length, payload), version)) = bytes.split_first().zip(Some(1 + at % schema.version())) else {
+            return;
+        };
+        let (payload, rest) = payload.split_at(usize::from(*length).min(payload.len()));
+        bytes = rest;
+        let stamp = Timestamp::from_seconds(10 * i64::from(at));
+        let against = Against { schema: &schema, version, stamp };
+        let Ok(batch) = codec::decode(CODEC, payload, against, &mut state) else { continue };
+        let again = codec::encode(&batch, &schema, version, &mut written);
+        let again = codec::decode(CODEC, &again, against, &mut read);
+        assert_eq!(format!("{again:?}"), format!("{:?}", Ok::<_, ()>(batch)));
+    }
+}
+
+fn schema() -> Schema {
+    let column = |(kind, digits, tier)| Column {
+        metric: "m".to_owned(),
+        labels: Labels::new(),
+        kind,
+        decimals: Decimals::new(digits),
+        peak: digits == 2,
+        tier,
+    };
+    let columns = [
+        (Kind::Gauge, 0, Tier::Second),
+        (Kind::Gauge, 2, Tier::Minute),
+        (Kind::Gauge, 255, Tier::Window),
+        (Kind::Counter, 0, Tier::Second),
+        (Kind::Counter, 2, Tier::Second),
+    ];
+    let mut schema = Schema::default();
+    let first = SchemaChange {
+        version: 1,
+        entities: vec![Entity::default()],
+        columns: columns.map(column).to_vec(),
+        series: vec![(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)],
+        ended: Vec::new(),
+    };
+    let second = SchemaChange { version: 2, series: vec![(0, 0), (0, 4)], ..SchemaChange::default() };
+    for change in [first, second] {
+        schema.apply(&change).unwrap_or_default();
+    }
+    schema
+}
