@@ -8,6 +8,8 @@ import { fileURLToPath } from "node:url";
 
 const PAGE = fileURLToPath(new URL("../dist/page", import.meta.url));
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
+/** The aggregator's own: what it forbids would show in the console. */
+const POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const GIB = 1024 ** 3;
@@ -29,7 +31,8 @@ export async function serve(mood = {}, port = 0) {
     asked.push(url.pathname + url.search);
     if (url.pathname === "/api/v1/events" && !mood.anonymous) return stream(streams, response);
     answer(mood, request.method ?? "GET", url).then(
-      ({ status, type, body }) => response.writeHead(status, { "content-type": type }).end(body),
+      ({ status, type, body }) =>
+        response.writeHead(status, { "content-type": type, "content-security-policy": POLICY }).end(body),
       (failure) => response.writeHead(500).end(String(failure)),
     );
   });
