@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
 
+use crate::alert::rule;
 use crate::http::control::Question;
 
 /// A command that asks.
@@ -76,6 +79,25 @@ impl Command {
             Self::Query(_) => series(&answer["data"]),
         }
     }
+}
+
+/// Reads rule files and says what is wrong with each; whether all are good.
+#[must_use]
+pub fn check_rules(files: &[PathBuf]) -> (String, bool) {
+    let mut text = String::new();
+    let mut good = true;
+    for file in files {
+        let read = fs::read_to_string(file).map_err(|error| format!("cannot read it: {error}"));
+        let parsed = read.and_then(|text| rule::parse(&text).map_err(|error| error.to_string()));
+        let verdict = match &parsed {
+            Ok(rules) => format!("{} rules", rules.groups.iter().map(|group| group.rules.len()).sum::<usize>()),
+            Err(error) => error.clone(),
+        };
+        good &= parsed.is_ok();
+        // Writing to a string does not fail.
+        writeln!(text, "{}: {verdict}", file.display()).unwrap_or_default();
+    }
+    (text, good)
 }
 
 /// Rows of objects in columns as wide as they must be.
@@ -158,6 +180,22 @@ mod tests {
              1   web-1     up      1970-01-01 00:00:00Z  0.1.0  env=prod,team=a\n\
              12  b         silent  -                     -\n",
         );
+    }
+
+    #[test]
+    fn rule_files_are_checked_one_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["good.yml", "bad.yml", "missing.yml"].map(|name| dir.path().join(name));
+        fs::write(&files[0], "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up == 0\n").unwrap();
+        fs::write(&files[1], "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up ==\n").unwrap();
+        let (text, good) = check_rules(&files);
+        assert!(!good);
+        let text = text.replace(&format!("{}/", dir.path().display()), "");
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "good.yml: 1 rules");
+        assert!(lines[1].starts_with("bad.yml: line 5: "), "{}", lines[1]);
+        assert!(lines[2].starts_with("missing.yml: cannot read it: "), "{}", lines[2]);
+        assert!(check_rules(&files[..1]).1);
     }
 
     #[test]

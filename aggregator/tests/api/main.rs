@@ -1,0 +1,180 @@
+//! The API of a whole aggregator in this process, on port 0, with a fresh data directory.
+#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+mod instance;
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::instance::Answer;
+use crate::instance::Instance;
+
+/// Routes, and the status that each gives to somebody nobody knows and to the admin.
+const DOORS: &[(&str, &str, u16, u16)] = &[
+    ("GET", "/", 200, 200),
+    ("GET", "/hosts/1", 200, 200),
+    ("GET", "/healthz", 200, 200),
+    ("GET", "/readyz", 200, 200),
+    ("GET", "/api/openapi.json", 200, 200),
+    ("GET", "/login?link=unknown", 403, 403),
+    ("POST", "/login?link=unknown", 403, 403),
+    ("GET", "/metrics", 401, 200),
+    ("GET", "/api/v1/hosts", 401, 200),
+    ("GET", "/api/v1/hosts/1", 401, 404),
+    ("GET", "/api/v1/hosts/x", 401, 400),
+    ("GET", "/api/v1/hosts/1/containers", 401, 404),
+    ("GET", "/api/v1/hosts/1/processes?at=now", 401, 404),
+    ("GET", "/api/v1/hosts/1/events", 401, 404),
+    ("GET", "/api/v1/alerts", 401, 200),
+    ("GET", "/api/v1/rules", 401, 200),
+    ("GET", "/api/v1/notifications?limit=3", 401, 200),
+    ("GET", "/api/v1/notifications?limit=x", 401, 400),
+    ("GET", "/api/v1/tokens", 401, 200),
+    ("POST", "/api/v1/tokens", 401, 200),
+    ("POST", "/api/v1/links", 401, 200),
+    ("DELETE", "/api/v1/hosts", 401, 405),
+    ("GET", "/api/v1/nothing", 404, 404),
+    ("GET", "/prometheus/api/v1/query?query=1", 401, 200),
+    ("POST", "/prometheus/api/v1/query?query=1", 401, 200),
+    ("GET", "/prometheus/api/v1/query?query=(", 401, 400),
+    ("GET", "/prometheus/api/v1/query_range?query=1&start=0&end=60&step=15", 401, 200),
+    ("GET", "/prometheus/api/v1/query_range?query=1&start=0&end=60", 401, 400),
+    ("GET", "/prometheus/api/v1/query_range?query=1&start=0&end=11001&step=1", 401, 400),
+    ("GET", "/prometheus/api/v1/series", 401, 400),
+    ("GET", "/prometheus/api/v1/series?match[]=up", 401, 200),
+    ("GET", "/prometheus/api/v1/series?match[]=sum(up)", 401, 400),
+    ("GET", "/prometheus/api/v1/labels", 401, 200),
+    ("GET", "/prometheus/api/v1/label/__name__/values", 401, 200),
+    ("GET", "/prometheus/api/v1/metadata?limit=1", 401, 200),
+    ("GET", "/prometheus/api/v1/status/buildinfo", 401, 200),
+    ("GET", "/prometheus/api/v1/nothing", 404, 404),
+];
+
+#[tokio::test]
+async fn everything_but_the_page_wants_a_token() {
+    let instance = Instance::start().await;
+    for (method, path, stranger, admin) in DOORS {
+        let body = (*method == "POST" && path.starts_with("/api")).then_some("{}");
+        for (token, expect) in [(None, stranger), (Some("wrong"), stranger), (Some(instance.token.as_str()), admin)] {
+            let answer = instance.ask((method, path), token, body).await;
+            assert_eq!(answer.status, *expect, "{method} {path} with {token:?}: {}", answer.text);
+            check_shape(path, &answer);
+        }
+    }
+    instance.stop().await;
+}
+
+/// Errors are problems, or what Prometheus answers; nothing is sniffed or framed.
+fn check_shape(path: &str, answer: &Answer) {
+    assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+    assert!(answer.header("content-security-policy").contains("frame-ancestors 'none'"), "{path}");
+    if answer.status < 400 || path.starts_with("/login") {
+        return;
+    }
+    let body: Value = serde_json::from_str(&answer.text).unwrap();
+    if body["errorType"].is_string() {
+        assert_eq!(body["status"], "error", "{path}");
+        return;
+    }
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{path}");
+    assert_eq!(body["status"], answer.status, "{path}");
+    assert!(body["title"].is_string() && body["detail"].as_str().is_some_and(|text| 10 < text.len()), "{path}: {body}");
+}
+
+#[tokio::test]
+async fn a_login_link_works_once_and_only_by_its_button() {
+    let instance = Instance::start().await;
+    let made = instance.ask(("POST", "/api/v1/links"), Some(&instance.token), Some("{}")).await.json();
+    let url = made["url"].as_str().unwrap();
+    let path = &url[url.find("/login").unwrap()..];
+    for _ in 0..2 {
+        let shown = instance.ask(("GET", path), None, None).await;
+        assert!(shown.status == 200 && shown.text.contains("<button"), "looking at a link does not spend it");
+    }
+    let spent = instance.ask(("POST", path), None, None).await;
+    assert_eq!((spent.status, spent.header("location")), (303, "/"));
+    let cookie = spent.header("set-cookie");
+    assert!(cookie.contains("; HttpOnly") && cookie.contains("; SameSite=Lax"), "{cookie}");
+    let session = cookie.split(';').next().unwrap();
+    assert!(session.starts_with(&format!("lapwing_session_{}=", instance.addresses.http.port())), "{session}");
+    assert_eq!(instance.with_cookie("/api/v1/hosts", session).await.status, 200);
+    assert_eq!(instance.with_cookie("/api/v1/hosts", &format!("{session}x")).await.status, 401);
+    assert_eq!(instance.ask(("POST", path), None, None).await.status, 403, "a second use");
+    assert_eq!(instance.ask(("GET", path), None, None).await.status, 403, "no button for a link that is spent");
+    instance.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_keeps_sessions_tokens_and_the_directory_to_itself() {
+    let mut instance = Instance::start().await;
+    let admin = instance.token.clone();
+    let made =
+        instance.ask(("POST", "/api/v1/tokens"), Some(&admin), Some(r#"{"labels": {"env": "prod"}}"#)).await.json();
+    let token = made["token"].as_str().unwrap().to_owned();
+    assert!(made["line"].as_str().unwrap().contains(&format!("--join {token} --aggregator ")));
+    instance = instance.restart().await;
+    assert_eq!(instance.token, admin);
+    let known = instance.ask(("GET", "/api/v1/tokens"), Some(&admin), None).await.json();
+    assert_eq!((&known["tokens"][0]["uses_left"], &known["tokens"][0]["labels"]["env"]), (&1.into(), &"prod".into()));
+    let dir = instance.stop().await;
+    assert!(!dir.path().join("control.sock").exists(), "nobody listens there any more");
+    for file in fs::read_dir(dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        let found = bytes.windows(token.len()).any(|window| window == token.as_bytes());
+        assert!(!found, "{} holds a join token", path.display());
+    }
+}
+
+#[tokio::test]
+async fn commands_are_answered_whether_it_runs_or_not() {
+    let instance = Instance::start().await;
+    let (config, clock) = (instance.config.clone(), instance.clock.clone());
+    let query = || aggregator::command::Command::Query("1 + 1".to_owned());
+    let answer = aggregator::ask(&config, &clock, query().question()).await.unwrap();
+    assert!(query().answer(&answer).starts_with("scalar 2 @"));
+    let dir = instance.stop().await;
+    let answer = aggregator::ask(&config, &clock, query().question()).await.unwrap();
+    assert!(query().answer(&answer).starts_with("scalar 2 @"));
+    let wrong = aggregator::command::Command::Query("1 +".to_owned());
+    let refusal = aggregator::ask(&config, &clock, wrong.question()).await.unwrap_err().to_string();
+    assert!(refusal.contains("invalid parameter \"query\""), "{refusal}");
+    drop(dir);
+}
+
+#[tokio::test]
+async fn the_description_names_every_route() {
+    let instance = Instance::start().await;
+    let document = instance.ask(("GET", "/api/openapi.json"), None, None).await.json();
+    for (method, path, ..) in DOORS.iter().filter(|(_, path, _, admin)| path.starts_with("/api/v1") && *admin == 200) {
+        let path = path.split('?').next().unwrap();
+        assert!(document["paths"][path][method.to_lowercase()].is_object(), "{method} {path} is not described");
+    }
+    let operations =
+        document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    let mut names: Vec<_> = operations.filter_map(|operation| operation["operationId"].as_str()).collect();
+    let all = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), all, "two operations share a name");
+    instance.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_is_named() {
+    let instance = Instance::start().await;
+    let mut second = instance.config.clone();
+    second.http.listen = instance.addresses.http;
+    let dir = tempfile::tempdir().unwrap();
+    second.data_dir = dir.path().join("second");
+    let error = instance::failure(second).await;
+    assert!(error.contains("is in use by another program"), "{error}");
+    let error = instance::failure(instance.config.clone()).await;
+    assert!(error.contains("in use") && error.contains("--data-dir"), "{error}");
+    let mut file = instance.config.clone();
+    file.data_dir = instance.config.data_dir.join("admin.token");
+    let error = instance::failure(file).await;
+    assert!(error.contains("not writable"), "{error}");
+    instance.stop().await;
+}
