@@ -154,13 +154,13 @@ export function containerPanels(host: Host, container: Container, step: number):
 /** CPU of each host over the last hour for the sparklines, and the fastest second inside each step. */
 export function fleetCpu(step: number): { mean: string; peak: string } {
   return {
-    mean: `1 - avg by (instance) (${rate('node_cpu_seconds_total{mode="idle"}', step)})`,
+    mean: `1 - avg by (instance) (sum by (instance, cpu) (${rate('node_cpu_seconds_total{mode=~"idle|iowait"}', step)}))`,
     peak: `clamp_max(avg by (instance) (sum by (instance, cpu) (${peak('node_cpu_seconds_total{mode!~"idle|iowait"}', step)})), 1)`,
   };
 }
 
 function cpu(who: string, step: number, cores: number | undefined): Panel {
-  const busy = `node_cpu_seconds_total{${who},mode!~"idle|iowait"}`;
+  const busy = `node_cpu_seconds_total{${who},mode!="idle"}`;
   const crest = `sum(${peak(busy, step)})`;
   return {
     key: "cpu",
