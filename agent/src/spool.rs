@@ -347,3 +347,122 @@ fn decode(batch: &EncodedBatch, schema: &Schema, state: &mut State) -> Option<Ba
 fn following(id: SpoolId) -> SpoolId {
     SpoolId(u128::from_be_bytes(id.0).wrapping_add(1).to_be_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use common::metric::Decimals;
+    use common::metric::Kind;
+    use common::metric::Labels;
+    use common::metric::Tier;
+    use common::schema::Column;
+    use common::schema::Entity;
+    use common::schema::SeriesIndex;
+    use common::time::Timestamp;
+    use common::window::Gauge;
+    use common::window::Window;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { batches_max: 8, bytes_max: 10_000, live_batches_max: 3 };
+
+    fn schema() -> Schema {
+        let column = Column {
+            metric: "m".to_owned(),
+            labels: Labels::new(),
+            kind: Kind::Gauge,
+            decimals: Decimals::new(0),
+            peak: false,
+            tier: Tier::Second,
+        };
+        let series = vec![(0, 0), (0, 0)];
+        let entities = vec![Entity::default()];
+        let mut schema = Schema::default();
+        schema.apply(&SchemaChange { version: 1, entities, columns: vec![column], series, ended: vec![] }).unwrap();
+        schema
+    }
+
+    /// The window of this number: one series always there, one in every other window.
+    fn batch(number: i64) -> Batch {
+        let value = Window::Gauge(Gauge::of(f64::from(i32::try_from(number * number).unwrap())));
+        let samples = (0..2).filter(|series| *series == 0 || number % 2 == 0);
+        Batch {
+            stamp: Timestamp::from_seconds(7_200 + 20 + 10 * number),
+            samples: samples.map(|series| (SeriesIndex(series), value)).collect(),
+            ..Batch::default()
+        }
+    }
+
+    fn filled(batches: i64) -> Spool {
+        let spool = Spool::with_limits(RunId([1; 16]), SpoolId([0; 16]), LIMITS);
+        (0..batches).for_each(|number| spool.push(&batch(number), &schema()));
+        spool
+    }
+
+    /// Sends all, decodes as a receiver that holds what `held` says, and shows spool, seq and `k` for a keyframe.
+    fn check(spool: &Spool, held: &[SpoolHeld], state: &mut State, expect: &str) {
+        spool.welcome(held);
+        let mut shown = Vec::new();
+        let mut states = std::collections::BTreeMap::new();
+        while let Some(sent) = spool.next() {
+            let state = states.entry(sent.spool).or_insert_with(|| state.clone());
+            let decoded = decode(&sent, &schema(), state).unwrap();
+            let number = (decoded.stamp.as_millis() / 1_000 - 7_220) / 10;
+            assert_eq!(decoded, batch(number));
+            shown.push(format!("{}.{}{}", sent.spool.0[15], sent.seq.0, if sent.keyframe { "k" } else { "" }));
+        }
+        assert_eq!(shown.join(" "), expect);
+    }
+
+    #[test]
+    fn live_batches_overtake_and_closed_spools_follow_in_order() {
+        check(&filled(6), &[], &mut State::default(), "1.0k 1.1 0.0k 0.1 0.2 0.3");
+        check(&filled(3), &[], &mut State::default(), "0.0k 0.1 0.2");
+    }
+
+    #[test]
+    fn the_oldest_is_dropped_and_counted_and_what_follows_can_be_decoded() {
+        let spool = filled(10);
+        assert_eq!((spool.figures().depth, spool.figures().dropped_total), (8, 2));
+        check(&spool, &[], &mut State::default(), "2.0k 2.1 0.2k 0.3 1.0k 1.1 1.2 1.3");
+    }
+
+    #[test]
+    fn a_batch_dropped_within_a_session_makes_the_next_a_keyframe() {
+        let spool = filled(1);
+        spool.welcome(&[]);
+        assert!(spool.next().unwrap().keyframe);
+        (1..12).for_each(|number| spool.push(&batch(number), &schema()));
+        let sent: Vec<_> =
+            std::iter::from_fn(|| spool.next()).map(|batch| (batch.spool.0[15], batch.keyframe)).collect();
+        assert_eq!(sent[0], (2, true));
+        let rest: Vec<_> = sent.iter().filter(|(_, keyframe)| *keyframe).collect();
+        assert_eq!(rest, [&(2, true), &(1, true)], "the first closed spool is gone, the second whole");
+    }
+
+    #[test]
+    fn what_is_held_is_not_sent_again() {
+        let id = SpoolId([0; 16]);
+        let held = |predecessor_held| [SpoolHeld { spool: id, next: Seq(2), predecessor_held }];
+        let mut state = State::default();
+        let spool = filled(3);
+        spool.welcome(&[]);
+        for _ in 0..2 {
+            decode(&spool.next().unwrap(), &schema(), &mut state).unwrap();
+        }
+        check(&spool, &held(true), &mut state, "0.2");
+        check(&spool, &held(false), &mut State::default(), "0.2k");
+        assert_eq!(spool.figures().depth, 1);
+    }
+
+    #[test]
+    fn the_first_window_of_an_hour_is_a_keyframe() {
+        let spool = filled(0);
+        let mut shown = Vec::new();
+        spool.welcome(&[]);
+        for second in [3_590, 3_600, 3_610, 3_620] {
+            spool.push(&Batch { stamp: Timestamp::from_seconds(second), ..Batch::default() }, &schema());
+            shown.push(spool.next().unwrap().keyframe);
+        }
+        assert_eq!(shown, [true, false, true, false]);
+    }
+}

@@ -298,3 +298,150 @@ fn goodbye_state(goodbye: Option<u16>) -> Option<State> {
 pub(super) fn event(host: HostId, at: Timestamp, kind: &str, text: String) -> Append {
     Append::Event { host, event: Event { at, kind: kind.to_owned(), entity: Labels::new(), text } }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::batch::RunId;
+
+    use super::*;
+
+    const START: i64 = 1_000_000;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_seconds(START + second)
+    }
+
+    fn host(agent_version: &str) -> Host {
+        Host {
+            id: HostId(1),
+            key_hash: [1; 32],
+            instance: "web".to_owned(),
+            hostname: "web".to_owned(),
+            token_labels: Labels::new(),
+            agent_labels: Labels::new().with("env", "test"),
+            ephemeral: None,
+            certificate_expires: at(1_000_000),
+            created: at(0),
+            revoked: false,
+            agent_version: agent_version.to_owned(),
+            boot_id: None,
+            run: None,
+            last_seen: at(0),
+            goodbye: None,
+        }
+    }
+
+    fn hello(boot_id: u8) -> Hello {
+        Hello {
+            agent_version: "0.1.0".to_owned(),
+            run: RunId([1; 16]),
+            schema_version: 0,
+            spools: Vec::new(),
+            codec_max: 1,
+            boot_id: [boot_id; 16],
+            hostname: "web".to_owned(),
+            labels: Labels::new().with("env", "test"),
+            wall: at(0),
+            ext: Vec::new(),
+        }
+    }
+
+    /// `up` of a host whose windows are committed at (stamp, moment), ticked each second until `until`: one character a
+    /// window from second 10 on, `1`, `0`, or `.` for none.
+    fn check(agent_version: &str, commits: &[(i64, i64)], until: i64, expect: &str) {
+        let mut book = Book::new(vec![host(agent_version)], at(0));
+        let mut up = vec!['.'; expect.len()];
+        for second in 0..=until {
+            for (stamp, _) in commits.iter().filter(|(_, moment)| *moment == second) {
+                book.committed(HostId(1), at(*stamp), at(second));
+            }
+            for append in book.tick(at(second)).0.appends {
+                let Append::Own { stamp, samples } = append else { continue };
+                assert_eq!(samples.len(), JOBS.len());
+                assert_eq!(samples[1].0.to_string(), r#"up{env="test", instance="web", job="node"}"#);
+                let window = usize::try_from((stamp.as_millis() / 1_000 - START) / 10 - 1).unwrap();
+                assert_eq!(up[window], '.', "`up` is never rewritten");
+                up[window] = if samples[1].1 == 1.0 { '1' } else { '0' };
+            }
+        }
+        assert_eq!(up.iter().collect::<String>(), expect);
+    }
+
+    #[test]
+    fn a_window_that_comes_in_time_is_up_and_one_that_does_not_is_not() {
+        check("", &[(70, 70), (80, 81), (90, 105)], 106, "......111.");
+        check("", &[(70, 70), (80, 96), (90, 91)], 106, "......101.");
+        check("", &[(70, 70)], 106, "......100.");
+        check("", &[], 106, "..........");
+    }
+
+    #[test]
+    fn who_is_absent_after_a_start_has_a_minute() {
+        check("0.1.0", &[], 86, "....000.");
+        check("0.1.0", &[(30, 31)], 66, "..1.0..");
+        check("0.1.0", &[(80, 81), (10, 82)], 86, "....0001");
+    }
+
+    #[test]
+    fn a_pulled_plug_shows_within_25_seconds() {
+        let mut book = Book::new(vec![host("0.1.0")], at(0));
+        book.committed(HostId(1), at(100), at(101));
+        let silent = (101..).find(|second| book.tick(at(*second)).1.contains(&Change::Host(HostId(1), State::Silent)));
+        assert_eq!(silent, Some(126), "the next window would have ended at 110");
+        assert_eq!(book.committed(HostId(1), at(200), at(201))[1], Change::Host(HostId(1), State::Up));
+    }
+
+    fn open(book: &mut Book, boot_id: u8, now: i64) -> Opened {
+        let from = SocketAddr::from(([127, 0, 0, 1], 1));
+        book.open(HostId(1), &hello(boot_id), from, at(now)).unwrap().0
+    }
+
+    #[test]
+    fn a_newer_session_replaces_the_older() {
+        let mut book = Book::new(vec![host("")], at(0));
+        let older = open(&mut book, 1, 1);
+        assert!(older.older.is_none());
+        let newer = open(&mut book, 1, 2);
+        assert!(older.replaced.is_cancelled() && !newer.replaced.is_cancelled());
+        older.ended.cancel();
+        assert!(newer.older.unwrap().is_cancelled(), "the newer waits for the older to end");
+        assert!(book.close(HostId(1), older.number, None, at(3)).0.records.is_empty());
+        assert!(book.snapshot()[0].connected);
+    }
+
+    #[test]
+    fn a_clean_end_is_told_from_a_silent_one_and_a_reboot_from_a_restart() {
+        let mut book = Book::new(vec![host("")], at(0));
+        let session = open(&mut book, 1, 1);
+        book.committed(HostId(1), at(10), at(10));
+        let (commit, changes) = book.close(HostId(1), session.number, Some(Reason::Shutdown), at(11));
+        assert_eq!(changes, [Change::Host(HostId(1), State::Shutdown)]);
+        assert!(matches!(&commit.appends[0], Append::Event { event, .. } if event.kind == "host_shutdown"));
+        let reboots = |opened: Opened| {
+            let kinds = opened.commit.appends.into_iter().filter_map(|append| match append {
+                Append::Event { event, .. } => Some(event.kind),
+                Append::Schema { .. }
+                | Append::Batch { .. }
+                | Append::HostLabels { .. }
+                | Append::Own { .. }
+                | Append::Stale { .. } => None,
+            });
+            kinds.collect::<Vec<_>>()
+        };
+        assert_eq!(reboots(open(&mut book, 1, 20)), Vec::<String>::new());
+        assert_eq!(reboots(open(&mut book, 2, 30)), ["rebooted"]);
+    }
+
+    #[test]
+    fn evaluation_waits_for_the_slowest_host_that_is_up() {
+        let other = Host { id: HostId(2), key_hash: [2; 32], instance: "db".to_owned(), ..host("") };
+        let mut book = Book::new(vec![host(""), other], at(0));
+        assert_eq!(book.committed_through(), Timestamp::from_millis(i64::MAX));
+        let from = SocketAddr::from(([127, 0, 0, 1], 1));
+        for id in [1, 2] {
+            book.open(HostId(id), &hello(1), from, at(1)).unwrap();
+            book.committed(HostId(id), at(10 * i64::from(id)), at(20));
+        }
+        assert_eq!(book.committed_through(), at(10));
+    }
+}

@@ -138,3 +138,6 @@ async fn connect(incoming: Incoming, shared: Arc<Shared>, stop: CancellationToke
         None => shared.counters.handshakes_failed_total.count(1),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,11 @@ use common::wire::frame;
 use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::Reader;
 
-/// A function for each corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 3] =
+/// Takes any bytes.
+pub type Target = fn(&[u8]);
+
+/// A target for each corpus.
+pub const TARGETS: [(&str, Target); 3] =
     [("frame", frame), ("control_message", control_message), ("column_codec", column_codec)];
 
 /// A stream of frames that arrives in chunks; the first byte is their length.
