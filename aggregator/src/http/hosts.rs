@@ -23,6 +23,7 @@ pub struct Host {
     #[schema(value_type = u32)]
     id: HostId,
     instance: String,
+    /// Besides `instance`.
     #[schema(value_type = std::collections::HashMap<String, String>)]
     labels: Labels,
     /// `up`, `silent`, `stopped`, `shutdown`, `rebooting` or `new`.
@@ -108,7 +109,10 @@ const FIGURES: &[(&str, &str)] = &[
     ),
     (
         "disk",
-        r#"topk by (instance) (1, 1 - node_filesystem_avail_bytes{job="node"$host} / node_filesystem_size_bytes{job="node"$host})"#,
+        // As df counts: what only root may use is not there.
+        r#"topk by (instance) (1, 1 - node_filesystem_avail_bytes{job="node"$host}
+           / (node_filesystem_size_bytes{job="node"$host} - node_filesystem_free_bytes{job="node"$host}
+              + node_filesystem_avail_bytes{job="node"$host}))"#,
     ),
     ("receive", traffic!("node_network_receive_bytes_total")),
     ("transmit", traffic!("node_network_transmit_bytes_total")),
@@ -174,7 +178,7 @@ fn host(state: HostState, figures: &Figures) -> Host {
     let label = |name, label| figures.label(name, &key, label);
     Host {
         id: state.id,
-        labels: state.labels,
+        labels: state.labels.with("instance", ""),
         state: state.state,
         state_since_ms: state.since,
         last_seen_ms: state.last_seen,

@@ -63,12 +63,14 @@ pub async fn list(
     Query(moment): Query<Moment>,
 ) -> Result<Json<Processes>, Problem> {
     hosts::find(&app, id)?;
-    let at = match moment.at.as_deref() {
+    let asked = match moment.at.as_deref() {
         None | Some("now") => app.clock.wall(),
         Some(text) => text.parse().map(Timestamp::from_millis).map_err(|_| {
             Problem::bad_request(format!("at: {text:?} is neither milliseconds since the epoch nor `now`"))
         })?,
     };
+    // The window that covers the present is not closed: the latest one stands for it.
+    let at = app.store.last_stamp(HostId(id)).map_or(asked, |last| asked.min(last));
     let found = app.store.processes(HostId(id), at).await.map_err(|error| Problem::internal(&error))?;
     let (at_ms, processes) = found.map_or((None, Vec::new()), |(stamp, processes)| (Some(stamp), processes));
     Ok(Json(Processes { at_ms, processes: processes.into_iter().map(process).collect() }))
