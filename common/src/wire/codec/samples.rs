@@ -250,7 +250,7 @@ impl Pen {
         self.number(zigzag(delta >> shift));
         self.number(((last - min) >> shift).cast_unsigned());
         self.number(((max - last) >> shift).cast_unsigned());
-        let guess = likely_sum(base(before.last, decimals), [last, min, max], gauge.count);
+        let guess = likely_sum(min, max, gauge.count);
         self.number(zigzag((sum >> shift).wrapping_sub(guess >> shift)));
     }
 
@@ -342,7 +342,7 @@ impl Eye<'_> {
         let last = base(before, decimals).wrapping_add(self.bytes.signed()? << shift);
         let min = last.wrapping_sub(self.bytes.varint()?.cast_signed() << shift);
         let max = last.wrapping_add(self.bytes.varint()?.cast_signed() << shift);
-        let guess = likely_sum(base(before, decimals), [last, min, max], count);
+        let guess = likely_sum(min, max, count);
         let sum = (guess >> shift).wrapping_add(self.bytes.signed()?) << shift;
         let [last, min, max, sum] = [last, min, max, sum].map(|mantissa| decimals.value(mantissa));
         Ok(Gauge { count, min, max, sum, last })
@@ -409,7 +409,7 @@ fn base(last: f64, decimals: Decimals) -> i64 {
 }
 
 /// What the ticks probably sum up to: half way between the extremes.
-fn likely_sum(_before: i64, [_last, min, max]: [i64; 3], count: u32) -> i64 {
+fn likely_sum(min: i64, max: i64, count: u32) -> i64 {
     (min.wrapping_add(max) >> 1).wrapping_mul(count.into())
 }
 

@@ -155,6 +155,39 @@ fn to_the_bit(batch: &Batch) -> impl PartialEq + Debug {
     (batch.stamp, samples, batch.processes.clone(), batch.events.clone())
 }
 
+/// 60 rows, most of them busy, three of them new in each window.
+#[test]
+fn a_process_table_takes_a_kilobyte_a_window() {
+    let schema = schema(&[(1, vec![])]);
+    let (mut writer, mut reader) = (State::default(), State::default());
+    let mut bytes = Vec::new();
+    for window in 0..40_u32 {
+        let row = |place: u32| Process {
+            pid: 1_000 + place + if place < 3 { 100 * window } else { 0 },
+            start_ticks: 77_000 + u64::from(place),
+            user: "www-data".to_owned(),
+            command: format!("worker-{place}"),
+            command_line: format!("/usr/lib/service/bin/worker --listen 0.0.0.0:8080 --number {place}"),
+            container: "web".to_owned(),
+            cpu_ms: u64::from(place * 7 + window * 13 % 900),
+            resident_bytes: (100_000 + u64::from(place * window % 50)) * 4_096,
+            read_bytes: if place % 4 == 0 { u64::from(window) * 4_096 } else { 0 },
+            written_bytes: if place % 3 == 0 { u64::from(place) * 40_960 } else { 0 },
+            major_faults: 0,
+            minor_faults: u64::from(place * 3 % 200),
+            threads: 12,
+        };
+        let stamp = Timestamp::from_seconds(10 * i64::from(window));
+        let batch = Batch { stamp, processes: (0..60).map(row).collect(), ..Batch::default() };
+        let payload = encode(&batch, &schema, 1, &mut writer);
+        let against = Against { schema: &schema, version: 1, stamp };
+        assert_eq!(decode(CODEC, &payload, against, &mut reader), Ok(batch));
+        bytes.push(payload.len());
+    }
+    let later = bytes[1..].iter().max();
+    assert!(later < Some(&1_024), "{bytes:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
