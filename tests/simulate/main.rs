@@ -16,7 +16,7 @@ use world::Summary;
 use world::simulate;
 
 /// Seeds tried each time. A failure names its seed.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 1_000;
 
 #[test]
 fn stored_once_in_order_or_counted() {

@@ -9,8 +9,8 @@ mod samples;
 use bincode::config;
 
 use self::processes::Known;
-pub use self::processes::PROCESSES_MAX;
-pub use self::processes::TEXT_BYTES_MAX;
+pub use self::processes::PROCESS_ROWS_MAX;
+pub use self::processes::PROCESS_TEXT_BYTES_MAX;
 use self::samples::Previous;
 use crate::batch::Batch;
 use crate::batch::Event;
@@ -78,7 +78,7 @@ pub enum CodecError {
 
 /// Encodes a batch against the batch before it and makes it the one before the next. Samples of series that do not
 /// live in `version`, of the other kind than their column's, or without a tick are left out, as are processes beyond
-/// [`PROCESSES_MAX`]; process texts are cut at [`TEXT_BYTES_MAX`]. A counter whose column keeps no peak loses it.
+/// [`PROCESS_ROWS_MAX`]; process texts are cut at [`PROCESS_TEXT_BYTES_MAX`]. A counter whose column keeps no peak loses it.
 #[must_use]
 pub fn encode(batch: &Batch, schema: &Schema, version: u32, state: &mut State) -> Vec<u8> {
     let mut payload = Vec::new();

@@ -9,10 +9,10 @@ use crate::wire::bytes::unzigzag;
 use crate::wire::bytes::zigzag;
 
 /// Rows of one table: four rankings of 15 are at most 60; more has room for larger rankings.
-pub const PROCESSES_MAX: usize = 256;
+pub const PROCESS_ROWS_MAX: usize = 256;
 
 /// Bytes of one text: what the kernel gives of a command line is 4 KiB.
-pub const TEXT_BYTES_MAX: usize = 4_096;
+pub const PROCESS_TEXT_BYTES_MAX: usize = 4_096;
 
 /// Size in which the kernel counts resident memory, on most machines.
 const PAGE: i64 = 4_096;
@@ -27,13 +27,13 @@ impl Known {
     pub(super) fn remember(&mut self, table: &[Process]) {
         let older: Vec<_> = self.0.drain(..).filter(|old| !table.iter().any(|new| is_same(new, old))).collect();
         self.0.extend(table.iter().cloned().chain(older));
-        self.0.truncate(PROCESSES_MAX);
+        self.0.truncate(PROCESS_ROWS_MAX);
     }
 }
 
 /// Codes a table and remembers it.
 pub(super) fn encode(table: &[Process], known: &mut Known) -> Vec<u8> {
-    let table: Vec<Process> = table.iter().take(PROCESSES_MAX).map(shortened).collect();
+    let table: Vec<Process> = table.iter().take(PROCESS_ROWS_MAX).map(shortened).collect();
     let mut out = Vec::new();
     put_varint(&mut out, table.len() as u64);
     let mut expected = 0_i64;
@@ -56,7 +56,7 @@ pub(super) fn encode(table: &[Process], known: &mut Known) -> Vec<u8> {
 pub(super) fn decode(section: &[u8], known: &Known) -> Result<Vec<Process>, CodecError> {
     let mut reader = Reader::new(section);
     let count = reader.varint()?;
-    if PROCESSES_MAX as u64 <= count.saturating_sub(1) {
+    if PROCESS_ROWS_MAX as u64 <= count.saturating_sub(1) {
         return Err(CodecError::Malformed("too many processes"));
     }
     let mut table = Vec::new();
@@ -91,7 +91,7 @@ fn is_same(left: &Process, right: &Process) -> bool {
 
 fn shortened(process: &Process) -> Process {
     let cut = |text: &str| {
-        let end = (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+        let end = (0..=PROCESS_TEXT_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
         text[..end.unwrap_or(0)].to_owned()
     };
     Process {
@@ -143,7 +143,7 @@ fn take_text(reader: &mut Reader<'_>, known: &Known, field: impl Fn(&Process) ->
         return old.map(|old| field(old).to_owned()).ok_or(CodecError::Malformed("unknown text"));
     }
     let bytes = reader.sized()?;
-    if TEXT_BYTES_MAX < bytes.len() {
+    if PROCESS_TEXT_BYTES_MAX < bytes.len() {
         return Err(CodecError::Malformed("text too long"));
     }
     String::from_utf8(bytes.to_vec()).map_err(|_| CodecError::Malformed("text is not UTF-8"))

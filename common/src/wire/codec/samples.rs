@@ -34,12 +34,12 @@ pub(super) struct Previous {
 }
 
 /// Pages of 4 KiB. Four bits hold it.
-const SHIFT_MAX: u8 = 12;
+const COARSEST_SHIFT: u8 = 12;
 const SHIFT_BITS: u8 = 4;
 
 impl Default for Previous {
     fn default() -> Self {
-        Self { last: 0.0, shift: SHIFT_MAX }
+        Self { last: 0.0, shift: COARSEST_SHIFT }
     }
 }
 
