@@ -18,7 +18,9 @@ async fn joined() -> anyhow::Result<Cluster> {
     let mut cluster = Cluster::start().await?;
     let token = cluster.token().await?;
     cluster.start_agent("web-1", Some(&token))?;
-    cluster.pass_until(40, "node_load1", some).await?;
+    cluster.until_up("web-1").await?;
+    cluster.pass(25).await?;
+    cluster.until("node_load1", some).await?;
     Ok(cluster)
 }
 
@@ -114,8 +116,7 @@ async fn a_wrong_token_is_refused_with_a_reason() -> anyhow::Result<()> {
     cluster.announce("token");
     let token = cluster.token().await?;
     cluster.start_agent("web-1", Some(&token))?;
-    cluster.pass(1).await?;
-    cluster.pass_until(30, "node_load1", some).await?;
+    cluster.until_up("web-1").await?;
     cluster.start_agent("web-2", Some(&token))?;
     let refused = cluster.agent_ends().await.err().context("a spent token let an agent in")?;
     ensure!(format!("{refused:#}").contains("token"), "{refused:#}");

@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Real time between two looks at something that takes real time, such as a handshake.
 const GLANCE: Duration = Duration::from_millis(20);
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// An aggregator and its agents.
 pub struct Cluster {
     /// The clock that all of them run on.
@@ -65,9 +67,10 @@ impl Cluster {
     pub async fn start() -> anyhow::Result<Self> {
         let alone = log::alone().await;
         let mut cluster = Self {
-            clock: Clock::moved(Timestamp::from_seconds(1_800_000_000)),
+            // TLS keeps real time, and certificates must be valid in it.
+            clock: Clock::moved(Clock::real().wall().align_down(MINUTE)),
             dir: tempfile::tempdir()?,
-            http: reqwest::Client::builder().no_proxy().build()?,
+            http: client()?,
             aggregator: None,
             agents: Vec::new(),
             announced: Vec::new(),
@@ -256,20 +259,19 @@ impl Cluster {
     /// # Errors
     /// When it never does.
     pub async fn until(&self, expr: &str, wanted: impl Fn(&[(Value, f64)]) -> bool) -> anyhow::Result<()> {
-        let mut latest = Vec::new();
-        let look = async {
-            loop {
-                latest = self.query(expr).await?;
-                if wanted(&latest) {
-                    return anyhow::Ok(());
-                }
-                tokio::time::sleep(GLANCE).await;
-            }
+        eventually(expr, async || self.query(expr).await, |answer| wanted(answer)).await
+    }
+
+    /// Waits until an agent's session with the aggregator stands.
+    ///
+    /// # Errors
+    /// When it never does.
+    pub async fn until_up(&self, name: &str) -> anyhow::Result<()> {
+        let up = |answer: &Value| {
+            let mut hosts = answer["hosts"].as_array().into_iter().flatten();
+            hosts.any(|host| host["instance"] == name && host["address"].is_string())
         };
-        match tokio::time::timeout(PATIENCE, look).await {
-            Ok(seen) => seen,
-            Err(_) => bail!("{expr} stays {latest:?}"),
-        }
+        eventually(name, async || self.get("/api/v1/hosts").await, up).await
     }
 
     /// Lets time pass second by second until a query answers what is wanted: for what needs both.
@@ -289,7 +291,7 @@ impl Cluster {
             self.pass(1).await?;
             tokio::time::sleep(GLANCE).await;
         }
-        bail!("after {seconds} s {expr} is {:?}", self.query(expr).await?)
+        bail!("after {seconds} s {expr} is {:?}; logged: {:#?}", self.query(expr).await?, log::taken())
     }
 
     /// Asks the API as the admin.
@@ -336,6 +338,32 @@ impl Cluster {
         let http = self.aggregator.as_ref().context("no aggregator runs")?.addresses.http;
         Ok(format!("http://{http}{path}"))
     }
+}
+
+/// Looks until what is wanted is there.
+async fn eventually<T: std::fmt::Debug>(
+    what: &str,
+    look: impl AsyncFn() -> anyhow::Result<T>,
+    wanted: impl Fn(&T) -> bool,
+) -> anyhow::Result<()> {
+    let mut latest = look().await?;
+    let again = async {
+        while !wanted(&latest) {
+            tokio::time::sleep(GLANCE).await;
+            latest = look().await?;
+        }
+        anyhow::Ok(())
+    };
+    match tokio::time::timeout(PATIENCE, again).await {
+        Ok(seen) => seen,
+        Err(_) => bail!("{what} stays {latest:?}; logged: {:#?}", log::taken()),
+    }
+}
+
+fn client() -> anyhow::Result<reqwest::Client> {
+    // Fails when a cluster before this one has installed it: then it is there.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    Ok(reqwest::Client::builder().no_proxy().build()?)
 }
 
 fn read_trimmed(path: &Path) -> anyhow::Result<String> {
