@@ -295,6 +295,7 @@ pub const METRICS: &[Metric] = &[
     counter("node_network_transmit_errs_total", Unit::None, "Packets with errors while sending.").labels(DEVICE),
     counter("node_network_transmit_fifo_total", Unit::None, "Overruns of the queue while sending.").labels(DEVICE),
     counter("node_network_transmit_packets_total", Unit::None, "Packets sent.").labels(DEVICE).peak(),
+    gauge("node_os_info", Unit::None, "Which distribution the host runs; always 1.").labels(OS).tier(Tier::Window),
     counter("node_pressure_cpu_waiting_seconds_total", Unit::Seconds, "Time in which some task waited for a CPU.")
         .decimals(6)
         .peak(),
@@ -353,6 +354,20 @@ const GROUP_MEMORY: &[&str] = &["groupname", "memtype", "container", "name"];
 const GROUP_STATE: &[&str] = &["groupname", "state", "container", "name"];
 const DEVICE: &[&str] = &["device"];
 const FILESYSTEM: &[&str] = &["device", "fstype", "mountpoint"];
+const OS: &[&str] = &[
+    "build_id",
+    "id",
+    "id_like",
+    "image_id",
+    "image_version",
+    "name",
+    "pretty_name",
+    "variant",
+    "variant_id",
+    "version",
+    "version_codename",
+    "version_id",
+];
 const UNAME: &[&str] = &["domainname", "machine", "nodename", "release", "sysname", "version"];
 
 /// Finds a metric while compiling: a name that is not in the catalog does not build.

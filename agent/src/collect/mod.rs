@@ -4,9 +4,11 @@ mod cgroup;
 mod cpu;
 mod disk;
 mod filesystem;
+mod info;
 mod load;
 mod memory;
 mod network;
+mod os;
 mod own;
 mod pressure;
 mod process;
@@ -137,7 +139,8 @@ impl Collectors {
             Box::new(disk::Disk::new(roots)),
             Box::new(network::Network::new(roots)),
             Box::new(filesystem::Filesystem::new(roots)),
-            Box::new(uname::Uname::default()),
+            Box::new(uname::Uname::new()),
+            Box::new(os::Os::new(roots)),
             Box::new(work::Work::new(roots, config.command_line)),
             Box::new(own::Own::new(own, samples)),
         ];

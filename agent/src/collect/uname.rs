@@ -1,22 +1,22 @@
 //! What the kernel calls itself and the host.
 
-use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
-use crate::collect::HOST;
 use crate::collect::Tick;
+use crate::collect::info::Info;
 use crate::host;
-use crate::host::Uname as Names;
 
-const INFO: &Metric = metric("node_uname_info");
+/// `uname(2)` as labels.
+pub(super) struct Uname(Info);
 
-/// A series that is always one; its labels are what it says.
-#[derive(Default)]
-pub(super) struct Uname(Option<(Names, SeriesIndex)>);
+impl Uname {
+    pub(super) const fn new() -> Self {
+        Self(Info::new(metric("node_uname_info")))
+    }
+}
 
 impl Collector for Uname {
     fn name(&self) -> &'static str {
@@ -24,26 +24,14 @@ impl Collector for Uname {
     }
 
     fn tick(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
-        if !tick.moment.due(INFO.tier) {
-            return Ok(());
+        if tick.moment.due(self.0.metric().tier) {
+            self.0.put(tick.samples, labels(&host::uname()));
         }
-        let names = host::uname();
-        let series = match self.0.take() {
-            Some((known, series)) if known == names => series,
-            before => {
-                if let Some((_, series)) = before {
-                    tick.samples.end(series);
-                }
-                tick.samples.series(HOST, INFO, &labels(&names))
-            }
-        };
-        tick.samples.put(series, 1.0);
-        self.0 = Some((names, series));
         Ok(())
     }
 }
 
-fn labels(names: &Names) -> Labels {
+fn labels(names: &host::Uname) -> Labels {
     [
         ("sysname", &names.sysname),
         ("release", &names.release),
