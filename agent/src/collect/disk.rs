@@ -60,7 +60,7 @@ impl Disk {
         Self { file: KeptFile::new(roots.procfs.join("diskstats")), devices: Roster::default() }
     }
 
-    fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {
+    pub(super) fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {
         let mut understood = Some(());
         self.devices.begin();
         for line in text::lines(text) {

@@ -102,10 +102,36 @@ impl Filesystem {
         let [of_host, own] = &self.tables;
         let table = if tick.host.read_once(of_host).is_ok() { of_host } else { own };
         let text = tick.host.read_once(table)?;
-        let understood = read_table(&mut self.mounts, text, &self.roots, tick.samples);
+        let understood = self.parse(text, tick.samples);
         let paths = self.mounts.items().filter_map(|mount| Some(mount.as_ref()?.path.clone()));
         self.probe.begin(paths, tick.moment.now).map_err(|error| no_thread(&error))?;
         understood.ok_or(CollectError::Malformed("mountinfo"))
+    }
+
+    pub(super) fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {
+        let mut understood = Some(()).filter(|()| !text.is_empty());
+        self.mounts.begin();
+        for line in text::lines(text) {
+            let Some([mountpoint, fstype, device]) = parse(line) else {
+                understood = None;
+                continue;
+            };
+            self.mounts.get(&[mountpoint, fstype, device].join(&b' '), || {
+                let (mountpoint, fstype) = (unescape(mountpoint), text::label(fstype));
+                (!is_passed_over(&mountpoint, &fstype)).then(|| {
+                    let labels = Labels::new()
+                        .with("device", text::label(&unescape(device)))
+                        .with("fstype", fstype)
+                        .with("mountpoint", text::label(&mountpoint));
+                    let entity = samples.entity(&labels);
+                    let path = self.roots.on_rootfs(Path::new(&OsString::from_vec(mountpoint)));
+                    let error = samples.series(entity, DEVICE_ERROR, &Labels::new());
+                    Mount { path, entity, error, space: None, reported: None }
+                })
+            });
+        }
+        self.mounts.end(|mount| mount.into_iter().for_each(|mount| samples.end_entity(mount.entity)));
+        understood
     }
 
     fn report(&mut self, path: &Path, space: Option<FilesystemSpace>, tick: &mut Tick<'_>) {
@@ -155,32 +181,6 @@ impl Mount {
 
 fn no_thread(error: &io::Error) -> CollectError {
     CollectError::Silent(format!("the thread that asks file systems ({error})"))
-}
-
-fn read_table(mounts: &mut Roster<Option<Mount>>, text: &[u8], roots: &Roots, samples: &mut Samples) -> Option<()> {
-    let mut understood = Some(()).filter(|()| !text.is_empty());
-    mounts.begin();
-    for line in text::lines(text) {
-        let Some([mountpoint, fstype, device]) = parse(line) else {
-            understood = None;
-            continue;
-        };
-        mounts.get(&[mountpoint, fstype, device].join(&b' '), || {
-            let (mountpoint, fstype) = (unescape(mountpoint), text::label(fstype));
-            (!is_passed_over(&mountpoint, &fstype)).then(|| {
-                let labels = Labels::new()
-                    .with("device", text::label(&unescape(device)))
-                    .with("fstype", fstype)
-                    .with("mountpoint", text::label(&mountpoint));
-                let entity = samples.entity(&labels);
-                let path = roots.on_rootfs(Path::new(&OsString::from_vec(mountpoint)));
-                let error = samples.series(entity, DEVICE_ERROR, &Labels::new());
-                Mount { path, entity, error, space: None, reported: None }
-            })
-        });
-    }
-    mounts.end(|mount| mount.into_iter().for_each(|mount| samples.end_entity(mount.entity)));
-    understood
 }
 
 /// Mount point, type and device of `27 1 254:0 / /home rw,relatime shared:1 - ext4 /dev/sda1 rw`.
@@ -247,10 +247,11 @@ mod tests {
         let check = |table: &[u8], understood: bool, expect: &[&str]| {
             let mut samples = Samples::default();
             let roots = Roots { rootfs: "/host".into(), ..Roots::default() };
-            let mut mounts = Roster::default();
-            let read = read_table(&mut mounts, table, &roots, &mut samples);
+            let mut filesystem = Filesystem::new(&roots);
+            let read = filesystem.parse(table, &mut samples);
             assert_eq!(read.is_some(), understood, "{}", table.escape_ascii());
-            let shown: Vec<String> = mounts
+            let shown: Vec<String> = filesystem
+                .mounts
                 .items()
                 .flatten()
                 .zip(&samples.settle().entities()[1..])
@@ -288,9 +289,9 @@ mod tests {
     #[test]
     fn a_mount_has_one_value_a_window_and_says_when_it_fails() {
         let mut samples = Samples::default();
-        let mut mounts = Roster::default();
-        read_table(&mut mounts, b"27 1 8:1 / / rw - ext4 /dev/sda1 rw\n", &Roots::default(), &mut samples);
-        let mount = mounts.items().flatten().next().unwrap();
+        let mut filesystem = Filesystem::new(&Roots::default());
+        filesystem.parse(b"27 1 8:1 / / rw - ext4 /dev/sda1 rw\n", &mut samples);
+        let mount = filesystem.mounts.items().flatten().next().unwrap();
         let mut check = |space: Option<FilesystemSpace>, window: i64, expect: &[f64]| {
             samples.begin_tick();
             mount.report(space, Timestamp::from_seconds(window), &mut samples);

@@ -45,7 +45,7 @@ impl Collector for Load {
 }
 
 /// The first three numbers.
-fn parse(text: &[u8]) -> Option<[f64; 3]> {
+pub(super) fn parse(text: &[u8]) -> Option<[f64; 3]> {
     let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
     let mut next = || words.next()?.parse().ok().filter(|load: &f64| load.is_finite());
     Some([next()?, next()?, next()?])

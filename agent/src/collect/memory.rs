@@ -25,7 +25,7 @@ impl Memory {
         Self { file: KeptFile::in_one_piece(roots.procfs.join("meminfo")), fields: Roster::default() }
     }
 
-    fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {
+    pub(super) fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {
         let mut understood = Some(()).filter(|()| !text.is_empty());
         self.fields.begin();
         for line in text::lines(text) {

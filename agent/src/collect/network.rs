@@ -62,6 +62,23 @@ impl Network {
             interfaces: Roster::default(),
         }
     }
+
+    pub(super) fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {
+        let mut understood = Some(()).filter(|()| !text.is_empty());
+        self.interfaces.begin();
+        for line in text::lines(text).skip(HEADINGS) {
+            let Some((name, columns)) = parse(line) else {
+                understood = None;
+                continue;
+            };
+            let interface = self.interfaces.get(name, || Interface::new(name, samples));
+            for (series, value) in interface.series.into_iter().zip(columns) {
+                samples.put_count(series, value);
+            }
+        }
+        self.interfaces.end(|interface| samples.end_entity(interface.entity));
+        understood
+    }
 }
 
 impl Collector for Network {
@@ -75,25 +92,8 @@ impl Collector for Network {
             .table
             .get_or_insert_with(|| KeptFile::new(if tick.host.read_once(of_host).is_ok() { of_host } else { own }));
         let text = tick.host.read(table)?;
-        parse_into(&mut self.interfaces, text, tick.samples).ok_or(CollectError::Malformed("net/dev"))
+        self.parse(text, tick.samples).ok_or(CollectError::Malformed("net/dev"))
     }
-}
-
-fn parse_into(interfaces: &mut Roster<Interface>, text: &[u8], samples: &mut Samples) -> Option<()> {
-    let mut understood = Some(()).filter(|()| !text.is_empty());
-    interfaces.begin();
-    for line in text::lines(text).skip(HEADINGS) {
-        let Some((name, columns)) = parse(line) else {
-            understood = None;
-            continue;
-        };
-        let interface = interfaces.get(name, || Interface::new(name, samples));
-        for (series, value) in interface.series.into_iter().zip(columns) {
-            samples.put_count(series, value);
-        }
-    }
-    interfaces.end(|interface| samples.end_entity(interface.entity));
-    understood
 }
 
 impl Interface {
@@ -139,7 +139,7 @@ mod tests {
         text.extend(
             b"veth\xff\xfe: 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n  lo: 2 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\nwlan0: 3 0",
         );
-        assert_eq!(parse_into(&mut Roster::default(), &text, &mut samples), Some(()));
+        assert_eq!(Network::new(&Roots::default()).parse(&text, &mut samples), Some(()));
         let devices: Vec<String> =
             samples.settle().entities().iter().map(|entity| entity.labels.get("device").to_owned()).collect();
         assert_eq!(devices, ["", "veth\u{fffd}\u{fffd}", "lo"]);
@@ -149,7 +149,7 @@ mod tests {
     fn a_line_that_is_garbled_leaves_the_others_standing() {
         let check = |lines: &str, understood: bool, interfaces: usize| {
             let mut samples = Samples::default();
-            let parsed = parse_into(&mut Roster::default(), lines.as_bytes(), &mut samples);
+            let parsed = Network::new(&Roots::default()).parse(lines.as_bytes(), &mut samples);
             assert_eq!((parsed.is_some(), samples.values().len()), (understood, interfaces * COLUMNS.len()), "{lines}");
         };
         check(&format!("{HEAD}eth0: 1\n  lo: 2 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"), false, 1);

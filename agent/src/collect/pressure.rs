@@ -101,13 +101,13 @@ impl Line {
 
 /// Totals of both lines, in microseconds.
 #[derive(Debug, Default, PartialEq)]
-struct Totals {
+pub(super) struct Totals {
     some: Option<u64>,
     full: Option<u64>,
 }
 
 /// `some avg10=0.18 avg60=0.34 avg300=0.10 total=159886802`. The last line need not end: some kernels omit that.
-fn parse(text: &[u8]) -> Option<Totals> {
+pub(super) fn parse(text: &[u8]) -> Option<Totals> {
     let mut totals = Totals::default();
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let mut words = text::words(line);

@@ -41,7 +41,7 @@ impl Stat {
         }
     }
 
-    fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {
+    pub(super) fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {
         let mut understood = Some(());
         self.cores.begin();
         for line in text::lines(text) {

@@ -25,7 +25,7 @@ impl Vmstat {
         Self { file: KeptFile::new(roots.procfs.join("vmstat")), fields: Roster::default() }
     }
 
-    fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {
+    pub(super) fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {
         let mut understood = Some(()).filter(|()| !text.is_empty());
         self.fields.begin();
         for line in text::lines(text) {

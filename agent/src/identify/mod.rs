@@ -81,6 +81,13 @@ impl Users {
     }
 }
 
+/// Gives any bytes to all parsers of this room, for fuzzing: none may panic.
+pub fn parse_anything(bytes: &[u8]) {
+    let path = String::from_utf8_lossy(bytes);
+    drop((docker::parse(bytes), docker::data_root(bytes), user::parse(bytes)));
+    drop(identify(&path).map(|identity| unescape(identity.id)));
+}
+
 /// Where Docker keeps its data: where its configuration says, or where it does without one.
 fn docker_root(host: &mut Host) -> PathBuf {
     let configuration = host.roots().on_rootfs(Path::new("/etc/docker/daemon.json"));

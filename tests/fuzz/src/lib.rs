@@ -1,6 +1,13 @@
 //! What is fuzzed: everything that parses bytes from outside. Each takes any bytes and must neither panic nor take more
 //! memory than its input is worth. The ordinary test `corpus` replays what was found through the same functions.
 
+use std::path::Path;
+
+use agent::collect;
+use agent::identify;
+use aggregator::alert::rule;
+use aggregator::notify::config::NotifyConfig;
+use aggregator::query;
 use common::metric::Decimals;
 use common::metric::Kind;
 use common::metric::Labels;
@@ -22,8 +29,13 @@ use common::wire::frame::Reader;
 pub type Target = fn(&[u8]);
 
 /// A target for each corpus.
-pub const TARGETS: [(&str, Target); 3] =
-    [("frame", frame), ("control_message", control_message), ("column_codec", column_codec)];
+pub const TARGETS: [(&str, Target); 5] = [
+    ("frame", frame),
+    ("control_message", control_message),
+    ("column_codec", column_codec),
+    ("procfs", procfs),
+    ("rule_file", rule_file),
+];
 
 /// A stream of frames that arrives in chunks; the first byte is their length.
 pub fn frame(bytes: &[u8]) {
@@ -99,4 +111,16 @@ fn schema() -> Schema {
         schema.apply(&change).unwrap_or_default();
     }
     schema
+}
+
+/// One file of a host, given to the parsers of all of them: the kernel's, cgroups', Docker's, a command line.
+pub fn procfs(bytes: &[u8]) {
+    collect::parse_anything(bytes);
+    identify::parse_anything(bytes);
+}
+
+/// What operators write: a file of rules, `alertmanager.yml`, a query. Each is given to the parsers of all.
+pub fn rule_file(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    drop((rule::parse(text), NotifyConfig::parse(text, Path::new("/")), query::parse(text)));
 }

@@ -88,7 +88,7 @@ impl Devices {
 }
 
 /// Finds a device's name in `/proc/partitions`.
-fn partition_name(partitions: &[u8], (major, minor): DeviceNumber) -> Option<&str> {
+pub(super) fn partition_name(partitions: &[u8], (major, minor): DeviceNumber) -> Option<&str> {
     str::from_utf8(partitions).ok()?.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let number = |word: Option<&str>| word.and_then(|word| parse::single(word.as_bytes()));

@@ -12,6 +12,7 @@ mod usage;
 mod walk;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ use crate::collect::CollectError;
 use crate::collect::Moment;
 use crate::collect::Samples;
 use crate::collect::Tick;
+use crate::collect::cgroup::device::Devices;
+use crate::collect::cgroup::parse::Io;
+use crate::collect::cgroup::parse::Version;
 use crate::collect::cgroup::tree::Trees;
 use crate::collect::cgroup::usage::Usage;
 use crate::collect::cgroup::walk::Change;
@@ -314,6 +318,24 @@ pub(super) fn boot_seconds(host: &mut Host, now: Timestamp) -> Option<f64> {
 
 fn event(samples: &mut Samples, moment: Moment, kind: &str, entity: &Labels, text: &str) {
     samples.event(Event { at: moment.stamp, kind: kind.to_owned(), entity: entity.clone(), text: text.to_owned() });
+}
+
+/// Gives any bytes to all parsers of cgroup files.
+pub(super) fn parse_anything(bytes: &[u8]) {
+    for version in [Version::V1, Version::V2] {
+        parse::throttling(bytes, version);
+        parse::memory_stat(bytes, version);
+    }
+    parse::single(bytes).map(parse::shares);
+    parse::limit(bytes);
+    parse::cpu_time(bytes);
+    parse::cpu_max(bytes);
+    parse::value_of(bytes, "oom_kill");
+    let mut devices = Devices::default();
+    parse::io_stat(bytes, |device, io, value| devices.set(device, io, value));
+    parse::blkio(bytes, [Io::Reads, Io::Writes], |device, io, value| devices.set(device, io, value));
+    device::partition_name(bytes, (8, 0));
+    drop(tree::parse_mounts(bytes, Path::new("/sys/fs/cgroup")));
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ fn is_there(host: &mut Host, path: &Path) -> bool {
 }
 
 /// Reads the cgroup mounts below `/sys/fs/cgroup` from a mount table.
-fn parse_mounts(mountinfo: &[u8], cgroupfs: &Path) -> Vec<Tree> {
+pub(super) fn parse_mounts(mountinfo: &[u8], cgroupfs: &Path) -> Vec<Tree> {
     let mut trees: Vec<Tree> = Vec::new();
     for line in String::from_utf8_lossy(mountinfo).lines() {
         let Some(tree) = parse_mount(line, cgroupfs) else { continue };

@@ -401,5 +401,16 @@ fn number(name: &[u8]) -> Option<u32> {
     std::str::from_utf8(name).ok().filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))?.parse().ok()
 }
 
+/// Gives any bytes to all parsers of a process' files.
+pub(super) fn parse_anything(bytes: &[u8]) {
+    stat::parse_stat(bytes);
+    stat::parse_resident_pages(bytes);
+    stat::parse_io(bytes);
+    stat::parse_user(bytes);
+    stat::parse_cgroup(bytes);
+    drop([mask::masked(bytes), mask::full(bytes)]);
+    number(bytes);
+}
+
 #[cfg(test)]
 mod tests;
