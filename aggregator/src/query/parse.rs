@@ -1,6 +1,9 @@
 //! Text to [`Expr`]: the grammar is promql-parser's, what it means is decided here.
 
+use std::cell::Cell;
+use std::panic;
 use std::panic::catch_unwind;
+use std::sync::Once;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -51,11 +54,30 @@ pub const QUERY_DEPTH_MAX: usize = 100;
 pub fn parse(text: &str) -> Result<Expr, QueryError> {
     register_functions();
     check_size(text)?;
-    // The parser panics on some durations that do not fit its type (`[1e30]`).
-    let ast = catch_unwind(|| parser::parse(text))
-        .map_err(|_panic| QueryError::bad("a duration or a number is out of range"))?
-        .map_err(QueryError::BadData)?;
+    let ast = parse_quietly(text)?;
     Ok(Expr { text: text.to_owned(), root: node(&ast, 1)? })
+}
+
+thread_local! {
+    /// Whether this thread is inside of promql-parser: its panics are answered, so nobody needs to read of them.
+    static IN_PARSER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The parser panics on some durations that do not fit its type (`[1e30]`).
+fn parse_quietly(text: &str) -> Result<parser::Expr, QueryError> {
+    static HOOKED: Once = Once::new();
+    HOOKED.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !IN_PARSER.get() {
+                before(panic);
+            }
+        }));
+    });
+    IN_PARSER.set(true);
+    let parsed = catch_unwind(|| parser::parse(text));
+    IN_PARSER.set(false);
+    parsed.map_err(|_panic| QueryError::bad("a duration or a number is out of range"))?.map_err(QueryError::BadData)
 }
 
 fn register_functions() {
