@@ -2,13 +2,16 @@
 # loopback, and ends them with the script. Sets $dir and $agent; `aggregator` runs a command of the aggregator.
 #   start_pair BIN HTTP_PORT QUIC_PORT [arguments of the agent]
 children=()
-dir=$(mktemp -d)
+root=$(mktemp -d)
+dir=$root/var
+mkdir "$dir"
 
 stop_pair() {
   trap - EXIT
   for child in "${children[@]}"; do kill -TERM "$child" 2>/dev/null || :; done
   wait
-  rm -rf "$dir"
+  ! mountpoint -q "$dir" || umount "$dir"
+  rm -rf "$root"
 }
 trap stop_pair EXIT
 trap 'exit 1' INT TERM
