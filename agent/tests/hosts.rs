@@ -50,7 +50,7 @@ fn a_captured_host_is_printed_as_recorded() {
 }
 
 /// Families that node_exporter takes from elsewhere than the captured files.
-const ELSEWHERE: &[&str] = &["node_network_", "node_scrape_", "node_time_seconds", "node_uname_info"];
+const ELSEWHERE: &[&str] = &["node_network_", "node_os_info", "node_scrape_", "node_time_seconds", "node_uname_info"];
 
 #[test]
 #[expect(clippy::print_stderr, reason = "says which cases were left out")]
