@@ -127,17 +127,27 @@ async fn tick(
     ticks: SyncSender<()>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let mut due = first_due(stamps.at(clock.boot()), phase);
     loop {
-        let stamp = stamps.at(clock.boot());
-        let next = stamp.before(phase).align_down(TICK).after(TICK + phase);
+        let boot = clock.boot();
+        let stamp = stamps.at(boot);
+        if TICK < stamp.since(due) || TICK < due.since(stamp) {
+            due = first_due(stamp, phase);
+        }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = clock.sleep(next.since(stamp)) => {}
+            () = clock.sleep_until_boot(boot + due.since(stamp)) => {}
         }
+        due = due.after(TICK);
         if let Err(TrySendError::Disconnected(())) = ticks.try_send(()) {
             bail!("nobody samples");
         }
     }
+}
+
+/// The next moment that lies `phase` behind the edge of a second.
+fn first_due(stamp: Timestamp, phase: Duration) -> Timestamp {
+    stamp.before(phase).align_down(TICK).after(TICK + phase)
 }
 
 /// Samples on a thread of its own until nobody says any more when. The open window is dropped then.

@@ -172,12 +172,14 @@ impl Clock {
 
     /// Waits for a stretch of running time.
     pub async fn sleep(&self, duration: Duration) {
+        self.sleep_until_boot(self.boot().saturating_add(duration)).await;
+    }
+
+    /// Waits until the boot clock shows `until`: for whoever has read it before, and must not miss what passed since.
+    pub async fn sleep_until_boot(&self, until: Duration) {
         match &self.0 {
-            Source::Real => tokio::time::sleep(duration).await,
-            Source::Moved(hands) => {
-                let until = hands.borrow().running.saturating_add(duration);
-                wait(hands, |hands| until <= hands.running).await;
-            }
+            Source::Real => tokio::time::sleep(until.saturating_sub(self.boot())).await,
+            Source::Moved(hands) => wait(hands, |hands| until <= hands.running).await,
         }
     }
 

@@ -17,8 +17,7 @@ fn some(answer: &[(Value, f64)]) -> bool {
 async fn joined() -> anyhow::Result<Cluster> {
     let mut cluster = Cluster::start().await?;
     let token = cluster.token().await?;
-    cluster.start_agent("web-1", Some(&token))?;
-    cluster.until_up("web-1").await?;
+    cluster.join("web-1", Some(&token)).await?;
     cluster.pass(25).await?;
     cluster.until("node_load1", some).await?;
     Ok(cluster)
@@ -103,7 +102,7 @@ async fn an_agent_that_was_away_is_the_same_host() -> anyhow::Result<()> {
     cluster.stop_agent().await?;
     cluster.pass(30).await?;
     let before = cluster.clock.wall().as_seconds();
-    cluster.start_agent("web-1", None)?;
+    cluster.join("web-1", None).await?;
     cluster.pass_until(60, &format!("timestamp(node_load1) > {before}"), some).await?;
     let hosts = cluster.get("/api/v1/hosts").await?;
     ensure!(hosts["hosts"].as_array().is_some_and(|hosts| hosts.len() == 1), "{hosts}");
@@ -115,8 +114,7 @@ async fn a_wrong_token_is_refused_with_a_reason() -> anyhow::Result<()> {
     let mut cluster = Cluster::start().await?;
     cluster.announce("token");
     let token = cluster.token().await?;
-    cluster.start_agent("web-1", Some(&token))?;
-    cluster.until_up("web-1").await?;
+    cluster.join("web-1", Some(&token)).await?;
     cluster.start_agent("web-2", Some(&token))?;
     let refused = cluster.agent_ends().await.err().context("a spent token let an agent in")?;
     ensure!(format!("{refused:#}").contains("token"), "{refused:#}");

@@ -180,6 +180,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts an agent as [`Self::start_agent`] does, and waits until its session stands.
+    ///
+    /// # Errors
+    /// When it never does.
+    pub async fn join(&mut self, name: &str, token: Option<&str>) -> anyhow::Result<()> {
+        self.start_agent(name, token)?;
+        self.until_up(name).await
+    }
+
     /// Waits for the latest agent's end, and says how it ended.
     ///
     /// # Errors
@@ -263,10 +272,7 @@ impl Cluster {
     }
 
     /// Waits until an agent's session with the aggregator stands.
-    ///
-    /// # Errors
-    /// When it never does.
-    pub async fn until_up(&self, name: &str) -> anyhow::Result<()> {
+    async fn until_up(&self, name: &str) -> anyhow::Result<()> {
         let up = |answer: &Value| {
             let mut hosts = answer["hosts"].as_array().into_iter().flatten();
             hosts.any(|host| host["instance"] == name && host["address"].is_string())
