@@ -16,12 +16,14 @@ stop_pair() {
 trap stop_pair EXIT
 trap 'exit 1' INT TERM
 
+aggregator() { "$bin/lapwing-aggregator" "$@" --data-dir "$dir"; }
+
 start_pair() {
-  local bin=$1 http=$2 quic=$3
+  bin=$1
+  local http=$2 quic=$3
   shift 3
   export LAPWING__HTTP__LISTEN=127.0.0.1:$http LAPWING__INGEST__LISTEN=127.0.0.1:$quic
-  aggregator() { "$bin/lapwing-aggregator" "$@" --data-dir "$dir"; }
-  aggregator run 2>"$dir/aggregator.log" &
+  "$bin/lapwing-aggregator" run --data-dir "$dir" 2>"$dir/aggregator.log" &
   children+=($!)
   until [ -S "$dir/control.sock" ] && aggregator host list >/dev/null 2>&1; do
     kill -0 "${children[0]}" 2>/dev/null || { cat "$dir/aggregator.log" >&2; exit 1; }
