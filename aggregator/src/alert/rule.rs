@@ -144,10 +144,7 @@ pub fn parse(text: &str) -> Result<RuleFile, RuleError> {
         let what = format!("the file is longer than {RULE_FILE_BYTES_MAX} bytes: split it");
         return Err(RuleError { line: None, what });
     }
-    let raw: Option<RawFile> = serde_saphyr::from_str(text).map_err(|error| RuleError {
-        line: error.location().map(|location| location.line()),
-        what: first_line(&error.without_snippet().to_string()),
-    })?;
+    let raw: Option<RawFile> = serde_saphyr::from_str(text).map_err(|error| not_yaml(&error))?;
     let mut names = BTreeSet::new();
     let raw_groups = raw.and_then(|raw| raw.groups).unwrap_or_default();
     let groups = raw_groups.into_iter().map(|raw| {
@@ -297,6 +294,14 @@ fn wrong(place: &Spanned<String>, what: impl Into<String>) -> RuleError {
     RuleError { line: (line != 0).then_some(line), what: first_line(&what.into()) }
 }
 
+/// The YAML parser ends its sentence with the place, which stands before ours.
+fn not_yaml(error: &serde_saphyr::Error) -> RuleError {
+    let what = first_line(&error.without_snippet().to_string());
+    let Some(location) = error.location() else { return RuleError { line: None, what } };
+    let place = format!(" at line {}, column {}", location.line(), location.column());
+    RuleError { line: Some(location.line()), what: what.strip_suffix(&place).unwrap_or(&what).to_owned() }
+}
+
 /// Errors of parsers draw pictures below their first line; a reply has one line.
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
@@ -313,6 +318,7 @@ mod tests {
         let error = parse(&format!("{HEAD}{rule}")).unwrap_err();
         assert_eq!(error.line, Some(line), "{error}");
         assert!(error.what.contains(what), "{error}");
+        assert!(!error.what.contains(&format!("line {line}")), "the place stands there twice: {error}");
     }
 
     #[test]
