@@ -44,9 +44,10 @@ use window::Stamps;
 /// longer interval.
 const TICKS_WAITING_MAX: usize = 1;
 
-/// Where in the second this agent samples: behind the edge, so that no jitter moves a tick into another window, and
-/// early enough that windows arrive fresh; spread, so that ten thousand hosts do not close theirs at once.
-const PHASE_MS: (u64, u64) = (100, 400);
+/// Where in the second this agent samples: behind the edge, so that no jitter moves a tick into another window, and close
+/// to it, so that work which timers start with a second fills one tick and its peak is whole; spread, so that the guests
+/// of one machine do not all wake at once.
+const PHASE_MS: (u64, u64) = (20, 80);
 
 /// Runs until `stop`, or until something fails that must not. `ticked` shows the stamp of the latest tick that was
 /// folded: tests wait for it.

@@ -17,7 +17,9 @@ What the agent emits. Generated from `common/src/catalog.rs`; `UPDATE=1 cargo te
 
 Every series also has `instance`, `job` and the labels that the operator put on the host. A *second* metric is sampled
 each second and shipped as windows of ten; a *window* metric once in ten seconds, a *minute* metric once a minute. A
-counter marked *peak* keeps its fastest second: `peak_rate(metric[1m])` finds it.
+counter marked *peak* keeps its fastest second: `peak_rate(metric[1m])` finds it. Seconds are counted from shortly after
+each full one of the clock: a one-second burst that starts with a second is seen whole, one that starts in the middle
+falls into two of them and shows half of its height.
 ";
 
 /// What a job is.
