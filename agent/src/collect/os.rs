@@ -11,22 +11,6 @@ use crate::collect::Tick;
 use crate::collect::info::Info;
 use crate::host::Roots;
 
-/// Fields that become labels, as node_exporter has them.
-const FIELDS: &[&str] = &[
-    "build_id",
-    "id",
-    "id_like",
-    "image_id",
-    "image_version",
-    "name",
-    "pretty_name",
-    "variant",
-    "variant_id",
-    "version",
-    "version_codename",
-    "version_id",
-];
-
 /// The distribution as labels.
 pub(super) struct Os {
     /// Where it may stand, the operator's place first.
@@ -61,12 +45,12 @@ impl Collector for Os {
     }
 }
 
-/// Lines of `NAME=value`, the value quoted as a shell would.
+/// Lines of `NAME=value`, the value quoted as a shell would; those that are labels of the metric, as node_exporter has them.
 pub(super) fn parse(text: &[u8]) -> Labels {
     let text = String::from_utf8_lossy(text);
     let fields = text.lines().filter_map(|line| line.trim().split_once('='));
     let known = fields.map(|(name, value)| (name.to_ascii_lowercase(), unquote(value)));
-    known.filter(|(name, _)| FIELDS.contains(&name.as_str())).collect()
+    known.filter(|(name, _)| metric("node_os_info").labels.contains(&name.as_str())).collect()
 }
 
 fn unquote(value: &str) -> String {
