@@ -2,6 +2,8 @@
 
 mod webhook;
 
+use std::process::Command;
+
 use anyhow::Context as _;
 use anyhow::ensure;
 use harness::Cluster;
@@ -39,6 +41,17 @@ async fn a_sample_becomes_an_answer() -> anyhow::Result<()> {
     let hosts = cluster.get("/api/v1/hosts").await?;
     let host = &hosts["hosts"][0];
     ensure!(host["instance"] == "web-1" && host["state"] == "up", "{hosts}");
+    if let (Some(ratio), Some(mountpoint)) = (host["disk_ratio"].as_f64(), host["disk_mountpoint"].as_str()) {
+        let df = Command::new("df").args(["--output=pcent,fstype", mountpoint]).output()?.stdout;
+        let row = String::from_utf8(df)?.lines().last().context("df is silent")?.to_owned();
+        let (percent, fstype) = row.trim().split_once("% ").context("df")?;
+        // df rounds up; the disk may fill by a percent meanwhile.
+        ensure!(
+            (percent.parse::<f64>()? - 0.5 - 100.0 * ratio).abs() < 1.5,
+            "{ratio} of {mountpoint}, but df says {row}"
+        );
+        ensure!(fstype != "tmpfs" && fstype != "overlay", "{fstype} is no disk");
+    }
     let processes = cluster.get("/api/v1/hosts/1/processes?at=now").await?;
     let names = processes["processes"].as_array().context("no processes")?;
     ensure!(names.iter().any(|process| process["pid"] == std::process::id()), "this very test is missing: {processes}");

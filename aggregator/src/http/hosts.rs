@@ -87,6 +87,16 @@ macro_rules! traffic {
     };
 }
 
+/// File systems that can fill: those of the page's chart.
+macro_rules! disk {
+    ($metric:literal) => {
+        concat!(
+            $metric,
+            r#"{job="node",fstype!~"tmpfs|devtmpfs|overlay|squashfs|ramfs|iso9660|fuse.*|nsfs|proc|sysfs|cgroup.*"$host}"#
+        )
+    };
+}
+
 const FIGURES: &[(&str, &str)] = &[
     ("os", r#"node_os_info{job="node"$host}"#),
     ("uname", r#"node_uname_info{job="node"$host}"#),
@@ -110,9 +120,17 @@ const FIGURES: &[(&str, &str)] = &[
     (
         "disk",
         // As df counts: what only root may use is not there.
-        r#"topk by (instance) (1, 1 - node_filesystem_avail_bytes{job="node"$host}
-           / (node_filesystem_size_bytes{job="node"$host} - node_filesystem_free_bytes{job="node"$host}
-              + node_filesystem_avail_bytes{job="node"$host}))"#,
+        concat!(
+            "topk by (instance) (1, 1 - ",
+            disk!("node_filesystem_avail_bytes"),
+            " / (",
+            disk!("node_filesystem_size_bytes"),
+            " - ",
+            disk!("node_filesystem_free_bytes"),
+            " + ",
+            disk!("node_filesystem_avail_bytes"),
+            "))"
+        ),
     ),
     ("receive", traffic!("node_network_receive_bytes_total")),
     ("transmit", traffic!("node_network_transmit_bytes_total")),

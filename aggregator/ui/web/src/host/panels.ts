@@ -207,9 +207,9 @@ function memory(who: string, step: number): Question[] {
 function space(who: string, step: number): Panel {
   const slow = Math.max(step, SLOW_SECONDS);
   const labels = `{${who},fstype!~"${PSEUDO_FILESYSTEMS}"}`;
-  const free = over("avg", `node_filesystem_avail_bytes${labels}`, slow);
-  const size = over("avg", `node_filesystem_size_bytes${labels}`, slow);
-  const expr = `max by (mountpoint) (1 - ${free} / ${size})`;
+  const bytes = (what: string): string => over("avg", `node_filesystem_${what}_bytes${labels}`, slow);
+  // As df counts: what only root may use is not there.
+  const expr = `max by (mountpoint) (1 - ${bytes("avail")} / (${bytes("size")} - ${bytes("free")} + ${bytes("avail")}))`;
   return {
     key: "space",
     title: "chart.space",
