@@ -1,6 +1,7 @@
 //! What the agent is told: `RawConfig` is what was written, [`Config`] what is meant.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
@@ -18,6 +19,23 @@ pub const DEFAULT_FILE: &str = "/etc/lapwing/agent.toml";
 /// Labels that an operator may put on a host: enough for every scheme seen, few enough to be in each series.
 pub const HOST_LABELS_MAX: usize = 32;
 
+/// What can be collected, in the order in which it is: names as node_exporter has them.
+pub const COLLECTORS: &[&str] = &[
+    "time",
+    "stat",
+    "loadavg",
+    "meminfo",
+    "vmstat",
+    "pressure",
+    "diskstats",
+    "netdev",
+    "filesystem",
+    "uname",
+    "os",
+    "processes",
+    "own",
+];
+
 /// What is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -27,6 +45,8 @@ pub struct Config {
     pub labels: Labels,
     /// Where the host's trees are mounted.
     pub roots: Roots,
+    /// Collectors that are switched off, by name.
+    pub off: BTreeSet<String>,
     /// How much of a process' command line is shown.
     pub command_line: CommandLine,
     /// Where batches go.
@@ -109,12 +129,13 @@ struct RawCollect {
     sysfs: PathBuf,
     rootfs: PathBuf,
     cgroupfs: PathBuf,
+    off: BTreeSet<String>,
 }
 
 impl Default for RawCollect {
     fn default() -> Self {
         let Roots { procfs, sysfs, rootfs, cgroupfs } = Roots::default();
-        Self { procfs, sysfs, rootfs, cgroupfs }
+        Self { procfs, sysfs, rootfs, cgroupfs, off: BTreeSet::new() }
     }
 }
 
@@ -147,11 +168,16 @@ impl Config {
     /// The first key or value that is wrong, with its place.
     pub fn read(layers: &Layers<'_>) -> Result<Self, ConfigError> {
         let raw: RawConfig = layers.read()?;
-        let RawCollect { procfs, sysfs, rootfs, cgroupfs } = raw.collect;
+        let RawCollect { procfs, sysfs, rootfs, cgroupfs, off } = raw.collect;
+        if let Some(unknown) = off.iter().find(|name| !COLLECTORS.contains(&name.as_str())) {
+            let known = COLLECTORS.join(" ");
+            return Err(layers.refuse("collect.off", format!("names `{unknown}`, which is none of {known}")));
+        }
         Ok(Self {
             instance: raw.host.instance,
             labels: host_labels(layers, raw.host.labels)?,
             roots: Roots { procfs, sysfs, rootfs, cgroupfs },
+            off,
             command_line: raw.processes.command_line,
             uplink: uplink(layers, raw.uplink)?,
         })
@@ -221,11 +247,11 @@ mod tests {
 
     #[test]
     fn what_is_written_becomes_what_is_meant() {
-        let text =
-            "[host]\nlabels = { env = 'test' }\n[processes]\ncommand_line = 'off'\n[collect]\nprocfs = '/host/proc'";
+        let text = "[host]\nlabels = { env = 'test' }\n[processes]\ncommand_line = 'off'\n[collect]\nprocfs = '/host/proc'\noff = ['filesystem']";
         let config = read(text).unwrap();
         assert_eq!(config.labels, Labels::new().with("env", "test"));
         assert_eq!(config.command_line, CommandLine::Off);
+        assert_eq!(config.off, BTreeSet::from(["filesystem".to_owned()]));
         assert_eq!(config.roots, Roots { procfs: "/host/proc".into(), ..Roots::default() });
         assert_eq!(read("").unwrap().command_line, CommandLine::Masked);
     }
@@ -247,6 +273,7 @@ mod tests {
             "[uplink]\naggregator = 'localhost'",
             "agent.toml, line 2: `uplink.aggregator` is `localhost`, which is not HOST:PORT",
         );
+        assert!(read("[collect]\noff = ['load']").unwrap_err().contains("names `load`, which is none of time stat"));
         check("[processes]\ncommand_line = 'mask'", "agent.toml, line 2: unknown value `mask`, did you mean `masked`?");
     }
 

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn collect(config: &Config, clock: &Clock) -> BTreeMap<Labels, f64> {
     let mut host = Host::new(config.roots.clone());
     let mut samples = Samples::default();
-    let mut collectors = Collectors::new(config, Arc::default(), &mut samples);
+    let mut collectors = Collectors::new(config, Arc::default(), clock.clone(), &mut samples);
     let (now, wall) = (clock.monotonic(), clock.wall());
     // A whole minute: series of every tier have a value in its window.
     let window = wall.align_up(6 * WINDOW);

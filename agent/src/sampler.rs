@@ -55,7 +55,7 @@ impl Sampler {
     pub fn new(config: &Config, clock: Clock, stamps: Stamps, spool: Spool) -> Self {
         let own = Arc::new(OwnCounts::default());
         let mut samples = Samples::default();
-        let collectors = Collectors::new(config, Arc::clone(&own), &mut samples);
+        let collectors = Collectors::new(config, Arc::clone(&own), clock.clone(), &mut samples);
         let mut sampler = Self {
             host: Host::new(config.roots.clone()),
             offset_ms: stamps.at(clock.boot()).as_millis() - clock.wall().as_millis(),

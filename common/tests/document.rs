@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use common::catalog::METRICS;
+use common::catalog;
 use common::catalog::Metric;
 use common::metric::Kind;
 use common::metric::Tier;
@@ -13,7 +13,7 @@ use common::metric::Unit;
 const HEAD: &str = "\
 # Metrics
 
-What the agent emits. Generated from `common/src/catalog.rs`; `UPDATE=1 cargo test -p common` writes it anew.
+What the agent emits. Generated from `common/src/catalog/`; `UPDATE=1 cargo test -p common` writes it anew.
 
 Every series also has `instance`, `job` and the labels that the operator put on the host. A *second* metric is sampled
 each second and shipped as windows of ten; a *window* metric once in ten seconds, a *minute* metric once a minute. A
@@ -43,7 +43,9 @@ fn the_document_is_the_catalog() {
 
 fn document() -> String {
     let mut jobs: BTreeMap<&str, Vec<&Metric>> = BTreeMap::new();
-    for metric in METRICS {
+    let mut metrics: Vec<&Metric> = catalog::all().collect();
+    metrics.sort_by_key(|metric| metric.name);
+    for metric in metrics {
         jobs.entry(metric.job).or_default().push(metric);
     }
     let mut text = HEAD.to_owned();

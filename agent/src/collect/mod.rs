@@ -31,6 +31,7 @@ use common::catalog::metric;
 use common::metric::Labels;
 use common::metric::Tier;
 use common::schema::SeriesIndex;
+use common::time::Clock;
 use common::time::Timestamp;
 
 use crate::config::Config;
@@ -44,6 +45,7 @@ pub use samples::HOST;
 pub use samples::Samples;
 
 const SUCCESS: &Metric = metric("node_scrape_collector_success");
+const DURATION: &Metric = metric("node_scrape_collector_duration_seconds");
 const ERRORS: &Metric = metric("lapwing_agent_collector_errors_total");
 
 /// One collection round.
@@ -116,79 +118,96 @@ pub trait Collector: Send {
 }
 
 /// All collectors of a run. One that fails holds nothing up.
-pub struct Collectors(Vec<Running>);
+pub struct Collectors {
+    running: Vec<Running>,
+    /// For what each of them costs.
+    clock: Clock,
+}
 
 struct Running {
     collector: Box<dyn Collector>,
     success: SeriesIndex,
+    duration: SeriesIndex,
     errors: SeriesIndex,
     errors_total: u64,
     failing: bool,
+    /// Time and ticks since the duration was put last.
+    spent: Duration,
+    ticks: u32,
 }
 
 impl Collectors {
     /// The collectors of a host. `own` is what other parts of the agent count about themselves.
     #[must_use]
-    pub fn new(config: &Config, own: Arc<OwnCounts>, samples: &mut Samples) -> Self {
-        let roots = &config.roots;
-        let collectors: Vec<Box<dyn Collector>> = vec![
-            Box::new(time::Time::new(samples)),
-            Box::new(stat::Stat::new(roots, samples)),
-            Box::new(load::Load::new(roots, samples)),
-            Box::new(memory::Memory::new(roots)),
-            Box::new(vmstat::Vmstat::new(roots)),
-            Box::new(pressure::Pressure::new(roots)),
-            Box::new(disk::Disk::new(roots)),
-            Box::new(network::Network::new(roots)),
-            Box::new(filesystem::Filesystem::new(roots)),
-            Box::new(uname::Uname::new()),
-            Box::new(os::Os::new(roots)),
-            Box::new(work::Work::new(roots, config.command_line)),
-            Box::new(own::Own::new(own, samples)),
-        ];
-        Self::of(collectors, samples)
+    pub fn new(config: &Config, own: Arc<OwnCounts>, clock: Clock, samples: &mut Samples) -> Self {
+        let mut collectors = make(config, own, samples);
+        collectors.retain(|collector| !config.off.contains(collector.name()));
+        Self::of(collectors, clock, samples)
     }
 
     /// These collectors and no others.
     #[must_use]
-    pub fn of(collectors: Vec<Box<dyn Collector>>, samples: &mut Samples) -> Self {
+    pub fn of(collectors: Vec<Box<dyn Collector>>, clock: Clock, samples: &mut Samples) -> Self {
         let running = collectors.into_iter().map(|collector| {
             let labels = Labels::new().with("collector", collector.name());
             Running {
                 success: samples.series(HOST, SUCCESS, &labels),
+                duration: samples.series(HOST, DURATION, &labels),
                 errors: samples.series(HOST, ERRORS, &labels),
                 errors_total: 0,
                 failing: false,
+                spent: Duration::ZERO,
+                ticks: 0,
                 collector,
             }
         });
-        Self(running.collect())
+        Self { running: running.collect(), clock }
     }
 
     /// Runs all of them once.
     pub fn tick(&mut self, tick: &mut Tick<'_>) {
         tick.samples.begin_tick();
-        for running in &mut self.0 {
+        let mut began = self.clock.monotonic();
+        for running in &mut self.running {
             let collected = running.collector.tick(tick);
-            running.note(&collected);
-            if tick.moment.due(SUCCESS.tier) {
-                tick.samples.put(running.success, f64::from(u8::from(collected.is_ok())));
-            }
-            if tick.moment.due(ERRORS.tier) {
-                tick.samples.put_count(running.errors, running.errors_total);
-            }
+            let ended = self.clock.monotonic();
+            running.note(&collected, ended.saturating_sub(began));
+            running.put(tick, collected.is_ok());
+            began = ended;
         }
     }
 
     /// The processes that did most in the window that closes.
     pub fn processes(&mut self, host: &mut Host) -> Vec<Process> {
-        self.0.iter_mut().flat_map(|running| running.collector.processes(host)).collect()
+        self.running.iter_mut().flat_map(|running| running.collector.processes(host)).collect()
     }
+}
+
+/// A collector of each name.
+fn make(config: &Config, own: Arc<OwnCounts>, samples: &mut Samples) -> Vec<Box<dyn Collector>> {
+    let roots = &config.roots;
+    vec![
+        Box::new(time::Time::new(samples)),
+        Box::new(stat::Stat::new(roots, samples)),
+        Box::new(load::Load::new(roots, samples)),
+        Box::new(memory::Memory::new(roots)),
+        Box::new(vmstat::Vmstat::new(roots)),
+        Box::new(pressure::Pressure::new(roots)),
+        Box::new(disk::Disk::new(roots)),
+        Box::new(network::Network::new(roots)),
+        Box::new(filesystem::Filesystem::new(roots)),
+        Box::new(uname::Uname::new()),
+        Box::new(os::Os::new(roots)),
+        Box::new(work::Work::new(roots, config.command_line)),
+        Box::new(own::Own::new(own, samples)),
+    ]
 }
 
 impl Running {
     /// Counts an error; says so when the state changes, not each second.
-    fn note(&mut self, collected: &Result<(), CollectError>) {
+    fn note(&mut self, collected: &Result<(), CollectError>, spent: Duration) {
+        self.spent += spent;
+        self.ticks += 1;
         let collector = self.collector.name();
         match collected {
             Ok(()) if self.failing => tracing::info!(collector, "collector recovered"),
@@ -202,12 +221,31 @@ impl Running {
         }
         self.failing = collected.is_err();
     }
+
+    /// Puts how it went.
+    fn put(&mut self, tick: &mut Tick<'_>, success: bool) {
+        if tick.moment.due(SUCCESS.tier) {
+            tick.samples.put(self.success, f64::from(u8::from(success)));
+        }
+        if tick.moment.due(ERRORS.tier) {
+            tick.samples.put_count(self.errors, self.errors_total);
+        }
+        if tick.moment.due(DURATION.tier) {
+            tick.samples.put(self.duration, (self.spent / self.ticks).as_secs_f64());
+            (self.spent, self.ticks) = (Duration::ZERO, 0);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use common::config::Layers;
+
     use super::*;
-    use crate::host::Roots;
+    use crate::config::COLLECTORS;
+    use crate::config::Roots;
 
     fn moment(stamp: Timestamp, first_in_window: bool) -> Moment {
         let (now, patience) = (Duration::ZERO, Duration::ZERO);
@@ -234,10 +272,11 @@ mod tests {
     fn a_collector_that_fails_is_counted_and_holds_nothing_up() {
         let mut host = Host::new(Roots { procfs: "/nowhere".into(), ..Roots::default() });
         let mut samples = Samples::default();
+        let stamp = Timestamp::from_seconds(60);
         let load = Box::new(load::Load::new(host.roots(), &mut samples));
-        let mut collectors = Collectors::of(vec![load, Box::new(Failing { every: 2, ticks: 0 })], &mut samples);
+        let mut collectors =
+            Collectors::of(vec![load, Box::new(Failing { every: 2, ticks: 0 })], Clock::moved(stamp), &mut samples);
         for _ in 0..4 {
-            let stamp = Timestamp::from_seconds(60);
             let moment = moment(stamp, true);
             collectors.tick(&mut Tick { host: &mut host, samples: &mut samples, moment });
         }
@@ -250,10 +289,24 @@ mod tests {
         let expect = [
             r#"node_scrape_collector_success{collector="loadavg", job="node"} 0"#,
             r#"lapwing_agent_collector_errors_total{collector="loadavg", job="lapwing"} 4"#,
+            r#"node_scrape_collector_duration_seconds{collector="loadavg", job="node"} 0"#,
             r#"node_scrape_collector_success{collector="failing", job="node"} 0"#,
             r#"lapwing_agent_collector_errors_total{collector="failing", job="lapwing"} 2"#,
+            r#"node_scrape_collector_duration_seconds{collector="failing", job="node"} 0"#,
         ];
         assert_eq!(shown, expect);
+    }
+
+    #[test]
+    fn each_collector_has_the_name_by_which_it_is_switched_off() {
+        let config = Config::read(&Layers::default()).unwrap();
+        let made = make(&config, Arc::default(), &mut Samples::default());
+        assert_eq!(made.iter().map(|collector| collector.name()).collect::<Vec<_>>(), COLLECTORS);
+        let off = BTreeSet::from(["uname".to_owned()]);
+        let mut samples = Samples::default();
+        let left = Collectors::new(&Config { off, ..config }, Arc::default(), Clock::real(), &mut samples);
+        assert_eq!(left.running.len(), COLLECTORS.len() - 1);
+        assert!(left.running.iter().all(|running| running.collector.name() != "uname"));
     }
 
     #[test]

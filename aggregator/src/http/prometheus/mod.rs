@@ -15,7 +15,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
-use common::catalog::METRICS;
+use common::catalog;
 use common::metric::Kind;
 use common::metric::Labels;
 use common::time::TimeRange;
@@ -150,7 +150,7 @@ async fn metadata(parameters: Parameters) -> Result<Response, Failure> {
         limit => limit,
     };
     let wanted = parameters.get("metric");
-    let metrics = METRICS.iter().filter(|metric| wanted.is_none_or(|wanted| wanted == metric.name));
+    let metrics = catalog::all().filter(|metric| wanted.is_none_or(|wanted| wanted == metric.name));
     let described = metrics.take(limit).map(|metric| {
         let kind = match metric.kind {
             Kind::Gauge => "gauge",

@@ -1,0 +1,41 @@
+//! What the agent says about itself.
+
+use super::Metric;
+use super::counter;
+use super::gauge;
+use crate::metric::Tier;
+use crate::metric::Unit;
+
+pub(super) const METRICS: &[Metric] = &[
+    gauge("lapwing_agent_clock_offset_seconds", Unit::Seconds, "How far stamps are ahead of the host's wall clock.")
+        .own()
+        .decimals(3),
+    counter(
+        "lapwing_agent_collector_errors_total",
+        Unit::None,
+        "Ticks at which a collector could not read all it should.",
+    )
+    .own()
+    .labels(&["collector"]),
+    counter("lapwing_agent_cpu_seconds_total", Unit::Seconds, "CPU time that the agent used.").own().decimals(3),
+    counter("lapwing_agent_dropped_batches_total", Unit::None, "Batches dropped because the spool was full.").own(),
+    counter("lapwing_agent_late_ticks_total", Unit::None, "Ticks that came so late that another was due already.")
+        .own(),
+    counter("lapwing_agent_reconnects_total", Unit::None, "Sessions with the aggregator after the first.").own(),
+    gauge("lapwing_agent_resident_memory_bytes", Unit::Bytes, "Memory that the agent holds.").own(),
+    counter("lapwing_agent_samples_total", Unit::None, "Values folded into windows.").own(),
+    counter("lapwing_agent_skipped_windows_total", Unit::None, "Windows not written because the clock was set back.")
+        .own(),
+    gauge("lapwing_agent_spool_batches", Unit::None, "Batches that wait for their acknowledgement.").own(),
+    gauge(
+        "node_scrape_collector_duration_seconds",
+        Unit::Seconds,
+        "Time that a collector took, the mean of its ticks.",
+    )
+    .decimals(6)
+    .labels(&["collector"])
+    .tier(Tier::Window),
+    gauge("node_scrape_collector_success", Unit::None, "Whether a collector read all it should.")
+        .labels(&["collector"])
+        .tier(Tier::Window),
+];
