@@ -106,6 +106,8 @@ pub(super) struct Groups {
 struct Group {
     name: String,
     container: String,
+    /// Whether its members are kernel threads, which are read once a window.
+    kernel: bool,
     counts: Counts,
     members: Members,
     last_member: Timestamp,
@@ -144,9 +146,21 @@ pub(super) struct Clockwork {
     pub boot_seconds: Option<f64>,
 }
 
+impl Clockwork {
+    /// Seconds since the epoch at which a process of this start began.
+    pub(super) fn began(self, start_ticks: u64) -> Option<f64> {
+        self.boot_seconds.map(|boot| boot + self.seconds(start_ticks))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "2^53 clock ticks are three million years")]
+    fn seconds(self, ticks: u64) -> f64 {
+        ticks as f64 / self.ticks_per_second
+    }
+}
+
 impl Groups {
     /// The group of a command in a container, made when it is new.
-    pub(super) fn of(&mut self, name: &str, container: &str, now: Timestamp) -> usize {
+    pub(super) fn of(&mut self, name: &str, container: &str, kernel: bool, now: Timestamp) -> usize {
         let mut key = (name.to_owned(), container.to_owned());
         if let Some(&known) = self.by_name.get(&key) {
             return known;
@@ -161,6 +175,7 @@ impl Groups {
         let group = Group {
             name,
             container,
+            kernel,
             counts: Counts::default(),
             members: Members::default(),
             last_member: now,
@@ -228,8 +243,11 @@ impl Group {
         let (counts, members) = (self.counts, self.members);
         let Some(shown) = &mut self.shown else { return };
         samples.put_count(shown.num_procs, members.count);
-        for (series, ticks) in shown.cpu.into_iter().zip([counts.user_ticks, counts.system_ticks]) {
-            samples.put(series, seconds(ticks, clockwork));
+        // What was not read has not stood still: a window's growth in one second would be a false peak.
+        if moment.first_in_window || !self.kernel {
+            for (series, ticks) in shown.cpu.into_iter().zip([counts.user_ticks, counts.system_ticks]) {
+                samples.put(series, clockwork.seconds(ticks));
+            }
         }
         if !moment.due(MEMORY.tier) {
             return;
@@ -242,8 +260,8 @@ impl Group {
             samples.put_count(series, count);
         }
         samples.put_count(shown.threads, members.threads);
-        if let (Some(oldest), Some(boot)) = (members.oldest_ticks, clockwork.boot_seconds) {
-            samples.put(shown.oldest, boot + seconds(oldest, clockwork));
+        if let Some(oldest) = members.oldest_ticks.and_then(|ticks| clockwork.began(ticks)) {
+            samples.put(shown.oldest, oldest);
         }
         for (at, count) in members.states.into_iter().enumerate() {
             if shown.states[at].is_none() && 0 < count {
@@ -285,9 +303,4 @@ fn state_index(state: u8) -> usize {
         b'Z' => 3,
         _ => 4,
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "2^53 clock ticks are three million years")]
-fn seconds(ticks: u64, clockwork: Clockwork) -> f64 {
-    ticks as f64 / clockwork.ticks_per_second
 }

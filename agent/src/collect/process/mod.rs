@@ -44,6 +44,10 @@ const BUSY_TICKS: u64 = 10;
 /// How far the boot time may wander before it counts as moved: it is the difference of two clocks.
 const BOOT_WANDERS_SECONDS: f64 = 1.0;
 
+/// A process that is first seen this long after it began was missed before, by a limit or by an error: what it did till
+/// then is not growth of now. A late tick misses none that are younger.
+const OLD_SECONDS: f64 = 3.0;
+
 /// All processes of the host.
 pub(super) struct Processes {
     command_line: CommandLine,
@@ -102,6 +106,9 @@ impl Processes {
     /// Reads what may have changed and puts the groups' values.
     pub(super) fn tick(&mut self, tick: &mut Tick<'_>, cgroups: &Cgroups) -> Result<(), CollectError> {
         self.round += 1;
+        if tick.moment.first_in_window || self.round == 1 {
+            self.note_boot(tick);
+        }
         let Self { listing, listed, .. } = self;
         listed.clear();
         tick.host.list(listing, |entry| listed.extend(number(entry.name)))?;
@@ -113,9 +120,6 @@ impl Processes {
         self.listed = listed;
         self.retire();
         self.count(tick, cgroups);
-        if tick.moment.first_in_window || self.round == 1 {
-            self.note_boot(tick);
-        }
         let welcome = tick.moment.first_in_window || self.round == 1;
         self.groups.put(tick.samples, tick.moment, self.clockwork, welcome);
         if followed { Ok(()) } else { Err(CollectError::Malformed("process table of so many processes")) }
@@ -148,11 +152,11 @@ impl Processes {
 
     fn visit(&mut self, tick: &mut Tick<'_>, cgroups: &Cgroups, pid: u32) {
         let round = self.round;
-        let first = !self.known.contains_key(&pid);
+        let (first, first_in_window) = (!self.known.contains_key(&pid), tick.moment.first_in_window);
         let procfs = &tick.host.roots().procfs;
         let known = self.known.entry(pid).or_insert_with(|| Known::new(procfs, pid));
         known.round = round;
-        if !first && !tick.moment.first_in_window && !known.may_have_run(cgroups) {
+        if !first && !first_in_window && !known.may_have_run(cgroups) {
             return;
         }
         let Ok(bytes) = tick.host.read(&mut known.stat) else {
@@ -166,10 +170,12 @@ impl Processes {
             return;
         }
         let renamed = known.take(&stat);
-        if first || renamed {
+        // Containers inside containers are found later than what runs in them.
+        if first || renamed || (first_in_window && !known.kernel && known.cgroup.is_none()) {
             known.identify(tick.host, cgroups, pid);
         }
-        if first && round == 1 {
+        let began = self.clockwork.began(known.level.start_ticks);
+        if first && began.is_none_or(|began| began < tick.moment.stamp.as_seconds() - OLD_SECONDS) {
             known.read_io(tick.host);
             known.begin_here();
         }
@@ -179,20 +185,27 @@ impl Processes {
         }
     }
 
-    /// Forgets processes that are gone; their parents inherit what they read and wrote.
+    /// Forgets processes that are gone; the next living ancestor inherits what they read and wrote, and had inherited.
     fn retire(&mut self) {
         let round = self.round;
-        let mut inheritances = Vec::new();
+        let mut left = HashMap::new();
         for (pid, known) in self.known.extract_if(|_, known| known.round != round) {
-            inheritances.push((known.parent, known.io_bytes));
+            let io_bytes = (known.io_bytes.0 + known.inherited.0, known.io_bytes.1 + known.inherited.1);
+            left.insert(pid, (known.parent, io_bytes));
             if self.ended.len() < ENDED_MAX && known.measures().did_anything() {
                 self.ended.push((pid, known));
             }
         }
-        for (parent, (read, written)) in inheritances {
-            if let Some(parent) = self.known.get_mut(&parent) {
-                parent.inherited.0 += read;
-                parent.inherited.1 += written;
+        for &(parent, (read, written)) in left.values() {
+            let mut heir = parent;
+            // Parents of the dead form no circle, but what is read is not trusted to say so.
+            for _ in 0..left.len() {
+                let Some((parent, _)) = left.get(&heir) else { break };
+                heir = *parent;
+            }
+            if let Some(heir) = self.known.get_mut(&heir) {
+                heir.inherited.0 += read;
+                heir.inherited.1 += written;
             }
         }
     }
@@ -202,7 +215,7 @@ impl Processes {
         let now = tick.moment.stamp;
         for known in self.known.values_mut() {
             if known.group.is_none() && known.join(cgroups) {
-                known.group = Some(self.groups.of(&known.name(), &known.container, now));
+                known.group = Some(self.groups.of(&known.name(), &known.container, known.kernel, now));
             }
             if let Some(group) = known.group {
                 self.groups.count(group, known.level, now);
@@ -291,7 +304,10 @@ impl Known {
     fn identify(&mut self, host: &mut Host, cgroups: &Cgroups, pid: u32) {
         let path = host.roots().procfs.join(pid.to_string()).join("cgroup");
         let cgroup = host.read_once(&path).ok().and_then(stat::parse_cgroup);
-        self.cgroup = cgroup.and_then(|path| cgroups.find(path));
+        let found = cgroup.and_then(|path| cgroups.find(path));
+        if found != self.cgroup {
+            (self.cgroup, self.group) = (found, None);
+        }
     }
 
     /// Whether it is known which container it is in; if so, it is noted.

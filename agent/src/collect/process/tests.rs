@@ -157,7 +157,7 @@ fn counters_of_a_group_do_not_fall_when_a_member_ends() {
     machine.check("cpu_seconds_total", "bash", &[0.8, 0.8]);
     machine.check("num_procs", "bash", &[1.0]);
     machine.run(Fake { pid: 18, cpu: 131, ..BASH });
-    machine.run(Fake { pid: 21, start: 9_000, cpu: 7, ..BASH });
+    machine.run(Fake { pid: 21, start: 60_000, cpu: 7, ..BASH });
     machine.tick();
     machine.check("cpu_seconds_total", "bash", &[0.88, 0.88]);
     machine.window();
@@ -171,12 +171,12 @@ fn a_process_id_that_is_given_again_is_another_process() {
     machine.tick();
     machine.run(Fake { cpu: 150, ..BASH });
     machine.tick();
-    machine.run(Fake { comm: "vim", start: 9_000, cpu: 3, ..BASH });
+    machine.run(Fake { comm: "vim", start: 60_000, cpu: 3, ..BASH });
     machine.tick();
     machine.check("cpu_seconds_total", "bash", &[0.5, 0.5]);
     let table = machine.window();
     let shown: Vec<_> = table.iter().map(|it| (it.command.as_str(), it.start_ticks, it.cpu_ms)).collect();
-    assert_eq!(shown, [("bash", 4_000, 1_000), ("vim", 9_000, 60)]);
+    assert_eq!(shown, [("bash", 4_000, 1_000), ("vim", 60_000, 60)]);
     machine.check("cpu_seconds_total", "vim", &[0.03, 0.03]);
 }
 
@@ -241,7 +241,7 @@ fn only_processes_whose_container_used_cpu_are_read() {
     cpu(&machine, 2);
     machine.tick();
     machine.check("cpu_seconds_total", "bash@web", &[0.5, 0.5]);
-    machine.check("cpu_seconds_total", "kthread", &[0.0, 0.0]);
+    machine.check("cpu_seconds_total", "kthread", &[]);
     let table = machine.window();
     assert_eq!(table.iter().find(|it| it.pid == 17).unwrap().container, "web");
     machine.check("cpu_seconds_total", "kthread", &[0.5, 0.5]);
@@ -252,7 +252,7 @@ fn what_ended_children_read_counts_once() {
     let mut machine = Machine::new();
     machine.run(BASH);
     machine.tick();
-    machine.run(Fake { pid: 18, parent: 17, comm: "dd", start: 9_000, read: 1_000, ..BASH });
+    machine.run(Fake { pid: 18, parent: 17, comm: "dd", start: 60_000, read: 1_000, ..BASH });
     machine.window();
     machine.check("read_bytes_total", "dd", &[1_000.0]);
     machine.kill(18);
@@ -264,6 +264,73 @@ fn what_ended_children_read_counts_once() {
     machine.run(Fake { read: 1_060, ..BASH });
     machine.window();
     machine.check("write_bytes_total", "bash", &[60.0]);
+}
+
+#[test]
+fn what_a_family_read_that_ended_at_once_counts_once() {
+    let mut machine = Machine::new();
+    machine.run(Fake { comm: "cron", ..BASH });
+    machine.tick();
+    let (shell, tar) = (18, 19);
+    machine.run(Fake { pid: shell, parent: 17, comm: "sh", start: 60_000, ..BASH });
+    machine.run(Fake { pid: tar, parent: shell, comm: "tar", start: 60_000, read: 1_000, ..BASH });
+    machine.window();
+    machine.kill(tar);
+    machine.tick();
+    machine.kill(shell);
+    machine.run(Fake { comm: "cron", read: 1_001, ..BASH });
+    machine.window();
+    machine.check("read_bytes_total", "cron", &[1.0]);
+    machine.run(Fake { pid: shell, parent: 17, comm: "sh", start: 70_000, ..BASH });
+    machine.run(Fake { pid: tar, parent: shell, comm: "tar", start: 70_000, read: 500, ..BASH });
+    machine.window();
+    machine.kill(tar);
+    machine.kill(shell);
+    machine.run(Fake { comm: "cron", read: 1_503, ..BASH });
+    machine.window();
+    machine.check("read_bytes_total", "cron", &[3.0]);
+}
+
+#[test]
+fn what_a_process_did_before_it_was_seen_is_not_growth() {
+    let mut machine = Machine::new();
+    machine.run(BASH);
+    machine.tick();
+    machine.run(Fake { pid: 18, cpu: 90_000, read: 7_000, ..BASH });
+    machine.window();
+    machine.check("cpu_seconds_total", "bash", &[0.0, 0.0]);
+    machine.check("read_bytes_total", "bash", &[0.0]);
+    machine.run(Fake { pid: 18, cpu: 90_100, read: 7_009, ..BASH });
+    machine.window();
+    machine.check("cpu_seconds_total", "bash", &[1.0, 1.0]);
+    machine.check("read_bytes_total", "bash", &[9.0]);
+}
+
+#[test]
+fn kernel_threads_have_values_at_the_ticks_that_read_them() {
+    let mut machine = Machine::new();
+    machine.run(Fake { comm: "ksoftirqd/0", kernel: true, ..BASH });
+    machine.window();
+    machine.run(Fake { comm: "ksoftirqd/0", kernel: true, cpu: 1_100, ..BASH });
+    machine.tick();
+    machine.check("cpu_seconds_total", "ksoftirqd", &[]);
+    machine.window();
+    machine.check("cpu_seconds_total", "ksoftirqd", &[10.0, 10.0]);
+}
+
+#[test]
+fn a_container_that_is_found_late_gets_its_processes() {
+    let mut machine = Machine::new();
+    machine.run(Fake { container: true, ..BASH });
+    machine.tick();
+    machine.check("num_procs", "bash", &[1.0]);
+    machine.write("cgroup/docker/@/cpu.stat", "usage_usec 1\nuser_usec 0\nsystem_usec 0\n");
+    machine.write("root/var/lib/docker/containers/@/config.v2.json", r#"{"Name":"/web","Config":{"Image":"x"}}"#);
+    for _ in 0..7 {
+        machine.window();
+    }
+    machine.check("num_procs", "bash@web", &[1.0]);
+    machine.check("num_procs", "bash", &[]);
 }
 
 #[test]
@@ -327,7 +394,7 @@ fn past_the_limit_groups_are_one() {
     let mut groups = Groups::default();
     let now = Timestamp::from_seconds(1);
     let all: std::collections::BTreeSet<_> =
-        (0..2 * group::GROUPS_MAX).map(|number| groups.of(&format!("command-{number}"), "", now)).collect();
+        (0..2 * group::GROUPS_MAX).map(|number| groups.of(&format!("command-{number}"), "", false, now)).collect();
     assert_eq!(all.len(), group::GROUPS_MAX + 1);
 }
 
