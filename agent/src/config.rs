@@ -78,6 +78,13 @@ impl Roots {
     pub fn on_rootfs(&self, absolute: &Path) -> PathBuf {
         self.rootfs.join(absolute.strip_prefix("/").unwrap_or(absolute))
     }
+
+    /// The places of a file of `/proc/net`: in the first process' network namespace, which is the host's also for an agent
+    /// in a container of its own; in the agent's, for where that may not be read.
+    #[must_use]
+    pub fn of_net(&self, name: &str) -> [PathBuf; 2] {
+        ["1/net", "net"].map(|net| self.procfs.join(net).join(name))
+    }
 }
 
 /// How much of a process' command line leaves the host.

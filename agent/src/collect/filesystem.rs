@@ -99,9 +99,7 @@ impl Filesystem {
     }
 
     fn begin_round(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
-        let [of_host, own] = &self.tables;
-        let table = if tick.host.read_once(of_host).is_ok() { of_host } else { own };
-        let text = tick.host.read_once(table)?;
+        let text = tick.host.read_either(&self.tables)?;
         let understood = self.parse(text, tick.samples);
         let paths = self.mounts.items().filter_map(|mount| Some(mount.as_ref()?.path.clone()));
         self.probe.begin(paths, tick.moment.now).map_err(|error| no_thread(&error))?;

@@ -41,8 +41,6 @@ const HEADINGS: usize = 2;
 
 /// The host's network interfaces.
 pub(super) struct Network {
-    /// The first process' namespace is the host's, also for an agent in a container of its own; where that may not be
-    /// read, the agent's own.
     tables: [PathBuf; 2],
     table: Option<KeptFile>,
     interfaces: Roster<Interface>,
@@ -56,11 +54,7 @@ struct Interface {
 
 impl Network {
     pub(super) fn new(roots: &Roots) -> Self {
-        Self {
-            tables: ["1/net/dev", "net/dev"].map(|table| roots.procfs.join(table)),
-            table: None,
-            interfaces: Roster::default(),
-        }
+        Self { tables: roots.of_net("dev"), table: None, interfaces: Roster::default() }
     }
 
     pub(super) fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {

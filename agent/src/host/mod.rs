@@ -4,6 +4,7 @@
 //! each tick are kept, and all reads share one buffer: a read costs one system call and no allocation.
 
 mod directory;
+mod errand;
 mod filesystem;
 mod kernel;
 
@@ -19,6 +20,7 @@ use rustix::io::pread;
 pub use crate::config::Roots;
 pub use directory::DirectoryEntry;
 pub use directory::KeptDirectory;
+pub use errand::Errand;
 pub use filesystem::Answer;
 pub use filesystem::FilesystemSpace;
 pub use filesystem::MOUNTS_MAX;
@@ -149,11 +151,17 @@ impl Host {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_once(&mut self, path: &Path) -> Result<&[u8], ReadError> {
-        let read = File::open(path).and_then(|file| fill(&mut self.buffer, &file, false));
-        match read {
-            Ok(length) => Ok(&self.buffer[..length]),
-            Err(source) => Err(ReadError { path: path.into(), source }),
-        }
+        read_into(&mut self.buffer, path).map(|length| &self.buffer[..length])
+    }
+
+    /// Reads the second place of a file where the first may not be read: files of the first process, which are the host's
+    /// also for an agent in a container, and the agent's own.
+    ///
+    /// # Errors
+    /// As [`Self::read`], of the second place.
+    pub fn read_either(&mut self, [first, second]: &[PathBuf; 2]) -> Result<&[u8], ReadError> {
+        let read = read_into(&mut self.buffer, first).or_else(|_| read_into(&mut self.buffer, second));
+        read.map(|length| &self.buffer[..length])
     }
 
     /// Where a symbolic link points, as it is written: `/proc/PID/exe`, `/proc/PID/ns/net`.
@@ -171,6 +179,11 @@ impl Host {
     pub fn list(&mut self, kept: &mut KeptDirectory, each: impl FnMut(DirectoryEntry<'_>)) -> Result<(), ReadError> {
         kept.list(&mut self.entries, each)
     }
+}
+
+fn read_into(buffer: &mut Vec<u8>, path: &Path) -> Result<usize, ReadError> {
+    let read = File::open(path).and_then(|file| fill(buffer, &file, false));
+    read.map_err(|source| ReadError { path: path.into(), source })
 }
 
 /// Reads the whole file into the buffer, which grows as needed, and returns how long it is.
