@@ -3,7 +3,23 @@
 //! A command line is judged word by word: what a name like `password` points at is masked, and what looks like a
 //! secret by itself. A word masked for nothing costs a little; a secret shown costs a lot.
 
+mod known;
+
 use std::ops::Range;
+
+use crate::collect::process::mask::known::JOINTS;
+use crate::collect::process::mask::known::LETTERS;
+use crate::collect::process::mask::known::ORACLE;
+use crate::collect::process::mask::known::PLACE_WORDS;
+use crate::collect::process::mask::known::Place;
+use crate::collect::process::mask::known::REDIS;
+use crate::collect::process::mask::known::SCHEMES;
+use crate::collect::process::mask::known::SECRET_BEGINNINGS;
+use crate::collect::process::mask::known::SECRET_PARTS;
+use crate::collect::process::mask::known::SECRET_PATHS;
+use crate::collect::process::mask::known::SECRET_WORDS;
+use crate::collect::process::mask::known::USER_ENDS;
+use crate::collect::process::mask::known::USER_OPTIONS;
 
 /// Bytes of a command line that are shown: enough for a program and what it was asked to do.
 pub(super) const COMMAND_LINE_BYTES_MAX: usize = 512;
@@ -18,7 +34,7 @@ const MASK: &str = "***";
 pub(super) fn masked(cmdline: &[u8]) -> String {
     let arguments = arguments(cmdline);
     let program = program(arguments.first().map_or("", String::as_str)).to_owned();
-    let mut masker = Masker { program, expecting: Expecting::Nothing, first: true };
+    let mut masker = Masker { programs: vec![program], expecting: Expecting::Nothing, first: true };
     let shown: Vec<_> = arguments.iter().map(|argument| masker.argument(argument)).collect();
     line(&shown)
 }
@@ -41,164 +57,14 @@ fn line(arguments: &[String]) -> String {
     line[..end.unwrap_or(0)].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Names that stand for a secret wherever they occur in a name, without `-`, `_`, `.` and in small letters.
-const SECRET_PARTS: &[&str] = &[
-    "password",
-    "passwd",
-    "passphrase",
-    "passwort",
-    "passcode",
-    "secret",
-    "token",
-    "apikey",
-    "accesskey",
-    "privatekey",
-    "privkey",
-    "credential",
-    "authkey",
-    "encryptionkey",
-    "signingkey",
-    "masterkey",
-    "sharedkey",
-    "sessionkey",
-    "accountkey",
-    "storagekey",
-    "licensekey",
-    "licencekey",
-    "sshkey",
-    "secretkey",
-    "authorization",
-    "bearer",
-    "cookie",
-    "dbpass",
-    "userpass",
-    "rootpass",
-    "basicauth",
-    "userauth",
-    "requirepass",
-    "masterauth",
-    "sharedaccess",
-];
-
-/// Names that stand for a secret as a whole or as one of the words that a name is made of.
-const SECRET_WORDS: &[&str] = &[
-    "pass",
-    "pwd",
-    "pw",
-    "key",
-    "auth",
-    "cred",
-    "creds",
-    "jwt",
-    "otp",
-    "pin",
-    "salt",
-    "signature",
-    "sig",
-    "psk",
-    "sas",
-    "pat",
-    "passin",
-    "passout",
-    "dsn",
-    "hmac",
-    "sid",
-    "storepass",
-    "keypass",
-];
-
-/// Names whose last word is one of these point at where a secret lies.
-const PLACE_WORDS: &[&str] = &["file", "path", "dir", "directory", "files"];
-
-/// Headers and words behind which everything to the end of the argument is secret.
-const HEADERS: &[&str] = &["authorization", "cookie", "bearer", "basic"];
-
-/// Beginnings of secrets that are known by their form.
-const SECRET_BEGINNINGS: &[&str] = &[
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "glpat-",
-    "glptt-",
-    "xoxb-",
-    "xoxp-",
-    "xoxa-",
-    "xoxs-",
-    "xapp-",
-    "sk-",
-    "sk_live_",
-    "sk_test_",
-    "rk_live_",
-    "pk_live_",
-    "AIza",
-    "ya29.",
-    "eyJ",
-    "hvs.",
-    "hvb.",
-    "dop_v1_",
-    "npm_",
-    "pypi-",
-    "SG.",
-    "shpat_",
-    "AKIA",
-    "ASIA",
-    "dckr_pat_",
-    "lin_api_",
-    "sq0",
-    "whsec_",
-    "-----BEGIN",
-];
-
 /// Bytes that such a secret has at least, its beginning included.
 const SECRET_BYTES: usize = 12;
 
 /// Bytes from which letters of both cases mixed with digits are taken for a secret.
 const RANDOM_BYTES: usize = 32;
 
-/// Programs whose one-letter options take a secret: in the same word, in the next, or either.
-const LETTERS: &[(&[&str], &str, Place)] = &[
-    (&["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mysqlshow", "mysqlcheck", "mysqlbinlog"], "-p", Place::Same),
-    (&["mariadb", "mariadb-dump", "mariadb-admin", "mycli", "innobackupex", "xtrabackup"], "-p", Place::Same),
-    (&["7z", "7za", "7zr", "rar", "unrar", "zip"], "-p", Place::Same),
-    (&["rar", "unrar"], "-hp", Place::Same),
-    (
-        &["sshpass", "docker", "podman", "nerdctl", "mongo", "mongosh", "mongodump", "mongorestore", "mongoexport"],
-        "-p",
-        Place::Either,
-    ),
-    (&["rdesktop", "az", "oc", "skopeo", "buildah", "helm", "cqlsh", "influx", "isql", "bcp"], "-p", Place::Either),
-    (&["redis-cli", "keydb-cli", "valkey-cli", "ipmitool"], "-a", Place::Either),
-    (
-        &["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami", "ldappasswd", "net", "cqlsh"],
-        "-w",
-        Place::Either,
-    ),
-    (
-        &["sqlcmd", "bcp", "tsql", "ipmitool", "mosquitto_pub", "mosquitto_sub", "unzip", "zip", "wpa_cli"],
-        "-P",
-        Place::Either,
-    ),
-    (&["snmpget", "snmpwalk", "snmpset", "snmpbulkwalk"], "-A", Place::Either),
-    (&["snmpget", "snmpwalk", "snmpset", "snmpbulkwalk"], "-X", Place::Either),
-    (&["snmpget", "snmpwalk", "snmpset", "snmpbulkwalk"], "-c", Place::Either),
-    (&["openssl"], "-k", Place::Either),
-    (&["openssl"], "-K", Place::Either),
-    (&["plink", "pscp", "psftp", "putty"], "-pw", Place::Either),
-    (&["htpasswd"], "-b", Place::Rest),
-];
-
-/// Options of any program that take a user and, behind a colon, a comma or a per cent sign, a password.
-const USER_OPTIONS: &[&str] = &["-u", "-U", "--user", "--proxy-user", "--username"];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Same,
-    Either,
-    Rest,
-}
+/// Programs of one command line that are remembered: a host may be called as one of them.
+const PROGRAMS_MAX: usize = 8;
 
 /// What the words before say of the next word.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -212,7 +78,8 @@ enum Expecting {
 }
 
 struct Masker {
-    program: String,
+    /// The program, and those that it may have been told to run.
+    programs: Vec<String>,
     expecting: Expecting,
     first: bool,
 }
@@ -232,7 +99,8 @@ impl Masker {
             if word == 0 {
                 break;
             }
-            if let Some(secret) = secret_behind_name(rest) {
+            let begins = rest.len() == argument.len();
+            if let Some(secret) = secret_behind_name(rest, begins) {
                 shown.push_str(&rest[..secret.start]);
                 shown.push_str(MASK);
                 rest = &rest[secret.end..];
@@ -250,9 +118,9 @@ impl Masker {
     fn takes_whole(&mut self, argument: &str) -> bool {
         match self.expecting {
             Expecting::Rest => true,
-            Expecting::Secret if !argument.starts_with("--") && !argument.is_empty() => {
+            Expecting::Secret if !argument.starts_with("--") && !JOINTS.contains(&argument) => {
                 // `Authorization: Bearer …` in words of their own.
-                let scheme = HEADERS.contains(&plain(argument).as_str());
+                let scheme = SCHEMES.contains(&plain(argument).as_str());
                 self.expecting = if scheme { Expecting::Secret } else { Expecting::Nothing };
                 true
             }
@@ -262,33 +130,50 @@ impl Masker {
 
     fn word(&mut self, word: &str) -> String {
         let expecting = std::mem::replace(&mut self.expecting, Expecting::Nothing);
+        if expecting == Expecting::Secret && JOINTS.contains(&word) {
+            self.expecting = expecting;
+            return word.to_owned();
+        }
         if expecting == Expecting::Secret && !word.starts_with("--") {
             return MASK.to_owned();
         }
-        if expecting == Expecting::User
-            && let Some(at) = word.find([':', ',', '%'])
-        {
+        if let Some(at) = user_end(word, expecting == Expecting::User) {
             return format!("{}{MASK}", &word[..=at]);
         }
-        if !self.first && self.program != program(word) && is_known_program(program(word)) {
-            program(word).clone_into(&mut self.program);
+        if !self.first && self.programs.len() < PROGRAMS_MAX && is_known_program(program(word)) {
+            self.programs.push(program(word).to_owned());
         }
-        if let Some(shown) = self.letter(word) {
+        if let Some(shown) = self.letter(word).or_else(|| self.oracle(word)) {
             return shown;
         }
         self.expect_behind(word);
         mask_url(word).or_else(|| mask_random(word)).unwrap_or_else(|| word.to_owned())
     }
 
+    fn runs(&self, programs: &[&str]) -> bool {
+        self.programs.iter().any(|program| programs.contains(&program.as_str()))
+    }
+
+    /// `user/password@database`, also behind a name.
+    fn oracle(&self, word: &str) -> Option<String> {
+        let user = word.rfind('=').map_or(0, |at| at + 1);
+        let slash = user + word[user..].find('/')?;
+        let end = word.rfind('@').filter(|end| slash < *end).unwrap_or(word.len());
+        let told = self.runs(ORACLE) && !self.first && user < slash && !word.starts_with(['-', '.', '@']);
+        told.then(|| format!("{}{MASK}{}", &word[..=slash], &word[end..]))
+    }
+
     /// One-letter options of programs that are known to take secrets so.
     fn letter(&mut self, word: &str) -> Option<String> {
-        let program = self.program.as_str();
-        let rows =
-            LETTERS.iter().filter(|(programs, letter, _)| programs.contains(&program) && word.starts_with(letter));
+        // `htpasswd -nb user password`
+        if self.runs(&["htpasswd"]) && !word.starts_with("--") && word.starts_with('-') && word.contains('b') {
+            self.expecting = Expecting::Rest;
+            return Some(word.to_owned());
+        }
+        let rows = LETTERS.iter().filter(|(programs, letter, _)| word.starts_with(letter) && self.runs(programs));
         let (_, letter, place) = rows.max_by_key(|(_, letter, _)| letter.len())?;
         let behind = &word[letter.len()..];
         match place {
-            Place::Rest => self.expecting = Expecting::Rest,
             Place::Either if behind.is_empty() => self.expecting = Expecting::Secret,
             Place::Same if behind.is_empty() => {}
             Place::Same | Place::Either => return Some(format!("{letter}{MASK}")),
@@ -300,16 +185,32 @@ impl Masker {
         let option = word.starts_with('-') && !word.contains('=');
         let bare = matches!(plain(word).as_str(), "password" | "passphrase" | "passwd" | "bearer");
         let sql = word.eq_ignore_ascii_case("by");
-        if USER_OPTIONS.contains(&word) {
+        let letters =
+            word.strip_prefix('-').is_some_and(|letters| letters.bytes().all(|byte| byte.is_ascii_alphabetic()));
+        if USER_OPTIONS.contains(&word) || (letters && word.ends_with('u')) {
             self.expecting = Expecting::User;
+        } else if self.runs(REDIS) && word.eq_ignore_ascii_case("auth") {
+            self.expecting = Expecting::Rest;
         } else if (option && is_secret_name(word)) || (bare && !self.first) || (sql && !self.first) {
             self.expecting = Expecting::Secret;
         }
     }
 }
 
+/// Where the user of a `user:password` ends: in an option's value, or in a word that is one.
+fn user_end(word: &str, is_user: bool) -> Option<usize> {
+    let value = USER_OPTIONS.iter().find_map(|option| {
+        let value = word.strip_prefix(option)?;
+        let long = option.starts_with("--");
+        (!value.is_empty() && (!long || value.starts_with('='))).then(|| word.len() - value.len())
+    });
+    let from = if is_user { 0 } else { value? };
+    Some(from + word[from..].find(USER_ENDS)?)
+}
+
 fn is_known_program(name: &str) -> bool {
-    LETTERS.iter().any(|(programs, _, _)| programs.contains(&name))
+    let lettered = LETTERS.iter().any(|(programs, _, _)| programs.contains(&name));
+    lettered || ORACLE.contains(&name) || REDIS.contains(&name) || name == "htpasswd"
 }
 
 fn program(word: &str) -> &str {
@@ -358,8 +259,9 @@ fn word_end(text: &str) -> usize {
     text.find(char::is_whitespace).unwrap_or(text.len())
 }
 
-/// The secret of a `name=secret` or `name: secret` whose name begins in the first word of `text`.
-fn secret_behind_name(text: &str) -> Option<Range<usize>> {
+/// The secret of a `name=secret` or `name: secret` whose name begins in the first word of `text`; `begins` says that an
+/// argument does.
+fn secret_behind_name(text: &str, begins: bool) -> Option<Range<usize>> {
     let word = &text[..word_end(text)];
     let mut name_from = 0;
     for (at, c) in word.char_indices() {
@@ -368,7 +270,7 @@ fn secret_behind_name(text: &str) -> Option<Range<usize>> {
                 let name = word[name_from..at].trim_matches(['"', '\'', '\\', '{', '(', '[', '$']);
                 let is_url = word[at..].starts_with("://");
                 if !is_url && is_secret_name(name) {
-                    return secret_at(text, at + 1, name);
+                    return secret_at(text, at + 1, begins && name_from == 0);
                 }
                 name_from = at + 1;
             }
@@ -380,29 +282,47 @@ fn secret_behind_name(text: &str) -> Option<Range<usize>> {
 }
 
 /// The secret that begins at `at`, behind its name: to the closing quote, to the end of a header, or to the next space.
-fn secret_at(text: &str, at: usize, name: &str) -> Option<Range<usize>> {
+/// One whose name begins its `argument` may hold spaces: the shell has joined them already.
+fn secret_at(text: &str, at: usize, argument: bool) -> Option<Range<usize>> {
     let from = at + (text[at..].len() - text[at..].trim_start().len());
-    let header = HEADERS.iter().any(|header| name.to_ascii_lowercase().ends_with(header));
     let rest = &text[from..];
-    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''));
-    let length = match quote {
-        Some(quote) => rest[1..].find(quote).map_or(rest.len(), |end| end + 2),
+    let header = text[..at].ends_with(':');
+    let length = match quoted(rest) {
+        Some(length) => length,
+        None if at < from && !header => 0,
+        None if argument => rest.len(),
         None if header => rest.find(['"', '\'']).unwrap_or(rest.len()),
-        None if at < from && !text[..at].ends_with(':') => 0,
-        // A value that the shell has already joined to its name may hold spaces.
         None => rest.find(char::is_whitespace).unwrap_or(rest.len()),
     };
     (0 < length).then_some(from..from + length)
 }
 
+/// Length of the quoted text that `text` begins with, quotes included; a quote may be escaped, and so may those inside.
+fn quoted(text: &str) -> Option<usize> {
+    let escapes = text.len() - text.trim_start_matches('\\').len();
+    let quote = text[escapes..].chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let mut at = escapes + 1;
+    while let Some(found) = text[at..].find(quote) {
+        let before = &text[at..at + found];
+        at += found + 1;
+        if before.len() - before.trim_end_matches('\\').len() <= escapes {
+            return Some(at);
+        }
+    }
+    Some(text.len())
+}
+
 /// A URL, or `user:password@host` without a scheme, with its password masked.
 fn mask_url(word: &str) -> Option<String> {
+    if let Some((at, path)) = SECRET_PATHS.iter().find_map(|path| Some((word.find(path)?, path))) {
+        return Some(format!("{}{MASK}", &word[..at + path.len()]));
+    }
     let from = word.find("://").map_or(0, |at| at + 3);
     let at = from + word[from..].rfind('@')?;
     let user = &word[from..at];
     let secret = match user.find(':') {
         Some(colon) => from + colon + 1,
-        None if 0 < from && is_random(user, SECRET_BYTES) => from,
+        None if 0 < from && (is_random(user, SECRET_BYTES) || is_hexadecimal(user)) => from,
         None => return None,
     };
     Some(format!("{}{MASK}{}", &word[..secret], &word[at..]))
@@ -410,6 +330,11 @@ fn mask_url(word: &str) -> Option<String> {
 
 /// A word with what looks like a secret masked.
 fn mask_random(word: &str) -> Option<String> {
+    let value = word.rfind('=').filter(|at| at + 2 < word.len()).map_or(0, |at| at + 1);
+    let base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '+' | '=');
+    if !word[value..].starts_with('/') && word[value..].chars().all(base64) && is_random(&word[value..], RANDOM_BYTES) {
+        return Some(format!("{}{MASK}", &word[..value]));
+    }
     let piece = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=' | '.');
     let mut shown = String::with_capacity(word.len());
     let mut masked = false;
@@ -439,6 +364,11 @@ fn is_random(text: &str, bytes_min: usize) -> bool {
     let has = |what: fn(&u8) -> bool| text.bytes().any(|byte| what(&byte));
     let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
     bytes_min <= text.len() && (mixed || SECRET_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)))
+}
+
+/// Whether a run is as long as a token and made of nothing but hexadecimal digits.
+fn is_hexadecimal(text: &str) -> bool {
+    RANDOM_BYTES <= text.len() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -488,6 +418,7 @@ mod tests {
         check("app|--password|<hunter2>|--port|80");
         check("app|--password|<two words>");
         check("app|--password=<a,b;c&d>");
+        check("gpg|--passphrase=<correct horse>|-d");
         check("app|-password|<hunter2>");
         check("app|--db-password=<hunter2>|--db-user=me");
         check("app|--dbPassword|<hunter2>");
@@ -513,12 +444,19 @@ mod tests {
         check("env|AWS_SECRET_ACCESS_KEY=<x>|AWS_REGION=eu|app");
         check("docker|run|-e|POSTGRES_PASSWORD=<x>|postgres:16");
         check("docker|run|--env=API_TOKEN=<x>|app");
-        check("sh|-c|PASSWORD=<x> app --port 80");
+        check("sh|-c|PASSWORD=<x app --port 80>");
+        check("sh|-c|exec env PASSWORD=<x> app --port 80");
+        check("env|PASSWORD=<my pw>|app");
         check("sh|-c|export TOKEN=\"x y\" && app".replace("\"x y\"", "<\"x y\">").as_str());
         check("app|host=db user=me password=<x> sslmode=require");
         check("app|Server=db;Password=<x>");
         check("app|{\"user\":\"me\",\"password\":<\"x y\">}");
         check("app|password: <x>");
+        check("tool|x|password|=|<pw>");
+        check("sh|-c|x password = <pw> y");
+        check(r#"app|{"password":<"ab\"cd pw">,"port":1}"#);
+        check(r#"sh|-c|app '{\"password\":<\"two words\">}'"#);
+        check("curl|-b|PHPSESSID=<a1b2>");
     }
 
     #[test]
@@ -542,6 +480,22 @@ mod tests {
         check("curl|-u|me:<x>|https://a");
         check("curl|--user|me:<x>|https://a");
         check("smbclient|-U|me%<x>|//host/share");
+        check("curl|-uadmin:<x>|https://a");
+        check("curl|-sku|admin:<x>|https://a");
+        check("curl|--user=root:<x>|https://a");
+        check("http|-a|<me:x>|a.example");
+        check("mysql|-h|net|-p<hunter2>");
+        check("mysqlsh|-p<hunter2>");
+        check("snmpbulkget|-c|<public>|host");
+        check("isql|-P|<x>");
+        check("htpasswd|-nb|<u>|<p>");
+        check("htpasswd|-cb|<f>|<u>|<p>");
+        check("xfreerdp|/u:me|/p:<x>");
+        check("useradd|-p|<x>|me");
+        check("redis-cli|AUTH|<x>");
+        check("redis-cli|auth|<me>|<x>");
+        check("sqlplus|scott/<tiger>@db");
+        check("exp|userid=scott/<tiger>@db|file=/tmp/a.dmp");
     }
 
     #[test]
@@ -555,6 +509,8 @@ mod tests {
         check("app|https://a/b?api_key=<abc>");
         check("git|clone|https://<ghp_abcdefghijklmnop>@github.com/a/b");
         check("app|postgres://me@db/shop");
+        check("git|clone|https://<0123456789abcdef0123456789abcdef01234567>@github.com/a/b");
+        check("curl|https://hooks.slack.com/services/<T0/B0/abc>");
         check("npm|i|https://registry/@scope/pkg");
     }
 
@@ -567,6 +523,8 @@ mod tests {
                 .as_str(),
         );
         check("curl|-H|X-Api-Key: <abc>|https://a");
+        check("curl|-H|X-Api-Key: <Token x>|https://a");
+        check("sh|-c|curl -H \"X-Api-Key: <Token x>\" https://a");
         check("curl|-H|PRIVATE-TOKEN: <abc>");
         check("curl|-b|Cookie: <sid=abc; other=def>");
         check("sh|-c|curl -H \"Authorization: <Bearer abc>\" https://a");
@@ -581,6 +539,7 @@ mod tests {
         check("app|<eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc>");
         check("app|<wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY1>");
         check("app|<xoxb-1234567890-abc>");
+        check("app|<wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY>|/opt/Application1/releases/currentVersion2");
         check("containerd-shim|-id|91a1a1f01a5ed31b6460eda81aa65ce36f7aa3901f29321666ee6323fa42f546");
         check("app|/usr/lib/x86_64-linux-gnu/ImageMagick-6.9.11/modules-Q16");
     }
