@@ -37,7 +37,7 @@ pub const COLLECTORS: &[&str] = &[
 ];
 
 /// What is meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// What the host is called, if not by its hostname.
     pub instance: Option<String>,
@@ -49,6 +49,8 @@ pub struct Config {
     pub off: BTreeSet<String>,
     /// How much of a process' command line is shown.
     pub command_line: CommandLine,
+    /// The part of one core that the agent may use before it looks at processes more seldom; nothing is no limit.
+    pub cpu_limit: Option<f64>,
     /// Where batches go.
     pub uplink: Uplink,
 }
@@ -137,12 +139,16 @@ struct RawCollect {
     rootfs: PathBuf,
     cgroupfs: PathBuf,
     off: BTreeSet<String>,
+    cpu_limit_percent: f64,
 }
+
+/// Of one core: what nobody misses.
+const CPU_LIMIT_PERCENT: f64 = 2.0;
 
 impl Default for RawCollect {
     fn default() -> Self {
         let Roots { procfs, sysfs, rootfs, cgroupfs } = Roots::default();
-        Self { procfs, sysfs, rootfs, cgroupfs, off: BTreeSet::new() }
+        Self { procfs, sysfs, rootfs, cgroupfs, off: BTreeSet::new(), cpu_limit_percent: CPU_LIMIT_PERCENT }
     }
 }
 
@@ -175,7 +181,7 @@ impl Config {
     /// The first key or value that is wrong, with its place.
     pub fn read(layers: &Layers<'_>) -> Result<Self, ConfigError> {
         let raw: RawConfig = layers.read()?;
-        let RawCollect { procfs, sysfs, rootfs, cgroupfs, off } = raw.collect;
+        let RawCollect { procfs, sysfs, rootfs, cgroupfs, off, cpu_limit_percent } = raw.collect;
         if let Some(unknown) = off.iter().find(|name| !COLLECTORS.contains(&name.as_str())) {
             let known = COLLECTORS.join(" ");
             return Err(layers.refuse("collect.off", format!("names `{unknown}`, which is none of {known}")));
@@ -186,6 +192,7 @@ impl Config {
             roots: Roots { procfs, sysfs, rootfs, cgroupfs },
             off,
             command_line: raw.processes.command_line,
+            cpu_limit: cpu_limit(layers, cpu_limit_percent)?,
             uplink: uplink(layers, raw.uplink)?,
         })
     }
@@ -210,6 +217,13 @@ pub fn print(layers: &Layers<'_>) -> Result<String, ConfigError> {
         "(not shown)".clone_into(join);
     }
     toml::to_string(&raw).map_err(|error| layers.refuse("uplink", error.to_string()))
+}
+
+fn cpu_limit(layers: &Layers<'_>, percent: f64) -> Result<Option<f64>, ConfigError> {
+    if percent.is_finite() && 0.0 <= percent {
+        return Ok((0.0 < percent).then_some(percent / 100.0));
+    }
+    Err(layers.refuse("collect.cpu_limit_percent", format!("is {percent}; 2.0 is 2 % of one core, 0 is no limit")))
 }
 
 fn host_labels(layers: &Layers<'_>, labels: BTreeMap<String, String>) -> Result<Labels, ConfigError> {
@@ -281,6 +295,10 @@ mod tests {
             "agent.toml, line 2: `uplink.aggregator` is `localhost`, which is not HOST:PORT",
         );
         assert!(read("[collect]\noff = ['load']").unwrap_err().contains("names `load`, which is none of time stat"));
+        check(
+            "[collect]\ncpu_limit_percent = -1",
+            "agent.toml, line 2: `collect.cpu_limit_percent` is -1; 2.0 is 2 % of one core, 0 is no limit",
+        );
         check("[processes]\ncommand_line = 'mask'", "agent.toml, line 2: unknown value `mask`, did you mean `masked`?");
     }
 

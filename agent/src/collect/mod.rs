@@ -11,6 +11,7 @@ mod memory;
 mod network;
 mod os;
 mod own;
+mod pace;
 mod pressure;
 mod process;
 mod roster;
@@ -95,6 +96,9 @@ pub enum CollectError {
     /// A file has not the form that the kernel gives it.
     #[error("{0} has not the form that the kernel gives it")]
     Malformed(&'static str),
+    /// The kernel does not show the processes of other users.
+    #[error("processes of other users are hidden (the mount option `hidepid` of /proc, or no access)")]
+    Hidden,
     /// A mount or a device did not answer.
     #[error("{0} does not answer")]
     Silent(String),
@@ -198,7 +202,7 @@ fn make(config: &Config, own: Arc<OwnCounts>, samples: &mut Samples) -> Vec<Box<
         Box::new(filesystem::Filesystem::new(roots)),
         Box::new(uname::Uname::new()),
         Box::new(os::Os::new(roots)),
-        Box::new(work::Work::new(roots, config.command_line)),
+        Box::new(work::Work::new(config, samples)),
         Box::new(own::Own::new(own, samples)),
     ]
 }

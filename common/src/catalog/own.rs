@@ -21,6 +21,7 @@ pub(super) const METRICS: &[Metric] = &[
     counter("lapwing_agent_dropped_batches_total", Unit::None, "Batches dropped because the spool was full.").own(),
     counter("lapwing_agent_late_ticks_total", Unit::None, "Ticks that came so late that another was due already.")
         .own(),
+    gauge("lapwing_agent_process_interval_seconds", Unit::Seconds, "How often the agent looks at processes.").own(),
     counter("lapwing_agent_reconnects_total", Unit::None, "Sessions with the aggregator after the first.").own(),
     gauge("lapwing_agent_resident_memory_bytes", Unit::Bytes, "Memory that the agent holds.").own(),
     counter("lapwing_agent_samples_total", Unit::None, "Values folded into windows.").own(),

@@ -44,6 +44,8 @@ use crate::identify::Runtime;
 use crate::identify::identify;
 use crate::identify::unescape;
 
+pub(in crate::collect) use parse::CpuTime;
+
 const LAST_SEEN: &Metric = metric("container_last_seen");
 const RESTARTS: &Metric = metric("lapwing_container_restarts_total");
 
@@ -78,6 +80,13 @@ pub(super) struct Cgroups {
 pub(super) struct Handle {
     slot: usize,
     instance: u64,
+}
+
+impl Handle {
+    /// A small number that no other living one has.
+    pub(super) fn slot(self) -> usize {
+        self.slot
+    }
 }
 
 struct Workload {
@@ -143,9 +152,21 @@ impl Cgroups {
         Some(Handle { slot, instance })
     }
 
-    /// Whether anything in it ran since the tick before; of one that is gone nothing is known, so something may have.
-    pub(super) fn used_cpu(&self, handle: Handle) -> bool {
-        self.get(handle).is_none_or(|workload| workload.usage.used_cpu)
+    /// All of them, each with what it used in all; nothing where CPU time is not counted.
+    pub(super) fn each(&self) -> impl Iterator<Item = (Handle, Option<CpuTime>)> {
+        let living = self.slots.iter().enumerate().filter_map(|(slot, workload)| Some((slot, workload.as_ref()?)));
+        living.map(|(slot, workload)| (Handle { slot, instance: workload.instance }, workload.usage.cpu_time()))
+    }
+
+    /// Whether it is there.
+    pub(super) fn is_living(&self, handle: Handle) -> bool {
+        self.get(handle).is_some()
+    }
+
+    /// The container or service that it lies in.
+    pub(super) fn around(&self, handle: Handle) -> Option<Handle> {
+        let (above, _) = self.get(handle)?.path.rsplit_once('/')?;
+        self.find(above)
     }
 
     /// The name that its series have: nothing while that is not known yet, empty for a service.

@@ -36,7 +36,7 @@ pub(super) fn limit(bytes: &[u8]) -> Option<u64> {
 
 /// CPU time by kind, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct CpuTime {
+pub(in crate::collect) struct CpuTime {
     /// All of it.
     pub usage: f64,
     /// In programs.

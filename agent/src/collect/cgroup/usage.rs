@@ -17,6 +17,7 @@ use crate::collect::cgroup::device::Devices;
 use crate::collect::cgroup::files::Files;
 use crate::collect::cgroup::files::Subject;
 use crate::collect::cgroup::parse;
+use crate::collect::cgroup::parse::CpuTime;
 use crate::collect::cgroup::parse::Io;
 use crate::collect::cgroup::parse::Version;
 use crate::collect::cgroup::tree::Trees;
@@ -87,7 +88,7 @@ pub(super) struct Usage {
     age_ticks: u32,
     used_cpu_since_stat: bool,
     /// Whether anything in it ran since the tick before.
-    pub used_cpu: bool,
+    used_cpu: bool,
 }
 
 impl Usage {
@@ -150,6 +151,12 @@ impl Usage {
     pub(super) fn forget_series(&mut self) {
         self.series = [None; METRICS.len()];
         self.devices.forget_series();
+    }
+
+    /// What it used in all.
+    pub(super) fn cpu_time(&self) -> Option<CpuTime> {
+        let split = |figure| self.get(figure).unwrap_or_default();
+        Some(CpuTime { usage: self.get(Figure::Cpu)?, user: split(Figure::User), system: split(Figure::System) })
     }
 
     /// Says when it began, in seconds since the epoch.

@@ -46,6 +46,11 @@ impl Counts {
         self.with(before, u64::saturating_sub)
     }
 
+    /// Time in programs and in the kernel.
+    pub(super) fn cpu_ticks(self) -> u64 {
+        self.user_ticks.saturating_add(self.system_ticks)
+    }
+
     pub(super) fn add(self, other: Self) -> Self {
         self.with(other, u64::saturating_add)
     }
@@ -152,8 +157,9 @@ impl Clockwork {
         self.boot_seconds.map(|boot| boot + self.seconds(start_ticks))
     }
 
+    /// Clock ticks as seconds.
     #[expect(clippy::cast_precision_loss, reason = "2^53 clock ticks are three million years")]
-    fn seconds(self, ticks: u64) -> f64 {
+    pub(super) fn seconds(self, ticks: u64) -> f64 {
         ticks as f64 / self.ticks_per_second
     }
 }

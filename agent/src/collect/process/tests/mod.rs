@@ -1,5 +1,7 @@
 //! Processes below a root of their own, ticked by hand.
 
+mod exited;
+
 use std::fs;
 use std::time::Duration;
 
@@ -39,6 +41,9 @@ const BASH: Fake = Fake {
     container: false,
 };
 
+/// Always there, and never doing anything.
+const INIT: Fake = Fake { pid: 1, comm: "init", parent: 0, start: 1, cpu: 0, pages: 0, ..BASH };
+
 struct Machine {
     base: tempfile::TempDir,
     host: Host,
@@ -61,7 +66,9 @@ impl Machine {
         fs::write(at("cgroup/cgroup.controllers"), "cpu\n").unwrap();
         let processes = Processes::new(&roots.procfs, CommandLine::Masked);
         let (host, samples, cgroups) = (Host::new(roots), Samples::default(), Cgroups::default());
-        Self { host, samples, cgroups, processes, second: 1_000, base }
+        let machine = Self { host, samples, cgroups, processes, second: 1_000, base };
+        machine.run(INIT);
+        machine
     }
 
     fn write(&self, path: &str, text: impl AsRef<[u8]>) {
@@ -90,16 +97,39 @@ impl Machine {
     }
 
     fn tick(&mut self) {
+        self.try_tick().unwrap();
+    }
+
+    /// A tick at which only containers are looked at.
+    fn skip(&mut self) {
+        let moment = self.begin_tick();
+        self.cgroups.tick(&mut Tick { host: &mut self.host, samples: &mut self.samples, moment }).unwrap();
+        self.samples.settle();
+    }
+
+    fn try_tick(&mut self) -> Result<(), CollectError> {
+        let moment = self.begin_tick();
+        let mut tick = Tick { host: &mut self.host, samples: &mut self.samples, moment };
+        self.cgroups.tick(&mut tick).unwrap();
+        let outcome = self.processes.tick(&mut tick, &self.cgroups);
+        self.samples.settle();
+        outcome
+    }
+
+    fn begin_tick(&mut self) -> Moment {
         self.second += 1;
         let (stamp, now) = (Timestamp::from_seconds(self.second), Duration::ZERO);
         let window = stamp.align_up(Duration::from_secs(10));
         let first_in_window = self.second % 10 == 1;
-        let moment = Moment { stamp, now, wall: stamp, window, first_in_window, patience: now };
         self.samples.begin_tick();
-        let mut tick = Tick { host: &mut self.host, samples: &mut self.samples, moment };
-        self.cgroups.tick(&mut tick).unwrap();
-        self.processes.tick(&mut tick, &self.cgroups).unwrap();
-        self.samples.settle();
+        Moment { stamp, now, wall: stamp, window, first_in_window, patience: now }
+    }
+
+    /// Makes the container's runtime write down what it used, and its name.
+    fn container(&self, used_us: u64) {
+        let cpu = format!("usage_usec {used_us}\nuser_usec {}\nsystem_usec {}\n", used_us / 4, used_us - used_us / 4);
+        self.write("cgroup/docker/@/cpu.stat", cpu);
+        self.write("root/var/lib/docker/containers/@/config.v2.json", r#"{"Name":"/web","Config":{"Image":"x"}}"#);
     }
 
     /// Ticks to the first tick of the next window, and takes the table when the open one closes.
