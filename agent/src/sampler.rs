@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::batch::Batch;
 use common::batch::Event;
 use common::batch::WINDOW;
+use common::metric::Decimals;
 use common::metric::Labels;
 use common::time::Clock;
 use common::time::Timestamp;
@@ -18,6 +19,7 @@ use crate::collect::Samples;
 use crate::collect::Tick;
 use crate::config::Config;
 use crate::host::Host;
+use crate::recorder::Recorder;
 use crate::spool::Spool;
 use crate::window::Stamps;
 use crate::window::Windower;
@@ -37,6 +39,7 @@ pub struct Sampler {
     samples: Samples,
     collectors: Collectors,
     windower: Windower,
+    recorder: Recorder,
     own: Arc<OwnCounts>,
     /// The monotonic clock at the latest tick.
     latest: Option<Duration>,
@@ -60,6 +63,7 @@ impl Sampler {
             host: Host::new(config.roots.clone()),
             offset_ms: stamps.at(clock.boot()).as_millis() - clock.wall().as_millis(),
             windower: Windower::default(),
+            recorder: Recorder::default(),
             latest: None,
             clock,
             stamps,
@@ -70,6 +74,12 @@ impl Sampler {
         };
         sampler.event("agent_started", format!("agent {} started", env!("CARGO_PKG_VERSION")));
         sampler
+    }
+
+    /// The flight recorder that it fills.
+    #[must_use]
+    pub fn recorder(&self) -> Recorder {
+        self.recorder.clone()
     }
 
     /// Samples once. Returns the stamp of the tick.
@@ -85,11 +95,17 @@ impl Sampler {
         self.count(moment);
         let moment = Moment { first_in_window: self.windower.begins(stamp), ..moment };
         self.collectors.tick(&mut Tick { host: &mut self.host, samples: &mut self.samples, moment });
+        self.record(moment);
         self.own.samples.fetch_add(self.samples.values().len() as u64, Relaxed);
         if let Some(batch) = self.windower.fold(&self.samples, stamp, moment.now) {
             self.hand_over(batch);
         }
         if self.samples.is_full() { Err(Full) } else { Ok(stamp) }
+    }
+
+    fn record(&self, moment: Moment) {
+        let decimals = |series| self.samples.meaning(series).map_or(Decimals::FULL, |(_, decimals)| decimals);
+        self.recorder.record(moment.stamp, moment.slowest_due(), self.samples.values(), decimals);
     }
 
     fn moment(&self, stamp: Timestamp) -> Moment {
@@ -119,6 +135,8 @@ impl Sampler {
         self.own.spool_batches.store(figures.depth as u64, Relaxed);
         self.own.dropped_batches.store(figures.dropped_total, Relaxed);
         self.own.reconnects.store(figures.sessions_total.saturating_sub(1), Relaxed);
+        let recorded = self.recorder.oldest().map_or(0, |oldest| moment.stamp.since(oldest).as_secs());
+        self.own.recorded_seconds.store(recorded, Relaxed);
         self.own.skipped_windows.store(self.windower.skipped_total(), Relaxed);
 
         let offset_ms = moment.stamp.as_millis() - moment.wall.as_millis();
@@ -143,6 +161,8 @@ mod tests {
     use common::batch::SpoolId;
     use common::config::Layers;
     use common::schema::Schema;
+    use common::schema::SeriesIndex;
+    use common::time::TimeRange;
     use common::wire::codec;
     use common::wire::codec::Against;
     use common::wire::codec::State;
@@ -208,6 +228,20 @@ mod tests {
         let started = vec!["agent_started".to_owned()];
         let expect = [(1_000_010, started, Some(10)), (1_000_020, vec![], Some(10)), (1_000_030, vec![], Some(10))];
         assert_eq!(bench.shipped(), expect);
+    }
+
+    #[test]
+    fn the_recorder_has_each_tick() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bench = bench(directory.path());
+        bench.run(31);
+        let (after, through) = (Timestamp::from_seconds(1_000_005), Timestamp::from_seconds(1_000_025));
+        let rows: Vec<_> = bench.sampler.recorder().read(TimeRange { after, through }).collect();
+        let stamps: Vec<_> = rows.iter().map(|row| row.stamp.as_millis()).collect();
+        assert_eq!(stamps, (1_000_005_100..1_000_025_000).step_by(1_000).collect::<Vec<_>>());
+        let schema = bench.sampler.samples.settle();
+        let is_load = |series: SeriesIndex| schema.column(series).is_some_and(|column| column.metric == "node_load1");
+        assert!(rows.iter().all(|row| row.values.iter().any(|(series, value)| is_load(*series) && *value == 0.25)));
     }
 
     #[test]

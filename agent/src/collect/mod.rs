@@ -85,6 +85,12 @@ impl Moment {
             Tier::Window | Tier::Minute => self.first_in_window && 0 < tier.ticks(self.window),
         }
     }
+
+    /// The slowest tier whose series get a value at this tick.
+    #[must_use]
+    pub fn slowest_due(self) -> Tier {
+        [Tier::Minute, Tier::Window].into_iter().find(|tier| self.due(*tier)).unwrap_or(Tier::Second)
+    }
 }
 
 /// Why a collector could not give all its values.

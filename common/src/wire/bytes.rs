@@ -3,18 +3,20 @@
 use super::codec::CodecError;
 
 /// Maps small numbers of either sign to small numbers without one.
-pub(super) const fn zigzag(number: i64) -> u64 {
+#[must_use]
+pub const fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)).cast_unsigned()
 }
 
 /// The inverse of [`zigzag`].
-pub(super) const fn unzigzag(coded: u64) -> i64 {
+#[must_use]
+pub const fn unzigzag(coded: u64) -> i64 {
     (coded >> 1).cast_signed() ^ -(coded & 1).cast_signed()
 }
 
 /// Appends seven bits a byte, the lowest first.
 #[expect(clippy::cast_possible_truncation, reason = "seven bits fit a byte")]
-pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while 0x80 <= number {
         out.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;
@@ -88,23 +90,26 @@ impl<'a> BitReader<'a> {
 }
 
 /// Reads bytes from the front.
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
     /// Starts at the first byte.
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// Whether nothing is left.
-    pub(super) const fn is_empty(&self) -> bool {
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// Bytes left.
-    pub(super) const fn len(&self) -> usize {
+    #[must_use]
+    pub const fn len(&self) -> usize {
         self.rest.len()
     }
 
@@ -114,12 +119,18 @@ impl<'a> Reader<'a> {
     }
 
     /// The next byte.
-    pub(super) fn byte(&mut self) -> Result<u8, CodecError> {
+    ///
+    /// # Errors
+    /// When none is left.
+    pub fn byte(&mut self) -> Result<u8, CodecError> {
         self.take(1).map(|byte| byte[0])
     }
 
     /// The next `count` bytes.
-    pub(super) fn take(&mut self, count: u64) -> Result<&'a [u8], CodecError> {
+    ///
+    /// # Errors
+    /// When fewer are left.
+    pub fn take(&mut self, count: u64) -> Result<&'a [u8], CodecError> {
         let count = usize::try_from(count).map_err(|_| CodecError::Truncated)?;
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(CodecError::Truncated)?;
         self.rest = rest;
@@ -127,7 +138,10 @@ impl<'a> Reader<'a> {
     }
 
     /// The next varint.
-    pub(super) fn varint(&mut self) -> Result<u64, CodecError> {
+    ///
+    /// # Errors
+    /// When it is cut off, or longer than 64 bits.
+    pub fn varint(&mut self) -> Result<u64, CodecError> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;

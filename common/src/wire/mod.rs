@@ -1,7 +1,7 @@
 //! Bytes and messages: frames, control messages, codecs. Decoding never panics and never allocates more than it was
 //! promised.
 
-mod bytes;
+pub mod bytes;
 pub mod codec;
 pub mod frame;
 pub mod message;
