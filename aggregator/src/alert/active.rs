@@ -14,6 +14,7 @@ use crate::alert::state;
 use crate::alert::state::Patience;
 use crate::alert::state::State;
 use crate::alert::state::Verdict;
+use crate::ingest::hearing::Unheard;
 use crate::store::record::alerts;
 
 /// The annotation with which a rule asks not to be held when a host is silent, and its value.
@@ -28,6 +29,15 @@ pub struct Found {
     pub annotations: Labels,
     /// What the expression gave.
     pub value: f64,
+}
+
+/// Of whom too little is known to judge their alerts.
+#[derive(Clone, Copy, Debug)]
+pub struct Missing<'a> {
+    /// The instances whose hosts are silent.
+    pub silent: &'a BTreeSet<String>,
+    /// Those that the aggregator could not hear.
+    pub unheard: &'a Unheard,
 }
 
 /// One alert.
@@ -69,7 +79,7 @@ impl Alerts {
         rule: &Arc<str>,
         mut found: BTreeMap<Fingerprint, Found>,
         patience: Patience,
-        (silent, at): (&BTreeSet<String>, Timestamp),
+        (missing, at): (Missing<'_>, Timestamp),
     ) {
         let before = self.rules.remove(rule).unwrap_or_default();
         let keys: BTreeSet<Fingerprint> = before.keys().chain(found.keys()).copied().collect();
@@ -77,11 +87,8 @@ impl Alerts {
         for key in keys {
             let (was, is) = (before.get(&key), found.remove(&key));
             let Some(latest) = is.as_ref().or(was.map(|was| &was.found)) else { continue };
-            let verdict = match is {
-                _ if is_held(latest, silent) => Verdict::Unknown,
-                Some(_) => Verdict::Holds,
-                None => Verdict::Ceased,
-            };
+            let heard = if is.is_some() { Verdict::Holds } else { Verdict::Ceased };
+            let verdict = missing.judge(latest).unwrap_or(heard);
             let state = state::step(was.map(|was| was.state), verdict, patience, at);
             if state != was.map(|was| was.state) {
                 self.dirty.insert((Arc::clone(rule), key));
@@ -145,9 +152,19 @@ impl Alerts {
     }
 }
 
-fn is_held(found: &Found, silent: &BTreeSet<String>) -> bool {
-    let (annotation, opts_out) = NOT_HELD;
-    silent.contains(found.labels.get("instance")) && found.annotations.get(annotation) != opts_out
+impl Missing<'_> {
+    /// The verdict about an alert whose condition cannot be judged.
+    fn judge(self, found: &Found) -> Option<Verdict> {
+        let instance = found.labels.get("instance");
+        let (annotation, opts_out) = NOT_HELD;
+        if self.unheard.hides(instance) {
+            Some(Verdict::Unheard)
+        } else if self.silent.contains(instance) && found.annotations.get(annotation) != opts_out {
+            Some(Verdict::Silent)
+        } else {
+            None
+        }
+    }
 }
 
 /// An alert as it is recorded.

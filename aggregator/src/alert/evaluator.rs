@@ -14,6 +14,7 @@ use common::time::Timestamp;
 
 use crate::alert::active::Alerts;
 use crate::alert::active::Found;
+use crate::alert::active::Missing;
 use crate::alert::files::RuleFiles;
 use crate::alert::fingerprint::Fingerprint;
 use crate::alert::rule::Alerting;
@@ -68,9 +69,8 @@ impl Evaluator {
         Self { config, engine, cancel: Cancel::default(), alerts, outcomes: BTreeMap::new() }
     }
 
-    /// Evaluates the groups whose turn `at` is. `silent` names the instances whose hosts are silent. Gives the series to
-    /// append.
-    pub fn evaluate(&mut self, files: &RuleFiles, silent: &BTreeSet<String>, at: Timestamp) -> Vec<Append> {
+    /// Evaluates the groups whose turn `at` is. Gives the series to append.
+    pub fn evaluate(&mut self, files: &RuleFiles, missing: Missing<'_>, at: Timestamp) -> Vec<Append> {
         let before = self.alerts.series();
         let mut samples = Vec::new();
         let mut stale = Vec::new();
@@ -84,7 +84,7 @@ impl Evaluator {
                 let outcome = self.outcomes.entry(Arc::clone(&key)).or_default();
                 let recorded = std::mem::take(&mut outcome.recorded);
                 let mut series = Vec::new();
-                let health = match self.rule(&key, group, rule, (silent, at)) {
+                let health = match self.rule(&key, group, rule, (missing, at)) {
                     Ok(found) => {
                         series = found;
                         Health::Ok
@@ -169,7 +169,7 @@ impl Evaluator {
         key: &Arc<str>,
         group: &Group,
         rule: &Rule,
-        (silent, at): (&BTreeSet<String>, Timestamp),
+        (missing, at): (Missing<'_>, Timestamp),
     ) -> Result<Vec<(Labels, f64)>, String> {
         let answer = self.engine.evaluate(&rule.expr, at.before(group.query_offset), &self.cancel);
         let samples: Vec<(Labels, f64)> = match answer.map_err(|error| error.to_string())? {
@@ -193,8 +193,8 @@ impl Evaluator {
                     hold_silent: self.config.hold_silent,
                 };
                 let none = BTreeSet::new();
-                let silent = if alerting.holds { silent } else { &none };
-                self.alerts.step(key, found, patience, (silent, at));
+                let silent = if alerting.holds { missing.silent } else { &none };
+                self.alerts.step(key, found, patience, (Missing { silent, ..missing }, at));
                 Ok(Vec::new())
             }
         }
@@ -279,13 +279,16 @@ mod tests {
     use common::time::Clock;
 
     use super::*;
+    use crate::alert::active::Active;
     use crate::alert::state::State;
+    use crate::ingest::hearing::Unheard;
     use crate::query::EngineConfig;
     use crate::query::source::Memory;
 
     /// One evaluation each 10 s of one rule over the series `load` of two hosts, of which the second may be silent. For
     /// each evaluation a word: the values of `load` on `a` and `b` (a digit, `.` for none, `?` for none from a silent
-    /// host), and what is expected of the two alerts (`-`, `p`, `F`, `r`, `H` for held). Gives how the last one went.
+    /// host, `!` for one that could not be heard), and what is expected of the two alerts (`-`, `p`, `F`, `r`, `H` for
+    /// held); one without `instance` stands for that of `a`. Gives how the last one went.
     fn check(rule: &str, evaluations: &[(&str, &str)]) -> Health {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("rules")).unwrap();
@@ -298,21 +301,30 @@ mod tests {
         let mut evaluator = Evaluator::new(config(), engine, Vec::new());
         for (round, (loads, expect)) in (1..).zip(evaluations) {
             let at = Timestamp::from_seconds(10 * round);
+            let mut unheard = BTreeSet::new();
             for (instance, load) in ["a", "b"].into_iter().zip(loads.chars()) {
                 let series = |name| Labels::new().with(NAME, name).with("instance", instance);
-                memory.append_sample(&series("up"), at, if load == '?' { 0.0 } else { 1.0 });
+                match load {
+                    '!' => {
+                        unheard.insert(instance.to_owned());
+                        memory.mark_stale(&series("up"), at);
+                    }
+                    _ => memory.append_sample(&series("up"), at, if load == '?' { 0.0 } else { 1.0 }),
+                }
                 match load.to_digit(10) {
                     Some(load) => memory.append_sample(&series("load"), at, f64::from(load)),
                     None => memory.mark_stale(&series("load"), at),
                 }
             }
             let silent = evaluator.silent(at);
-            evaluator.evaluate(&files, &silent, at);
-            let of = |instance: &str| {
+            let unheard = Unheard::Instances(unheard);
+            evaluator.evaluate(&files, Missing { silent: &silent, unheard: &unheard }, at);
+            let of = |instances: &[&str]| {
                 let mut alerts = evaluator.alerts().iter();
-                alerts.find(|(_, _, alert)| alert.found.labels.get("instance") == instance).map(|found| found.2.state)
+                let about = |alert: &Active| instances.contains(&alert.found.labels.get("instance"));
+                alerts.find(|(_, _, alert)| about(alert)).map(|found| found.2.state)
             };
-            let got: String = ["a", "b"].map(|instance| letter(of(instance))).into_iter().collect();
+            let got: String = [["a", ""], ["b", "b"]].map(|instances| letter(of(&instances))).into_iter().collect();
             assert_eq!(got, *expect, "evaluation {round} of {rule}");
         }
         evaluator.outcomes.into_values().next().unwrap().health
@@ -356,6 +368,16 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_heard_is_held_whatever_the_rule_says() {
+        check("{alert: A, expr: load > 5}", &[("99", "FF"), ("9!", "FH"), ("91", "Fr")]);
+        check("{alert: A, expr: up == 0}", &[("9?", "-F"), ("9!", "-H"), ("9?", "-F"), ("99", "-r")]);
+        check("{alert: A, expr: sum(load) > 9}", &[("99", "F-"), ("9!", "H-"), ("9!", "H-"), ("91", "F-")]);
+        let absent =
+            "{alert: A, expr: 'absent(load{instance=\"b\"})', for: 10s, annotations: {lapwing_silent: resolve}}";
+        check(absent, &[("99", "--"), ("9!", "--"), ("9!", "--"), ("9?", "-p"), ("9?", "-F")]);
+    }
+
+    #[test]
     fn one_label_set_twice_and_too_many_alerts_are_errors() {
         let same = |evaluations| check("{alert: A, expr: load > 5, labels: {instance: same}}", evaluations);
         assert_eq!(same(&[("91", "--")]), Health::Ok);
@@ -367,6 +389,7 @@ mod tests {
 
     #[test]
     fn series_say_what_is_active_and_end() {
+        let nothing = Missing { silent: &BTreeSet::new(), unheard: &Unheard::Instances(BTreeSet::new()) };
         let firing = |value| Found {
             labels: [("alertname", "A"), ("instance", "a")].into_iter().collect(),
             annotations: Labels::new(),
@@ -385,13 +408,13 @@ mod tests {
         };
         for (at, expect) in [(10, "pending"), (20, "firing")] {
             let found = [(Fingerprint(1), firing(f64::NAN))].into_iter().collect();
-            alerts.step(&rule, found, patience(10), (&BTreeSet::new(), Timestamp::from_seconds(at)));
+            alerts.step(&rule, found, patience(10), (nothing, Timestamp::from_seconds(at)));
             let active = format!(r#"ALERTS{{alertname="A", alertstate="{expect}", instance="a"}} 1"#);
             assert_eq!(shown(&alerts), [active, r#"ALERTS_FOR_STATE{alertname="A", instance="a"} 10"#.to_owned()]);
         }
         let restored = Alerts::restored(alerts.records().collect());
         assert_eq!(shown(&restored), shown(&alerts));
-        alerts.step(&rule, BTreeMap::new(), patience(10), (&BTreeSet::new(), Timestamp::from_seconds(30)));
+        alerts.step(&rule, BTreeMap::new(), patience(10), (nothing, Timestamp::from_seconds(30)));
         assert!(shown(&alerts).is_empty());
     }
 }

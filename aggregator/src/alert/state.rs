@@ -16,7 +16,7 @@ pub enum State {
     Pending {
         /// When the condition began to hold.
         since: Timestamp,
-        /// Since when the alert is held, because its host is silent.
+        /// Since when the alert is held, because nothing is heard of its host.
         held: Option<Timestamp>,
     },
     /// The condition has held long enough; people are told.
@@ -27,7 +27,7 @@ pub enum State {
         fired: Timestamp,
         /// Since when the condition does not hold, while `keep_firing_for` bridges the gap.
         ceased: Option<Timestamp>,
-        /// Since when the alert is held, because its host is silent.
+        /// Since when the alert is held, because nothing is heard of its host.
         held: Option<Timestamp>,
     },
     /// The alert fired, and that is over.
@@ -63,7 +63,9 @@ pub enum Verdict {
     /// The condition does not hold.
     Ceased,
     /// The alert's host is silent: what is known of it is old.
-    Unknown,
+    Silent,
+    /// The aggregator could not hear: nothing is known, and that says nothing about the host.
+    Unheard,
 }
 
 /// The durations that a rule and the configuration set.
@@ -80,8 +82,10 @@ pub struct Patience {
 /// Advances one alert by one evaluation. `None` means that the alert is inactive.
 #[must_use]
 pub fn step(state: Option<State>, verdict: Verdict, patience: Patience, now: Timestamp) -> Option<State> {
-    if verdict == Verdict::Unknown {
-        return hold(state?, patience.hold_silent, now);
+    match verdict {
+        Verdict::Silent => return hold(state?, patience.hold_silent, now),
+        Verdict::Unheard => return hold(state?, Duration::MAX, now),
+        Verdict::Holds | Verdict::Ceased => {}
     }
     let state = state.map(|state| release(state, now));
     match (state, verdict == Verdict::Holds) {
@@ -178,7 +182,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     /// Minutes of `for`, of `keep_firing_for` and of `hold_silent`; one character per evaluation, one minute apart:
-    /// `#` holds, `.` does not, `?` the host is silent. In the trace capitals fire and `h`, `H` are held.
+    /// `#` holds, `.` does not, `?` the host is silent, `!` nobody is heard. In the trace capitals fire and `h`, `H` are held.
     fn check((hold_for, keep_firing_for, hold_silent): (u32, u32, u32), verdicts: &str, expect: &str) {
         let patience = Patience {
             hold_for: MINUTE * hold_for,
@@ -191,7 +195,8 @@ mod tests {
             let verdict = match verdict {
                 '#' => Verdict::Holds,
                 '.' => Verdict::Ceased,
-                _ => Verdict::Unknown,
+                '?' => Verdict::Silent,
+                _ => Verdict::Unheard,
             };
             state = step(state, verdict, patience, Timestamp::from_seconds(60 * minute));
             trace.push(match state {
@@ -253,6 +258,12 @@ mod tests {
     fn silence_ends_an_alert_after_all() {
         check((0, 0, 3), "#?????.", "FHHHsss");
         check((2, 0, 3), "#?????.", "phhh---");
+    }
+
+    #[test]
+    fn what_is_not_heard_never_ends_an_alert() {
+        check((0, 0, 3), "#!!!!!.", "FHHHHHr");
+        check((2, 0, 3), "#!!!!!##", "phhhhhpF");
     }
 
     #[test]

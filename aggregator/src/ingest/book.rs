@@ -1,6 +1,7 @@
 //! What is known of each host at a moment, and what follows from time passing. Pure.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use common::wire::message::Hello;
 use common::wire::message::Reason;
 use tokio_util::sync::CancellationToken;
 
+use crate::ingest::hearing::Hearing;
+use crate::ingest::hearing::RETURN_MAX;
+use crate::ingest::hearing::Unheard;
 use crate::ingest::presence::Change;
 use crate::ingest::presence::HostState;
 use crate::ingest::presence::Opened;
@@ -26,9 +30,6 @@ use crate::store::record::hosts::Host;
 /// A window committed later than this after its end did not come in time.
 pub(super) const UP_WITHIN: Duration = Duration::from_secs(15);
 
-/// Hosts have so long after the aggregator's start to come back before their absence counts.
-pub(super) const START_GRACE: Duration = Duration::from_secs(60);
-
 /// A clock that jumped further than this is not followed window by window.
 const BEHIND_MAX: Duration = Duration::from_secs(3_600);
 
@@ -38,7 +39,7 @@ const JOBS: [&str; 3] = ["cadvisor", "node", "process"];
 /// All hosts.
 #[derive(Debug)]
 pub(super) struct Book {
-    started: Timestamp,
+    hearing: Hearing,
     hosts: BTreeMap<HostId, Entry>,
     sessions: u64,
 }
@@ -76,7 +77,7 @@ impl Book {
             }
             (entry.host.id, entry)
         };
-        Self { started: now, hosts: hosts.into_iter().map(entry).collect(), sessions: 0 }
+        Self { hearing: Hearing::new(now), hosts: hosts.into_iter().map(entry).collect(), sessions: 0 }
     }
 
     pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
@@ -163,10 +164,11 @@ impl Book {
     }
 
     /// Decides `up` for each window that can be decided, and who has gone silent.
-    pub(super) fn tick(&mut self, now: Timestamp) -> (Commit, Vec<Change>) {
+    pub(super) fn tick(&mut self, now: Timestamp, can_store: bool) -> (Commit, Vec<Change>) {
+        self.hearing.look(now, can_store);
         let mut samples: BTreeMap<Timestamp, Vec<(Labels, f64)>> = BTreeMap::new();
         let (mut commit, mut changes) = (Commit::default(), Vec::new());
-        let in_grace = now.since(self.started) < START_GRACE;
+        let in_grace = self.hearing.is_grace(now);
         for entry in self.hosts.values_mut().filter(|entry| !entry.host.revoked) {
             for (stamp, up) in entry.decide(now, in_grace) {
                 let labels = entry.host.labels().with(NAME, "up");
@@ -181,6 +183,22 @@ impl Book {
         }
         commit.appends.extend(samples.into_iter().map(|(stamp, samples)| Append::Own { stamp, samples }));
         (commit, changes)
+    }
+
+    /// Of whom nothing can be known at an evaluation.
+    pub(super) fn unheard(&mut self, at: Timestamp, now: Timestamp, can_store: bool) -> Unheard {
+        self.hearing.look(now, can_store);
+        let through = self.hearing.deaf_through();
+        if self.hearing.is_deaf(at) {
+            return Unheard::Everybody;
+        }
+        if through.after(RETURN_MAX + WINDOW) <= at {
+            return Unheard::Instances(BTreeSet::new());
+        }
+        // Nobody misses a host from which nothing ever came.
+        let expected = self.hosts.values().filter(|entry| !entry.host.revoked && entry.decided.is_some());
+        let missing = expected.filter(|entry| entry.latest.is_none_or(|latest| latest <= through));
+        Unheard::Instances(missing.map(|entry| entry.host.instance.clone()).collect())
     }
 
     pub(super) fn committed_through(&self) -> Timestamp {
@@ -355,7 +373,7 @@ mod tests {
             for (stamp, _) in commits.iter().filter(|(_, moment)| *moment == second) {
                 book.committed(HostId(1), at(*stamp), at(second));
             }
-            for append in book.tick(at(second)).0.appends {
+            for append in book.tick(at(second), true).0.appends {
                 let Append::Own { stamp, samples } = append else { continue };
                 assert_eq!(samples.len(), JOBS.len());
                 assert_eq!(samples[1].0.to_string(), r#"up{env="test", instance="web", job="node"}"#);
@@ -386,7 +404,8 @@ mod tests {
     fn a_pulled_plug_shows_within_25_seconds() {
         let mut book = Book::new(vec![host("0.1.0")], at(0));
         book.committed(HostId(1), at(100), at(101));
-        let silent = (101..).find(|second| book.tick(at(*second)).1.contains(&Change::Host(HostId(1), State::Silent)));
+        let silent =
+            (101..).find(|second| book.tick(at(*second), true).1.contains(&Change::Host(HostId(1), State::Silent)));
         assert_eq!(silent, Some(126), "the next window would have ended at 110");
         assert_eq!(book.committed(HostId(1), at(200), at(201))[1], Change::Host(HostId(1), State::Up));
     }

@@ -5,6 +5,7 @@ mod connection;
 pub mod counters;
 mod endpoint;
 pub mod enroll;
+pub mod hearing;
 pub mod presence;
 pub mod session;
 pub mod trust;

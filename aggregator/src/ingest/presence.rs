@@ -20,6 +20,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::book::Book;
+use crate::ingest::hearing::Unheard;
+use crate::store::Health;
 use crate::store::Store;
 use crate::store::commit::Commit;
 use crate::store::commit::Committed;
@@ -128,7 +130,7 @@ impl Presence {
                 () = stop.cancelled() => return,
                 () = clock.sleep(TICK) => {}
             }
-            let (commit, changes) = self.book().tick(clock.wall());
+            let (commit, changes) = self.book().tick(clock.wall(), can_store(&store));
             self.tell(changes);
             if commit.appends.is_empty() && commit.records.is_empty() {
                 continue;
@@ -151,6 +153,12 @@ impl Presence {
     #[must_use]
     pub fn committed_through(&self) -> watch::Receiver<Timestamp> {
         self.0.through.subscribe()
+    }
+
+    /// Of whom nothing can be known at an evaluation.
+    #[must_use]
+    pub fn unheard(&self, at: Timestamp, now: Timestamp, store: &Store) -> Unheard {
+        self.book().unheard(at, now, can_store(store))
     }
 
     /// Follows what changes.
@@ -214,4 +222,8 @@ impl Presence {
         // The book is consistent between any two of its methods, so a panic elsewhere does not spoil it.
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn can_store(store: &Store) -> bool {
+    store.health() == Health::Writable
 }

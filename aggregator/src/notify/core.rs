@@ -1,6 +1,5 @@
 //! The stage without its waiting: evaluation, decision, and the one commit that holds both.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -10,10 +9,12 @@ use std::time::SystemTime;
 
 use common::time::Timestamp;
 
+use crate::alert::active::Missing;
 use crate::alert::evaluator::Evaluator;
 use crate::alert::files::RuleFiles;
 use crate::alert::snapshot::Snapshot;
 use crate::alert::state::State;
+use crate::ingest::hearing::Unheard;
 use crate::notify::config::NotifyConfig;
 use crate::notify::group::Firing;
 use crate::notify::notifier::Notifier;
@@ -88,11 +89,10 @@ impl Core {
         next
     }
 
-    /// Evaluates, decides, and gives what is to be committed. `unheard` names instances of which nothing was heard yet.
-    pub(super) fn evaluate(&mut self, unheard: &BTreeSet<String>, at: Timestamp) -> Commit {
-        let mut silent = self.evaluator.silent(at);
-        silent.extend(unheard.iter().cloned());
-        let appends = self.evaluator.evaluate(&self.files, &silent, at);
+    /// Evaluates, decides, and gives what is to be committed.
+    pub(super) fn evaluate(&mut self, unheard: &Unheard, at: Timestamp) -> Commit {
+        let silent = self.evaluator.silent(at);
+        let appends = self.evaluator.evaluate(&self.files, Missing { silent: &silent, unheard }, at);
         self.last = at;
         self.made = Some(at);
         let firing = self.firing();

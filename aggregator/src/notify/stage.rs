@@ -1,6 +1,5 @@
 //! The stage `alert → notify`: waits for each evaluation, commits what it caused, and delivers what is in the outbox.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,9 +42,6 @@ const LAG_MAX: Duration = Duration::from_secs(1);
 
 /// How often the files that people write are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-
-/// How long after the start hosts may take to come back before their silence means something.
-const RETURN_MAX: Duration = Duration::from_secs(60);
 
 /// How long deliveries under way may take at a stop.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -114,8 +110,7 @@ pub fn handles() -> (Alerts, Decisions, Outlets) {
 pub async fn run(config: StageConfig, around: Surroundings, outlets: Outlets) -> anyhow::Result<()> {
     let client = Client::new().context("make a client for webhooks")?;
     let core = restore(config, &around).await.context("read the state of alerts")?;
-    let started = around.clock.wall();
-    let mut stage = Stage { core: Some(Box::new(core)), around, outlets, client, deliveries: JoinSet::new(), started };
+    let mut stage = Stage { core: Some(Box::new(core)), around, outlets, client, deliveries: JoinSet::new() };
     stage.look(false).await?;
     stage.run().await
 }
@@ -127,7 +122,6 @@ struct Stage {
     outlets: Outlets,
     client: Client,
     deliveries: JoinSet<Attempt>,
-    started: Timestamp,
 }
 
 async fn restore(config: StageConfig, around: &Surroundings) -> anyhow::Result<Core> {
@@ -186,20 +180,11 @@ impl Stage {
     }
 
     async fn evaluate(&mut self, at: Timestamp) -> anyhow::Result<()> {
-        let unheard = self.unheard(at);
+        let Surroundings { presence, clock, store, .. } = &self.around;
+        let unheard = presence.unheard(at, clock.wall(), store);
         let commit = self.on_thread(move |core| core.evaluate(&unheard, at)).await?;
         self.commit(commit).await?;
         self.show()
-    }
-
-    /// The instances that need time after the start: before it nothing is known of any, and then of those that have not
-    /// come back.
-    fn unheard(&self, at: Timestamp) -> BTreeSet<String> {
-        if self.started.after(RETURN_MAX) <= at {
-            return BTreeSet::new();
-        }
-        let hosts = self.around.presence.snapshot().into_iter();
-        hosts.filter(|host| at <= self.started || !host.connected).map(|host| host.instance).collect()
     }
 
     async fn arrived(&mut self, attempt: Attempt) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ use aggregator::query::{Engine, EngineConfig};
 use aggregator::store::commit::{Append, Commit};
 use aggregator::store::lock::Lock;
 use aggregator::store::record::notifications::Status;
-use aggregator::store::{Store, StoreConfig};
+use aggregator::store::{Health, Store, StoreConfig};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -33,7 +33,13 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Nothing here takes longer in real time; what does is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const RULES: &str = "groups:\n- name: g\n  rules:\n  - alert: HighLoad\n    expr: load > 5\n    annotations: {summary: 'load is {{ $value }}'}\n";
+const RULES: &str = "groups:
+- name: g
+  rules:
+  - alert: HighLoad
+    expr: load > 5
+    annotations: {summary: 'load is {{ $value }}'}
+";
 
 /// A webhook that answers as told, and tells what it took: status, alert status, `Idempotency-Key`.
 struct Listener {
@@ -117,6 +123,12 @@ impl Running {
         let labels: Labels = [("__name__", "load"), ("instance", "web-1")].into_iter().collect();
         let appends = vec![Append::Own { stamp, samples: vec![(labels, load)] }];
         self.store.commit(Commit { appends, records: Vec::new() }).await.unwrap();
+        self.pass_unheard().await;
+    }
+
+    /// A window passes of which nothing is stored; returns when it was evaluated.
+    async fn pass_unheard(&mut self) {
+        let stamp = self.clock.wall().after(INTERVAL);
         self.clock.advance(INTERVAL);
         let evaluated = async {
             while self.alerts.snapshot().at.is_none_or(|at| at < stamp) {
@@ -143,6 +155,20 @@ fn write(directory: &Path, port: u16) {
          - url: http://127.0.0.1:{port}/hook\n"
     );
     fs::write(directory.join("alertmanager.yml"), routes).unwrap();
+}
+
+/// Makes every write fail, or possible again, as a damaged disk does: the table of samples is on no page of the file.
+fn damage(directory: &Path, damaged: bool) {
+    let database = rusqlite::Connection::open(directory.join("lapwing.db")).unwrap();
+    let sign = if damaged { "+" } else { "-" };
+    let version: i64 = database.pragma_query_value(None, "schema_version", |row| row.get(0)).unwrap();
+    let sql = format!(
+        "PRAGMA writable_schema = ON; \
+         UPDATE sqlite_schema SET rootpage = rootpage {sign} 1000000 WHERE name = 'own_log'; \
+         PRAGMA schema_version = {};",
+        version + 1
+    );
+    database.execute_batch(&sql).unwrap();
 }
 
 fn clock() -> Clock {
@@ -250,4 +276,33 @@ async fn a_broken_rule_file_stops_no_other() {
     let broken = picture.files.iter().find(|file| &*file.path == "rules/broken.yml").unwrap();
     assert!(broken.error.as_ref().unwrap().starts_with("line 3: "), "{broken:?}");
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_store_resolves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut listener = Listener::start().await;
+    write(directory.path(), listener.port);
+    let rules = RULES.replace("HighLoad", "TotalLoad").replace("expr: load", "expr: sum(load)");
+    fs::write(directory.path().join("rules/total.yml"), rules).unwrap();
+    let mut running = Running::start(directory.path(), &clock()).await;
+    running.pass(9.0).await;
+    assert_eq!(listener.next().await.1, "TotalLoad firing", "of both: they are one group");
+    damage(directory.path(), true);
+    for _ in 0..40 {
+        running.pass_unheard().await;
+    }
+    assert_ne!(running.store.health(), Health::Writable);
+    let states = |alerts: &Alerts| alerts.snapshot().alerts.iter().map(|alert| alert.state).collect::<Vec<_>>();
+    for state in states(&running.alerts) {
+        assert!(state.name() == "firing" && state.held().is_some(), "{state:?}");
+    }
+    damage(directory.path(), false);
+    running.pass_unheard().await;
+    running.pass(9.0).await;
+    for state in states(&running.alerts) {
+        assert!(state.name() == "firing" && state.held().is_none(), "{state:?}");
+    }
+    running.stop().await;
+    assert!(listener.taken.try_recv().is_err(), "nothing else was told");
 }
