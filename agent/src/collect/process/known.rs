@@ -26,6 +26,8 @@ pub(super) struct Known {
     pub stat: KeptFile,
     io: KeptFile,
     io_refused: bool,
+    /// Whether it may have run since `/proc/P/io` was read.
+    pub ran: bool,
     pub round: u64,
     pub parent: u32,
     pub kernel: bool,
@@ -57,6 +59,7 @@ impl Known {
             stat: KeptFile::in_one_piece(place.join("stat")),
             io: KeptFile::in_one_piece(place.join("io")),
             io_refused: false,
+            ran: true,
             round: 0,
             parent: 0,
             kernel: false,
@@ -160,6 +163,7 @@ impl Known {
             Err(error) => self.io_refused = error.is_denied(),
         }
         self.io.close();
+        self.ran = false;
     }
 
     pub(super) fn measures(&self) -> Measures {

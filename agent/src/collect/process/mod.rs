@@ -160,6 +160,7 @@ impl Processes {
         let known = self.known.entry(pid).or_insert_with(|| Known::new(procfs, pid));
         known.round = round;
         let may_have_run = !known.kernel && known.cgroup.is_none_or(|cgroup| self.exited.may_have_run(cgroup));
+        known.ran |= may_have_run;
         if !first && !first_in_window && !may_have_run {
             return;
         }
@@ -237,7 +238,7 @@ impl Processes {
     }
 
     fn read_io(&mut self, host: &mut Host) {
-        for known in self.known.values_mut().filter(|known| !known.kernel) {
+        for known in self.known.values_mut().filter(|known| known.ran && !known.kernel) {
             known.read_io(host);
         }
     }
