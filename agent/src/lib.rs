@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use config::Config;
 use host::Host;
 use sampler::Sampler;
+use sampler::WornOut;
 use spool::Spool;
 use uplink::Uplink;
 use uplink::dialogue::Introduction;
@@ -62,17 +63,36 @@ pub async fn run(
     ticked: watch::Sender<Timestamp>,
 ) -> anyhow::Result<()> {
     tracing::info!(descriptors = host::raise_descriptor_limit(), version = env!("CARGO_PKG_VERSION"), "agent starts");
-    let spool = Spool::new(RunId(random()?), SpoolId(random()?));
     let stamps = Stamps::new(clock.wall(), clock.boot());
+    loop {
+        let ended = run_once(&config, &clock, &stamps, stop.child_token(), ticked.clone()).await;
+        match ended {
+            Err(error) if error.is::<WornOut>() && !stop.is_cancelled() => {
+                tracing::info!("this run has used up its series on what is gone: a new one begins");
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// One run: from an empty schema to the stop, or until its series are used up.
+async fn run_once(
+    config: &Config,
+    clock: &Clock,
+    stamps: &Stamps,
+    stop: CancellationToken,
+    ticked: watch::Sender<Timestamp>,
+) -> anyhow::Result<()> {
+    let spool = Spool::new(RunId(random()?), SpoolId(random()?));
     let [jitter, ..] = random::<1>()?;
     let (first, last) = PHASE_MS;
     let phase = Duration::from_millis(first + (last - first) * u64::from(jitter) / 256);
 
     let (ticks, due) = mpsc::sync_channel(TICKS_WAITING_MAX);
-    let sampler = Sampler::new(&config, clock.clone(), stamps.clone(), spool.clone());
+    let sampler = Sampler::new(config, clock.clone(), stamps.clone(), spool.clone());
     let uplink = Uplink {
-        introduction: introduction(&config),
-        config: config.uplink,
+        introduction: introduction(config),
+        config: config.uplink.clone(),
         spool,
         stamps: stamps.clone(),
         clock: clock.clone(),
@@ -81,7 +101,7 @@ pub async fn run(
     let sampled = start_sampling(sampler, due, ticked)?;
     let mut parts = JoinSet::new();
     parts.spawn(async { sampled.await.context("the sampling thread vanished")?.context("sample") });
-    parts.spawn(tick(clock, stamps, phase, ticks, stop.clone()));
+    parts.spawn(tick(clock.clone(), stamps.clone(), phase, ticks, stop.clone()));
     parts.spawn({
         let stop = stop.clone();
         async { uplink.run(stop).await.context("ship") }
@@ -133,7 +153,8 @@ async fn tick(
     loop {
         let boot = clock.boot();
         let stamp = stamps.at(boot);
-        if TICK < stamp.since(due) || TICK < due.since(stamp) {
+        // Stamps that moved back a little make one longer interval, not a second tick at the edge just sampled.
+        if TICK < stamp.since(due) || TICK + TICK / 2 < due.since(stamp) {
             due = first_due(stamp, phase);
         }
         tokio::select! {

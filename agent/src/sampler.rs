@@ -9,6 +9,7 @@ use common::batch::Event;
 use common::batch::WINDOW;
 use common::metric::Decimals;
 use common::metric::Labels;
+use common::schema::SERIES_PER_HOST_MAX;
 use common::time::Clock;
 use common::time::Timestamp;
 
@@ -47,10 +48,10 @@ pub struct Sampler {
     offset_ms: i64,
 }
 
-/// The run has used up its series; only a new one has room.
+/// The run has used up its series, and most of them are gone: a new one has room.
 #[derive(Debug, thiserror::Error)]
 #[error("this run has seen as many series as a host may have")]
-pub struct Full;
+pub struct WornOut;
 
 impl Sampler {
     /// Samples what `config` says into `spool`.
@@ -85,8 +86,8 @@ impl Sampler {
     /// Samples once. Returns the stamp of the tick.
     ///
     /// # Errors
-    /// When the run has used up its series.
-    pub fn tick(&mut self) -> Result<Timestamp, Full> {
+    /// When the run has used up its series, and most of them are gone.
+    pub fn tick(&mut self) -> Result<Timestamp, WornOut> {
         let stamp = self.stamps.at(self.clock.boot());
         let moment = self.moment(stamp);
         if let Some(batch) = self.windower.advance(stamp) {
@@ -100,7 +101,7 @@ impl Sampler {
         if let Some(batch) = self.windower.fold(&self.samples, stamp, moment.now) {
             self.hand_over(batch);
         }
-        if self.samples.is_full() { Err(Full) } else { Ok(stamp) }
+        if self.samples.is_worn_out() { Err(WornOut) } else { Ok(stamp) }
     }
 
     fn record(&self, moment: Moment) {
@@ -131,6 +132,11 @@ impl Sampler {
         self.own.late_ticks.fetch_add(u64::from(late), Relaxed);
         self.latest = Some(moment.now);
 
+        let refused = self.own.refused_series.swap(self.samples.refused_total(), Relaxed);
+        if refused == 0 && 0 < self.samples.refused_total() {
+            tracing::warn!(series = SERIES_PER_HOST_MAX, "this host has too many series: new ones are left out");
+            self.event("series_refused", format!("more than {SERIES_PER_HOST_MAX} series: new ones are left out"));
+        }
         let figures = self.spool.figures();
         self.own.spool_batches.store(figures.depth as u64, Relaxed);
         self.own.dropped_batches.store(figures.dropped_total, Relaxed);

@@ -69,6 +69,8 @@ pub struct Figures {
     pub bytes: usize,
     /// Batches dropped to make room.
     pub dropped_total: u64,
+    /// Batches that the aggregator acknowledged.
+    pub acknowledged_total: u64,
     /// Sessions that the aggregator welcomed.
     pub sessions_total: u64,
 }
@@ -203,7 +205,9 @@ impl Spools {
         }
         if self.limits.live_batches_max < self.live.batches.len() {
             let following = Chain::new(following(self.live.id));
-            self.closed.push_back(std::mem::replace(&mut self.live, following));
+            let closed = std::mem::replace(&mut self.live, following);
+            // Nothing is encoded behind its last batch any more.
+            self.closed.push_back(Chain { behind: State::default(), ..closed });
         }
         self.figures.bytes += self.live.push(self.run, batch, &self.schema);
         self.figures.depth += 1;
@@ -229,6 +233,7 @@ impl Spools {
                 if let Some(bytes) = chain.pop(schema) {
                     figures.bytes -= bytes;
                     figures.depth -= 1;
+                    figures.acknowledged_total += 1;
                 }
             }
         }

@@ -50,6 +50,10 @@ fn offset(wall: Timestamp, boot: Duration) -> i64 {
 /// than this was wrong, and its stamps are worth less than an hour of new ones.
 pub const CATCH_UP_MAX: Duration = Duration::from_secs(3_600);
 
+/// Two ticks closer than this are one that was late and one in time: what a kernel counter with its own clock moved
+/// meanwhile is no rate.
+const RATE_LEAST: Duration = Duration::from_millis(500);
+
 /// Folds ticks into the open window of each series.
 ///
 /// A window stamped t covers (t − 10 s, t]: a tick at exactly t belongs to it.
@@ -145,7 +149,9 @@ impl Slot {
             (Kind::Gauge, _) => Window::Gauge(Gauge::of(value)),
             (Kind::Counter, None) => Window::Counter(Counter::first(value)),
             (Kind::Counter, Some((previous, at))) => {
-                Window::Counter(Counter::of(previous, value, now.saturating_sub(at), decimals))
+                let elapsed = now.saturating_sub(at);
+                let counter = Counter::of(previous, value, elapsed, decimals);
+                Window::Counter(if elapsed < RATE_LEAST { Counter { peak: 0.0, ..counter } } else { counter })
             }
         };
         self.previous = Some((value, now));
@@ -232,6 +238,12 @@ mod tests {
     fn a_late_tick_is_one_longer_interval() {
         let ticks = [(8_000, 10.0), (9_000, 10.5), (13_000, 14.5), (20_000, 14.5)];
         check(COUNTER, &ticks, &[(10_000, counter(2, 10.5, 0.5, 0.5)), (20_000, counter(2, 14.5, 4.0, 1.0))]);
+    }
+
+    #[test]
+    fn a_tick_right_behind_a_late_one_is_no_spike() {
+        let ticks = [(7_000, 1.0), (8_900, 1.95), (9_000, 2.05), (10_000, 2.55)];
+        check(COUNTER, &ticks, &[(10_000, counter(4, 2.55, 1.55, 0.5))]);
     }
 
     #[test]

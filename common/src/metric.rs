@@ -178,11 +178,14 @@ impl Labels {
 
 impl<N: Into<Arc<str>> + AsRef<str>, V: Into<Arc<str>> + AsRef<str>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let mut labels = Self::new();
-        for (name, value) in pairs {
-            labels.set(name, value);
-        }
-        labels
+        let mut pairs: Vec<(Arc<str>, Arc<str>)> =
+            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        // The last of a name wins; sorted at once, because a peer may send very many.
+        pairs.reverse();
+        pairs.sort_by(|left, right| left.0.cmp(&right.0));
+        pairs.dedup_by(|later, first| later.0 == first.0);
+        pairs.retain(|(_, value)| !value.is_empty());
+        Self(pairs)
     }
 }
 
@@ -227,6 +230,8 @@ mod tests {
         let labels: Labels = [("b", "2"), ("a", "1"), ("b", "3"), ("c", "")].into_iter().collect();
         assert_eq!(labels.to_string(), r#"{a="1", b="3"}"#);
         assert_eq!(labels.get("c"), "");
+        let removed: Labels = [("a", "1"), ("b", "2"), ("a", "")].into_iter().collect();
+        assert_eq!(removed.to_string(), r#"{b="2"}"#);
         assert!(labels.with("a", "").with("b", "").is_empty());
     }
 

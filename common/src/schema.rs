@@ -87,9 +87,12 @@ pub enum SchemaError {
         /// The index.
         index: u32,
     },
-    /// More series than a host may have.
+    /// More series than a host may have, or more entities or columns than they could need.
     #[error("schema has more than {SERIES_PER_HOST_MAX} series")]
     TooLarge,
+    /// A version that changes nothing: they would go on for ever.
+    #[error("schema version {0} changes nothing")]
+    Empty(u32),
 }
 
 /// Series of one run, ended ones included: 5,000 processes in 1,000 containers are about 40,000 series; churn has
@@ -186,11 +189,18 @@ impl Schema {
         if self.version().checked_add(1) != Some(change.version) {
             return Err(SchemaError::Version { held: self.version(), found: change.version });
         }
-        if SERIES_PER_HOST_MAX < self.series.len() + change.series.len() {
-            return Err(SchemaError::TooLarge);
-        }
         let entities = self.entities.len() + change.entities.len();
         let columns = self.columns.len() + change.columns.len();
+        let series = self.series.len() + change.series.len();
+        // The host's own entity may have no series.
+        if SERIES_PER_HOST_MAX < series.max(columns).max(entities.saturating_sub(1)) {
+            return Err(SchemaError::TooLarge);
+        }
+        let ends = |ended: &SeriesIndex| self.series.get(ended.0 as usize).is_none_or(|series| series.ended.is_none());
+        let grows = !(change.entities.is_empty() && change.columns.is_empty() && change.series.is_empty());
+        if !grows && !change.ended.iter().any(ends) {
+            return Err(SchemaError::Empty(change.version));
+        }
         for &(entity, column) in &change.series {
             within(entity, entities, "entity")?;
             within(column, columns, "column")?;
@@ -307,6 +317,11 @@ mod tests {
         check(&mut schema, SchemaChange { version: 3, ..next.clone() }, "schema version 3 does not follow version 3");
         let dangling = SchemaChange { series: vec![(2, 0)], ..next.clone() };
         check(&mut schema, dangling, "schema change names entity 2, which does not exist");
+        check(&mut schema, next.clone(), "schema version 4 changes nothing");
+        let entities = vec![Entity::default(); SERIES_PER_HOST_MAX];
+        check(&mut schema, SchemaChange { entities, ..next.clone() }, "schema has more than 200000 series");
+        let columns = vec![column("m"); SERIES_PER_HOST_MAX];
+        check(&mut schema, SchemaChange { columns, ..next.clone() }, "schema has more than 200000 series");
         let dangling = SchemaChange { ended: vec![SeriesIndex(2)], ..next };
         check(&mut schema, dangling, "schema change names series 2, which does not exist");
     }

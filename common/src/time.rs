@@ -61,7 +61,7 @@ impl Timestamp {
     /// The last multiple of `step` that is not after this moment. `step` is at least a millisecond.
     #[must_use]
     pub fn align_down(self, step: Duration) -> Self {
-        Self(self.0 - self.0.rem_euclid(millis(step).max(1)))
+        Self(self.0.saturating_sub(self.0.rem_euclid(millis(step).max(1))))
     }
 
     /// The first multiple of `step` that is not before this moment: the stamp of the window it falls into.

@@ -2,10 +2,14 @@
 
 mod webhook;
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
+use agent::config::Roots;
 use anyhow::Context as _;
 use anyhow::ensure;
+use common::schema::SERIES_PER_HOST_MAX;
 use harness::Cluster;
 use serde_json::Value;
 
@@ -62,13 +66,13 @@ async fn a_sample_becomes_an_answer() -> anyhow::Result<()> {
 async fn a_rule_that_holds_becomes_a_webhook() -> anyhow::Result<()> {
     let mut listener = Listener::start().await?;
     let mut cluster = joined().await?;
-    std::fs::create_dir_all(cluster.data_dir().join("rules"))?;
-    std::fs::write(
+    fs::create_dir_all(cluster.data_dir().join("rules"))?;
+    fs::write(
         cluster.data_dir().join("rules/host.yml"),
         r#"groups: [{name: host, rules: [{alert: Loaded, expr: node_load1 >= 0, labels: {severity: page},
            annotations: {summary: "{{ $labels.instance }} is loaded"}}]}]"#,
     )?;
-    std::fs::write(
+    fs::write(
         cluster.data_dir().join("alertmanager.yml"),
         format!(
             "route: {{receiver: team, group_by: [alertname], group_wait: 0s}}\n\
@@ -119,6 +123,31 @@ async fn an_agent_that_was_away_is_the_same_host() -> anyhow::Result<()> {
     cluster.pass_until(60, &format!("timestamp(node_load1) > {before}"), some).await?;
     let hosts = cluster.get("/api/v1/hosts").await?;
     ensure!(hosts["hosts"].as_array().is_some_and(|hosts| hosts.len() == 1), "{hosts}");
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_used_up_its_series_is_followed_by_another() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start().await?;
+    let host = tempfile::tempdir()?;
+    fs::create_dir_all(host.path().join("net"))?;
+    let interfaces = |names: &[String]| {
+        let rows: String = names.iter().map(|name| format!("{name}: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n")).collect();
+        fs::write(host.path().join("net/dev"), format!("Inter-|\n face |\n{rows}"))
+    };
+    let gone: Vec<String> = (0..SERIES_PER_HOST_MAX / 16).map(|number| format!("veth{number}")).collect();
+    interfaces(&gone)?;
+    let nowhere = PathBuf::from("/nowhere");
+    let roots =
+        Roots { procfs: host.path().to_owned(), sysfs: nowhere.clone(), rootfs: nowhere.clone(), cgroupfs: nowhere };
+    cluster.announce("collector cannot read all it should");
+    cluster.announce("new ones are left out");
+    let token = cluster.token().await?;
+    cluster.start_agent_at("churner", Some(&token), &roots)?;
+    cluster.pass_until(60, "count(node_network_receive_bytes_total) > 10000", some).await?;
+    cluster.pass_until(60, "lapwing_agent_refused_series_total > 0", some).await?;
+    interfaces(&["eth0".to_owned()])?;
+    cluster.drift_until(600, r#"node_network_receive_bytes_total{device="eth0"} == 1"#, some).await?;
     cluster.finish().await
 }
 

@@ -300,6 +300,26 @@ impl Cluster {
         bail!("after {seconds} s {expr} is {:?}; logged: {:#?}", self.query(expr).await?, log::taken())
     }
 
+    /// As [`Self::pass_until`], but nobody has to notice a second: an agent between two runs does not.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn drift_until(
+        &mut self,
+        seconds: u32,
+        expr: &str,
+        wanted: impl Fn(&[(Value, f64)]) -> bool,
+    ) -> anyhow::Result<()> {
+        for _ in 0..seconds {
+            if wanted(&self.query(expr).await?) {
+                return Ok(());
+            }
+            self.clock.advance(Duration::from_secs(1));
+            tokio::time::sleep(GLANCE).await;
+        }
+        bail!("after {seconds} s {expr} is {:?}; logged: {:#?}", self.query(expr).await?, log::taken())
+    }
+
     /// Asks the API as the admin.
     ///
     /// # Errors

@@ -36,6 +36,8 @@ pub struct OwnCounts {
     pub reconnects: AtomicU64,
     /// How far back the flight recorder reaches, in seconds.
     pub recorded_seconds: AtomicU64,
+    /// Series that found no room.
+    pub refused_series: AtomicU64,
     /// How far stamps are ahead of the host's wall clock, in milliseconds.
     pub clock_offset_ms: AtomicI64,
 }
@@ -47,7 +49,7 @@ const CLOCK_OFFSET: &Metric = metric("lapwing_agent_clock_offset_seconds");
 type Count = fn(&OwnCounts) -> &AtomicU64;
 
 /// Metrics of [`OwnCounts`], and which count each shows.
-const COUNTS: [(&Metric, Count); 7] = [
+const COUNTS: [(&Metric, Count); 8] = [
     (metric("lapwing_agent_samples_total"), |own| &own.samples),
     (metric("lapwing_agent_late_ticks_total"), |own| &own.late_ticks),
     (metric("lapwing_agent_skipped_windows_total"), |own| &own.skipped_windows),
@@ -55,6 +57,7 @@ const COUNTS: [(&Metric, Count); 7] = [
     (metric("lapwing_agent_dropped_batches_total"), |own| &own.dropped_batches),
     (metric("lapwing_agent_reconnects_total"), |own| &own.reconnects),
     (metric("lapwing_agent_recorded_seconds"), |own| &own.recorded_seconds),
+    (metric("lapwing_agent_refused_series_total"), |own| &own.refused_series),
 ];
 
 /// The agent's own cost.

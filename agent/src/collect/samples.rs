@@ -20,6 +20,9 @@ pub const HOST: u32 = 0;
 /// Events kept until the window closes: more in ten seconds is a storm, and the counters tell its size.
 pub const EVENTS_PER_WINDOW_MAX: usize = 1_000;
 
+/// Bytes that the events of one window take at most: a container brings all its labels into each of its events.
+const EVENT_BYTES_PER_WINDOW_MAX: usize = 256 << 10;
+
 /// What collectors write into.
 ///
 /// Names are looked up once, when a series appears: a collector keeps the [`SeriesIndex`] and puts values by it, which
@@ -37,6 +40,9 @@ pub struct Samples {
     living: Vec<Vec<(u32, SeriesIndex)>>,
     values: Vec<(SeriesIndex, f64)>,
     events: Vec<Event>,
+    event_bytes: usize,
+    /// Series that found no room.
+    refused_total: u64,
     tick: u64,
 }
 
@@ -61,6 +67,8 @@ impl Default for Samples {
             living: Vec::new(),
             values: Vec::new(),
             events: Vec::new(),
+            event_bytes: 0,
+            refused_total: 0,
             tick: 1,
         };
         samples.entity(&Labels::new());
@@ -74,6 +82,9 @@ impl Samples {
         if let Some(known) = self.entities.get(labels) {
             return *known;
         }
+        if SERIES_PER_HOST_MAX <= self.slots.len() {
+            return u32::MAX;
+        }
         let entity = index(self.entities.len());
         self.entities.insert(labels.clone(), entity);
         self.change.entities.push(Entity { labels: labels.clone() });
@@ -84,16 +95,18 @@ impl Samples {
     /// The series of one metric of an entity; made when it is not living yet. `labels` are those of the column (`mode`,
     /// `cpu`); `job` is the metric's own.
     ///
-    /// Past [`SERIES_PER_HOST_MAX`] it returns an index that takes no values, and [`Self::is_full`] says so.
+    /// Past [`SERIES_PER_HOST_MAX`] it returns an index that takes no values, which is counted: who came first stays.
     pub fn series(&mut self, entity: u32, metric: &'static Metric, labels: &Labels) -> SeriesIndex {
         let column = self.column(metric, labels);
         let Some(living) = self.living.get_mut(entity as usize) else {
+            self.refused_total += 1;
             return SeriesIndex(u32::MAX);
         };
         if let Some((_, known)) = living.iter().find(|(known, _)| *known == column) {
             return *known;
         }
         if SERIES_PER_HOST_MAX <= self.slots.len() {
+            self.refused_total += 1;
             return SeriesIndex(u32::MAX);
         }
         let series = SeriesIndex(index(self.slots.len()));
@@ -155,7 +168,10 @@ impl Samples {
 
     /// Reports something that happened.
     pub fn event(&mut self, event: Event) {
-        if self.events.len() < EVENTS_PER_WINDOW_MAX {
+        let labels: usize = event.entity.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = self.event_bytes + labels + event.kind.len() + event.text.len();
+        if self.events.len() < EVENTS_PER_WINDOW_MAX && bytes <= EVENT_BYTES_PER_WINDOW_MAX {
+            self.event_bytes = bytes;
             self.events.push(event);
         }
     }
@@ -180,6 +196,7 @@ impl Samples {
 
     /// What happened since the window opened.
     pub fn take_events(&mut self) -> Vec<Event> {
+        self.event_bytes = 0;
         std::mem::take(&mut self.events)
     }
 
@@ -203,10 +220,17 @@ impl Samples {
         &self.schema
     }
 
-    /// Whether the run has used up its series: the agent then starts a new run.
+    /// Whether the run has used up its series on what is mostly gone: a new run has room again.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        SERIES_PER_HOST_MAX <= self.slots.len()
+    pub fn is_worn_out(&self) -> bool {
+        let living = || self.living.iter().map(Vec::len).sum::<usize>();
+        SERIES_PER_HOST_MAX <= self.slots.len() && living() <= SERIES_PER_HOST_MAX / 2
+    }
+
+    /// Series that found no room in this run.
+    #[must_use]
+    pub const fn refused_total(&self) -> u64 {
+        self.refused_total
     }
 }
 
@@ -284,17 +308,46 @@ mod tests {
     }
 
     #[test]
-    fn past_the_limit_a_series_takes_no_values() {
+    fn past_the_limit_a_series_takes_no_values_and_a_run_wears_out_when_half_of_them_are_gone() {
         let mut samples = Samples::default();
-        for name in 0..SERIES_PER_HOST_MAX {
-            let disk = samples.entity(&device(&name.to_string()));
-            samples.series(disk, LOAD1, &Labels::new());
+        let disks: Vec<u32> = (0..SERIES_PER_HOST_MAX)
+            .map(|name| {
+                let disk = samples.entity(&device(&name.to_string()));
+                samples.series(disk, LOAD1, &Labels::new());
+                disk
+            })
+            .collect();
+        let late = samples.entity(&device("late"));
+        for refused in [samples.series(HOST, LOAD5, &Labels::new()), samples.series(late, LOAD1, &Labels::new())] {
+            samples.put(refused, 1.0);
+            samples.end(refused);
         }
-        assert!(samples.is_full());
-        let refused = samples.series(HOST, LOAD5, &Labels::new());
-        samples.put(refused, 1.0);
-        samples.end(refused);
-        assert_eq!(samples.values(), []);
+        assert_eq!((samples.values(), samples.refused_total()), ([].as_slice(), 2));
         assert_eq!(samples.settle().version(), 1);
+        assert_eq!(samples.schema().entities().len(), SERIES_PER_HOST_MAX + 1);
+        let (gone, last) = disks[..SERIES_PER_HOST_MAX / 2].split_at(SERIES_PER_HOST_MAX / 2 - 1);
+        gone.iter().for_each(|disk| samples.end_entity(*disk));
+        assert!(!samples.is_worn_out());
+        samples.end_entity(last[0]);
+        assert!(samples.is_worn_out());
+    }
+
+    #[test]
+    fn events_past_their_bytes_are_left_out() {
+        let mut samples = Samples::default();
+        let event = |bytes: usize| Event {
+            at: common::time::Timestamp::default(),
+            kind: String::new(),
+            entity: device(&"x".repeat(bytes)),
+            text: String::new(),
+        };
+        let label = "device".len();
+        for (bytes, expect) in [(EVENT_BYTES_PER_WINDOW_MAX - 10 - label, 1), (11 - label, 1), (10 - label, 2)] {
+            samples.event(event(bytes));
+            assert_eq!(samples.events.len(), expect, "{bytes}");
+        }
+        assert_eq!(samples.take_events().len(), 2);
+        samples.event(event(EVENT_BYTES_PER_WINDOW_MAX - label));
+        assert_eq!(samples.take_events().len(), 1);
     }
 }

@@ -138,6 +138,12 @@ impl Dialogue {
         self.schemas.pop_front()
     }
 
+    /// Whether the aggregator has opened the session.
+    #[must_use]
+    pub const fn is_welcomed(&self) -> bool {
+        self.welcomed.is_some()
+    }
+
     /// Until when nothing may be sent, in time since boot.
     #[must_use]
     pub const fn silent_until(&self) -> Duration {

@@ -5,6 +5,7 @@ pub mod dialogue;
 mod identity;
 mod verify;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use common::backoff::Backoff;
@@ -38,6 +39,13 @@ const RECONNECT_MOST: Duration = Duration::from_secs(30);
 
 /// How long the aggregator may take to answer an enrolment.
 const ENROLL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long the aggregator may take to say welcome.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long this agent stays away when another host comes with its identity: two that replace each other at once would
+/// both be there for nobody.
+const REPLACED_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long batches that are closed already may take to leave when the agent stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -106,16 +114,19 @@ impl Uplink {
         let Some(identity) = self.identity(&aggregator, &state, &stop).await? else { return Ok(()) };
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MOST);
         loop {
-            let sessions = self.spool.figures().sessions_total;
+            let acknowledged = self.spool.figures().acknowledged_total;
             let ended = self.session(&aggregator, &identity, &stop).await;
             if matches!(ended, Ended::Stopped) {
                 return Ok(());
             }
-            if sessions < self.spool.figures().sessions_total {
+            // A session that stored nothing was no success, however politely it began.
+            if acknowledged < self.spool.figures().acknowledged_total {
                 backoff.reset();
             }
+            let replaced = matches!(ended, Ended::Dismissed(Reason::Replaced, _));
             report(ended, &backoff)?;
-            if !self.pause(&mut backoff, &stop).await {
+            let least = if replaced { REPLACED_PAUSE } else { Duration::ZERO };
+            if !self.pause(&mut backoff, least, &stop).await {
                 return Ok(());
             }
         }
@@ -153,7 +164,7 @@ impl Uplink {
                 }
                 Err(ended) => report(ended, &backoff)?,
             }
-            if !self.pause(&mut backoff, stop).await {
+            if !self.pause(&mut backoff, Duration::ZERO, stop).await {
                 return Ok(None);
             }
         }
@@ -222,12 +233,16 @@ impl Uplink {
     async fn talk(&self, link: &mut Link) -> Result<(), Ended> {
         let (mut dialogue, hello) = Dialogue::open(self.spool.clone(), &self.introduction, self.clock.wall());
         link.say(&hello).await?;
+        let mut unwelcome = pin!(tokio::time::sleep(WELCOME_TIMEOUT));
         loop {
             while let Some(message) = dialogue.next(self.clock.boot()) {
                 link.say(&message).await?;
             }
             let pause = dialogue.silent_until().saturating_sub(self.clock.boot());
             tokio::select! {
+                () = &mut unwelcome, if !dialogue.is_welcomed() => {
+                    return Err(Ended::Lost(LinkError::Broken(format!("no welcome within {WELCOME_TIMEOUT:?}"))));
+                }
                 () = self.spool.filled() => {}
                 () = self.clock.sleep(pause), if !pause.is_zero() => {}
                 filled = link.fill() => filled?,
@@ -251,9 +266,9 @@ impl Uplink {
         Ok(())
     }
 
-    /// Waits before the next attempt. False at the stop.
-    async fn pause(&self, backoff: &mut Backoff, stop: &CancellationToken) -> bool {
-        let delay = backoff.next(random());
+    /// Waits before the next attempt, `least` or longer. False at the stop.
+    async fn pause(&self, backoff: &mut Backoff, least: Duration, stop: &CancellationToken) -> bool {
+        let delay = backoff.next(random()).max(least);
         tokio::select! {
             () = stop.cancelled() => false,
             () = self.clock.sleep(delay) => true,

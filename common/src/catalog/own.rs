@@ -24,6 +24,7 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("lapwing_agent_process_interval_seconds", Unit::Seconds, "How often the agent looks at processes.").own(),
     counter("lapwing_agent_reconnects_total", Unit::None, "Sessions with the aggregator after the first.").own(),
     gauge("lapwing_agent_recorded_seconds", Unit::Seconds, "How far back the flight recorder reaches.").own(),
+    counter("lapwing_agent_refused_series_total", Unit::None, "Times that a new series found no room.").own(),
     gauge("lapwing_agent_resident_memory_bytes", Unit::Bytes, "Memory that the agent holds.").own(),
     counter("lapwing_agent_samples_total", Unit::None, "Values folded into windows.").own(),
     counter("lapwing_agent_skipped_windows_total", Unit::None, "Windows not written because the clock was set back.")
