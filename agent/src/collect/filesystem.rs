@@ -14,13 +14,16 @@ use common::time::Timestamp;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
+use crate::collect::Moment;
 use crate::collect::Samples;
 use crate::collect::Tick;
 use crate::collect::roster::Roster;
 use crate::collect::text;
 use crate::config::Roots;
+use crate::host::Aside;
 use crate::host::FilesystemSpace;
-use crate::host::SpaceProbe;
+use crate::host::Inquiry;
+use crate::host::filesystem_space;
 
 const DEVICE_ERROR: &Metric = metric("node_filesystem_device_error");
 type Part = fn(&FilesystemSpace) -> u64;
@@ -73,7 +76,8 @@ pub(super) struct Filesystem {
     tables: [PathBuf; 2],
     roots: Roots,
     mounts: Roster<Option<Mount>>,
-    probe: SpaceProbe,
+    aside: Aside,
+    inquiry: Inquiry<io::Result<FilesystemSpace>>,
 }
 
 /// A mount that is not passed over.
@@ -94,7 +98,8 @@ impl Filesystem {
             tables: ["1/mountinfo", "self/mountinfo"].map(|table| roots.procfs.join(table)),
             roots: roots.clone(),
             mounts: Roster::default(),
-            probe: SpaceProbe::default(),
+            aside: Aside::default(),
+            inquiry: Inquiry::default(),
         }
     }
 
@@ -102,7 +107,7 @@ impl Filesystem {
         let text = tick.host.read_either(&self.tables)?;
         let understood = self.parse(text, tick.samples);
         let paths = self.mounts.items().filter_map(|mount| Some(mount.as_ref()?.path.clone()));
-        self.probe.begin(paths, tick.moment.now).map_err(|error| no_thread(&error))?;
+        self.inquiry.begin(&mut self.aside, paths, &filesystem_space, tick.moment.now)?;
         understood.ok_or(CollectError::Malformed("mountinfo"))
     }
 
@@ -146,11 +151,11 @@ impl Collector for Filesystem {
 
     fn tick(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
         let begun = if tick.moment.due(DEVICE_ERROR.tier) { self.begin_round(tick) } else { Ok(()) };
-        while let Some((path, answer)) = self.probe.next(tick.moment.patience) {
+        let Moment { now, patience, .. } = tick.moment;
+        while let Some((path, answer)) = self.inquiry.next(&mut self.aside, now, patience)? {
             self.report(&path, answer.ok(), tick);
         }
-        self.probe.give_up(tick.moment.now).map_err(|error| no_thread(&error))?;
-        let silent = self.probe.silent().to_vec();
+        let silent: Vec<PathBuf> = self.inquiry.silent().map(Path::to_owned).collect();
         for path in &silent {
             self.report(path, None, tick);
         }
@@ -175,10 +180,6 @@ impl Mount {
             }
         }
     }
-}
-
-fn no_thread(error: &io::Error) -> CollectError {
-    CollectError::Silent(format!("the thread that asks file systems ({error})"))
 }
 
 /// Mount point, type and device of `27 1 254:0 / /home rw,relatime shared:1 - ext4 /dev/sda1 rw`.

@@ -16,6 +16,7 @@ mod pressure;
 mod process;
 mod roster;
 mod samples;
+mod slow;
 mod stat;
 mod text;
 mod time;
@@ -23,6 +24,8 @@ mod uname;
 mod vmstat;
 mod work;
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,6 +108,15 @@ pub enum CollectError {
     /// The kernel does not show the processes of other users.
     #[error("processes of other users are hidden (the mount option `hidepid` of /proc, or no access)")]
     Hidden,
+    /// A file of one value does not have it.
+    #[error("{} has not the form that the kernel gives it", .0.display())]
+    Garbled(Box<Path>),
+    /// More than is kept.
+    #[error("there are too many {0}")]
+    TooMuch(&'static str),
+    /// There is no thread for what may be slow.
+    #[error("start a thread")]
+    Thread(#[from] io::Error),
     /// A mount or a device did not answer.
     #[error("{0} does not answer")]
     Silent(String),
@@ -208,6 +220,18 @@ fn make(config: &Config, own: Arc<OwnCounts>, samples: &mut Samples) -> Vec<Box<
         Box::new(filesystem::Filesystem::new(roots)),
         Box::new(uname::Uname::new()),
         Box::new(os::Os::new(roots)),
+        Box::new(slow::hwmon(roots)),
+        Box::new(slow::thermal_zone(roots)),
+        Box::new(slow::edac(roots)),
+        Box::new(slow::dmi(roots)),
+        Box::new(slow::powersupplyclass(roots)),
+        Box::new(slow::rapl(roots)),
+        Box::new(slow::bonding(roots)),
+        Box::new(slow::mdadm(roots)),
+        Box::new(slow::nvme(roots)),
+        Box::new(slow::btrfs(roots)),
+        Box::new(slow::xfs(roots)),
+        Box::new(slow::zfs(roots)),
         Box::new(work::Work::new(config, samples)),
         Box::new(own::Own::new(own, samples)),
     ]

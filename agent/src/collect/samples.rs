@@ -1,12 +1,14 @@
 //! The growing schema of this run, and the values of the current tick.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use common::batch::Event;
 use common::catalog::Metric;
 use common::metric::Decimals;
 use common::metric::Kind;
 use common::metric::Labels;
+use common::metric::Tier;
 use common::schema::Column;
 use common::schema::Entity;
 use common::schema::SERIES_PER_HOST_MAX;
@@ -34,7 +36,7 @@ pub struct Samples {
     /// Series that ended since the last version: they still have values in the open window, and so end one later.
     ending: Vec<SeriesIndex>,
     entities: HashMap<Labels, u32>,
-    columns: HashMap<&'static str, Vec<(Labels, u32)>>,
+    columns: HashMap<Box<str>, Vec<(Labels, KnownColumn)>>,
     slots: Vec<Slot>,
     /// Living series by entity.
     living: Vec<Vec<(u32, SeriesIndex)>>,
@@ -44,6 +46,22 @@ pub struct Samples {
     /// Series that found no room.
     refused_total: u64,
     tick: u64,
+}
+
+/// What has a name that the catalog does not know: a line of an operator's file, a setting of some driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// The metric's name.
+    pub name: Arc<str>,
+    /// Gauge or counter.
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct KnownColumn {
+    index: u32,
+    kind: Kind,
+    decimals: Decimals,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,33 +115,7 @@ impl Samples {
     ///
     /// Past [`SERIES_PER_HOST_MAX`] it returns an index that takes no values, which is counted: who came first stays.
     pub fn series(&mut self, entity: u32, metric: &'static Metric, labels: &Labels) -> SeriesIndex {
-        let column = self.column(metric, labels);
-        let Some(living) = self.living.get_mut(entity as usize) else {
-            self.refused_total += 1;
-            return SeriesIndex(u32::MAX);
-        };
-        if let Some((_, known)) = living.iter().find(|(known, _)| *known == column) {
-            return *known;
-        }
-        if SERIES_PER_HOST_MAX <= self.slots.len() {
-            self.refused_total += 1;
-            return SeriesIndex(u32::MAX);
-        }
-        let series = SeriesIndex(index(self.slots.len()));
-        living.push((column, series));
-        self.slots.push(Slot { entity, decimals: metric.decimals, kind: metric.kind, tick: 0 });
-        self.change.series.push((entity, column));
-        series
-    }
-
-    fn column(&mut self, metric: &'static Metric, labels: &Labels) -> u32 {
-        let next = index(self.schema.columns().len() + self.change.columns.len());
-        let columns = self.columns.entry(metric.name).or_default();
-        if let Some((_, known)) = columns.iter().find(|(known, _)| known == labels) {
-            return *known;
-        }
-        columns.push((labels.clone(), next));
-        self.change.columns.push(Column {
+        let column = self.column(metric.name, labels, || Column {
             metric: metric.name.to_owned(),
             labels: labels.clone().with("job", metric.job),
             kind: metric.kind,
@@ -131,7 +123,56 @@ impl Samples {
             peak: metric.peak,
             tier: metric.tier,
         });
-        next
+        self.living_series(entity, column)
+    }
+
+    /// The series of a metric that is not in the catalog, once a window, as [`Self::series`]. A name keeps the kind that
+    /// it had first.
+    pub fn foreign_series(&mut self, entity: u32, metric: &Foreign) -> SeriesIndex {
+        let column = self.column(&metric.name, &Labels::new(), || Column {
+            metric: metric.name.to_string(),
+            labels: Labels::new().with("job", "node"),
+            kind: metric.kind,
+            decimals: Decimals::FULL,
+            peak: false,
+            tier: Tier::Window,
+        });
+        self.living_series(entity, column)
+    }
+
+    fn living_series(&mut self, entity: u32, column: KnownColumn) -> SeriesIndex {
+        let Some(living) = self.living.get_mut(entity as usize) else {
+            self.refused_total += 1;
+            return SeriesIndex(u32::MAX);
+        };
+        if let Some((_, known)) = living.iter().find(|(known, _)| *known == column.index) {
+            return *known;
+        }
+        if SERIES_PER_HOST_MAX <= self.slots.len() {
+            self.refused_total += 1;
+            return SeriesIndex(u32::MAX);
+        }
+        let series = SeriesIndex(index(self.slots.len()));
+        living.push((column.index, series));
+        self.slots.push(Slot { entity, decimals: column.decimals, kind: column.kind, tick: 0 });
+        self.change.series.push((entity, column.index));
+        series
+    }
+
+    fn column(&mut self, name: &str, labels: &Labels, make: impl FnOnce() -> Column) -> KnownColumn {
+        let known = self.columns.get(name).and_then(|columns| columns.iter().find(|(known, _)| known == labels));
+        if let Some((_, known)) = known {
+            return *known;
+        }
+        let made = make();
+        let column = KnownColumn {
+            index: index(self.schema.columns().len() + self.change.columns.len()),
+            kind: made.kind,
+            decimals: made.decimals,
+        };
+        self.change.columns.push(made);
+        self.columns.entry(name.into()).or_default().push((labels.clone(), column));
+        column
     }
 
     /// Ends a series: what it measured is gone. If it comes back, it is a new series with the same labels.
@@ -142,6 +183,12 @@ impl Samples {
             living.swap_remove(at);
             self.ending.push(series);
         }
+    }
+
+    /// Whether a series has not ended.
+    pub(super) fn is_living(&self, series: SeriesIndex) -> bool {
+        let slot = self.slots.get(series.0 as usize);
+        slot.is_some_and(|slot| self.living[slot.entity as usize].iter().any(|(_, living)| *living == series))
     }
 
     /// Ends all series of an entity: the container, the device is gone.

@@ -29,6 +29,11 @@ pub(super) fn number(word: &[u8]) -> Option<u64> {
     })
 }
 
+/// A decimal number that may have a sign and a point; nothing that is not finite.
+pub(super) fn float(word: &[u8]) -> Option<f64> {
+    str::from_utf8(word).ok()?.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
 /// Fills an array with the numbers of a line; `None` if there are fewer.
 pub(super) fn array<const N: usize>(line: &[u8]) -> Option<[u64; N]> {
     let mut numbers = numbers(line);

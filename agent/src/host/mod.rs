@@ -3,10 +3,12 @@
 //! Roots may point anywhere, so that a captured tree is read like a living host. Descriptors of files that are read
 //! each tick are kept, and all reads share one buffer: a read costs one system call and no allocation.
 
+mod aside;
 mod directory;
 mod errand;
 mod filesystem;
 mod kernel;
+mod small;
 
 use std::fs;
 use std::fs::File;
@@ -18,20 +20,24 @@ use std::sync::Arc;
 use rustix::io::pread;
 
 pub use crate::config::Roots;
+pub use aside::Aside;
+pub use aside::Inquiry;
 pub use directory::DirectoryEntry;
 pub use directory::KeptDirectory;
 pub use errand::Errand;
-pub use filesystem::Answer;
 pub use filesystem::FilesystemSpace;
-pub use filesystem::MOUNTS_MAX;
-pub use filesystem::SILENT_MAX;
-pub use filesystem::SpaceProbe;
+pub use filesystem::filesystem_space;
 pub use kernel::Uname;
 pub use kernel::clock_ticks_per_second;
 pub use kernel::own_cpu_time;
 pub use kernel::page_bytes;
 pub use kernel::raise_descriptor_limit;
 pub use kernel::uname;
+pub use small::ATTRIBUTE_BYTES_MAX;
+pub use small::entries;
+pub use small::read_attribute;
+pub use small::read_bounded;
+pub use small::resolve;
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -110,19 +116,22 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// is not one that the kernel made.
 pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The host: its roots and the buffer that all reads share.
+/// The host: its roots, the buffer that all reads share, and the thread that reads what is slow.
 #[derive(Debug)]
 pub struct Host {
     roots: Roots,
     buffer: Vec<u8>,
     entries: Vec<u8>,
+    /// For devices that may take milliseconds to answer, or for ever. File systems have their own.
+    pub devices: Aside,
 }
 
 impl Host {
     /// Reads below `roots`.
     #[must_use]
     pub fn new(roots: Roots) -> Self {
-        Self { roots, buffer: vec![0; BUFFER_BYTES], entries: Vec::with_capacity(BUFFER_BYTES) }
+        let (buffer, entries) = (vec![0; BUFFER_BYTES], Vec::with_capacity(BUFFER_BYTES));
+        Self { roots, buffer, entries, devices: Aside::default() }
     }
 
     /// Where the host's trees are.

@@ -4,11 +4,13 @@
 //! the page without another line.
 
 mod container;
+mod hardware;
 mod kernel;
 mod network;
 mod own;
 mod process;
 mod storage;
+mod volume;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -42,8 +44,16 @@ pub struct Metric {
 }
 
 /// All metrics, a subject each.
-const SUBJECTS: [&[Metric]; 6] =
-    [container::METRICS, kernel::METRICS, network::METRICS, own::METRICS, process::METRICS, storage::METRICS];
+const SUBJECTS: [&[Metric]; 8] = [
+    container::METRICS,
+    hardware::METRICS,
+    kernel::METRICS,
+    network::METRICS,
+    own::METRICS,
+    process::METRICS,
+    storage::METRICS,
+    volume::METRICS,
+];
 
 static BY_NAME: LazyLock<HashMap<&str, &Metric>> =
     LazyLock::new(|| all().map(|metric| (metric.name, metric)).collect());

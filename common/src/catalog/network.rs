@@ -2,9 +2,13 @@
 
 use super::Metric;
 use super::counter;
+use super::gauge;
+use crate::metric::Tier;
 use crate::metric::Unit;
 
 pub(super) const METRICS: &[Metric] = &[
+    gauge("node_bonding_active", Unit::None, "Interfaces of a bond that work.").labels(MASTER).tier(Tier::Window),
+    gauge("node_bonding_slaves", Unit::None, "Interfaces of a bond.").labels(MASTER).tier(Tier::Window),
     counter("node_network_receive_bytes_total", Unit::Bytes, "Bytes received.").labels(DEVICE).peak(),
     counter("node_network_receive_compressed_total", Unit::None, "Compressed packets received.").labels(DEVICE),
     counter("node_network_receive_drop_total", Unit::None, "Packets dropped while receiving.").labels(DEVICE),
@@ -25,3 +29,4 @@ pub(super) const METRICS: &[Metric] = &[
 ];
 
 const DEVICE: &[&str] = &["device"];
+const MASTER: &[&str] = &["master"];
