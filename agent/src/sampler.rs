@@ -31,6 +31,9 @@ const LATE_AFTER: Duration = Duration::from_millis(1_500);
 /// The host's wall clock may wander from the stamps by this much between two ticks; more is a step.
 const STEP: Duration = Duration::from_secs(1);
 
+/// The boot clock runs ahead of the monotonic one by what the machine slept; less than this is no suspension.
+const SUSPENDED: Duration = Duration::from_secs(1);
+
 /// What the sampling thread owns.
 pub struct Sampler {
     clock: Clock,
@@ -44,6 +47,8 @@ pub struct Sampler {
     own: Arc<OwnCounts>,
     /// The monotonic clock at the latest tick.
     latest: Option<Duration>,
+    /// How long the machine had been suspended since it booted, at the latest tick.
+    asleep: Duration,
     /// How far stamps were ahead of the wall clock at the latest tick, in milliseconds.
     offset_ms: i64,
 }
@@ -66,6 +71,7 @@ impl Sampler {
             windower: Windower::default(),
             recorder: Recorder::default(),
             latest: None,
+            asleep: asleep(&clock),
             clock,
             stamps,
             spool,
@@ -126,7 +132,7 @@ impl Sampler {
         self.spool.push(&batch, self.samples.settle());
     }
 
-    /// Brings up to date what the agent counts about itself, and reports a step of the host's clock.
+    /// Brings up to date what the agent counts about itself, and reports what happened to the host's clocks.
     fn count(&mut self, moment: Moment) {
         let late = self.latest.is_some_and(|latest| LATE_AFTER < moment.now.saturating_sub(latest));
         self.own.late_ticks.fetch_add(u64::from(late), Relaxed);
@@ -145,6 +151,11 @@ impl Sampler {
         self.own.recorded_seconds.store(recorded, Relaxed);
         self.own.skipped_windows.store(self.windower.skipped_total(), Relaxed);
 
+        let asleep = asleep(&self.clock);
+        let slept = asleep.saturating_sub(std::mem::replace(&mut self.asleep, asleep));
+        if SUSPENDED <= slept {
+            self.event("suspended", format!("The machine was suspended for {} s.", slept.as_secs()));
+        }
         let offset_ms = moment.stamp.as_millis() - moment.wall.as_millis();
         let step_ms = self.offset_ms - offset_ms;
         if STEP <= Duration::from_millis(step_ms.unsigned_abs()) {
@@ -159,6 +170,11 @@ impl Sampler {
         let at = self.stamps.at(self.clock.boot());
         self.samples.event(Event { at, kind: kind.to_owned(), entity: Labels::new(), text });
     }
+}
+
+/// How long the machine has been suspended since it booted.
+fn asleep(clock: &Clock) -> Duration {
+    clock.boot().saturating_sub(clock.monotonic())
 }
 
 #[cfg(test)]
@@ -252,13 +268,46 @@ mod tests {
 
     #[test]
     fn a_step_of_the_clock_is_an_event_and_moves_no_window() {
+        let check = |step_seconds: i64| {
+            let directory = tempfile::tempdir().unwrap();
+            let mut bench = bench(directory.path());
+            bench.run(15);
+            bench.clock.step_wall(Timestamp::from_millis(bench.clock.wall().as_millis() + 1_000 * step_seconds));
+            bench.run(16);
+            let stepped = vec!["clock_stepped".to_owned()];
+            let expect = [(1_000_020, stepped, Some(10)), (1_000_030, vec![], Some(10))];
+            assert_eq!(bench.shipped()[1..], expect, "{step_seconds} s");
+            assert_eq!(bench.sampler.own.late_ticks.load(Relaxed), 0);
+        };
+        check(3_600);
+        check(-3_600);
+        check(-999_000);
+    }
+
+    #[test]
+    fn a_suspended_machine_is_an_event_and_its_sleep_is_in_no_interval() {
         let directory = tempfile::tempdir().unwrap();
         let mut bench = bench(directory.path());
         bench.run(15);
-        bench.clock.step_wall(Timestamp::from_seconds(5));
+        bench.clock.suspend(Duration::from_secs(3_600));
         bench.run(16);
-        let stepped = vec!["clock_stepped".to_owned()];
-        assert_eq!(bench.shipped()[1..], [(1_000_020, stepped, Some(10)), (1_000_030, vec![], Some(10))]);
+        let suspended = vec!["suspended".to_owned()];
+        // The window that was open closes with what it had; the next begins in the middle.
+        let expect = [(1_000_020, vec![], Some(5)), (1_003_620, suspended, Some(5)), (1_003_630, vec![], Some(10))];
+        assert_eq!(bench.shipped()[1..], expect);
+        assert_eq!(bench.sampler.own.late_ticks.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_late_tick_is_counted_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bench = bench(directory.path());
+        bench.run(4);
+        bench.clock.advance(Duration::from_millis(2_700));
+        bench.run(4);
+        bench.run(3);
+        assert_eq!(bench.sampler.own.late_ticks.load(Relaxed), 1);
+        assert_eq!(bench.shipped()[0].2, Some(8));
     }
 
     #[test]

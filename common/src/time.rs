@@ -115,7 +115,8 @@ enum Source {
 #[derive(Clone, Copy, Debug)]
 struct Hands {
     wall: Timestamp,
-    running: Duration,
+    boot: Duration,
+    monotonic: Duration,
 }
 
 impl Clock {
@@ -131,8 +132,8 @@ impl Clock {
     /// A clock that stands at `wall` until it is moved.
     #[must_use]
     pub fn moved(wall: Timestamp) -> Self {
-        let running = wall.since(Timestamp::default());
-        Self(Source::Moved(Arc::new(watch::Sender::new(Hands { wall, running }))))
+        let since = wall.since(Timestamp::default());
+        Self(Source::Moved(Arc::new(watch::Sender::new(Hands { wall, boot: since, monotonic: since }))))
     }
 
     /// The wall clock.
@@ -151,22 +152,22 @@ impl Clock {
     /// Time since boot, suspension included (`CLOCK_BOOTTIME`).
     #[must_use]
     pub fn boot(&self) -> Duration {
-        self.running(ClockId::Boottime)
+        self.running(ClockId::Boottime, |hands| hands.boot)
     }
 
     /// Time since some start, suspension excluded (`CLOCK_MONOTONIC`): for intervals.
     #[must_use]
     pub fn monotonic(&self) -> Duration {
-        self.running(ClockId::Monotonic)
+        self.running(ClockId::Monotonic, |hands| hands.monotonic)
     }
 
-    fn running(&self, clock: ClockId) -> Duration {
+    fn running(&self, clock: ClockId, hand: fn(&Hands) -> Duration) -> Duration {
         match &self.0 {
             Source::Real => {
                 let now = clock_gettime(clock);
                 Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
             }
-            Source::Moved(hands) => hands.borrow().running,
+            Source::Moved(hands) => hand(&hands.borrow()),
         }
     }
 
@@ -179,7 +180,7 @@ impl Clock {
     pub async fn sleep_until_boot(&self, until: Duration) {
         match &self.0 {
             Source::Real => tokio::time::sleep(until.saturating_sub(self.boot())).await,
-            Source::Moved(hands) => wait(hands, |hands| until <= hands.running).await,
+            Source::Moved(hands) => wait(hands, |hands| until <= hands.boot).await,
         }
     }
 
@@ -201,7 +202,18 @@ impl Clock {
         if let Source::Moved(hands) = &self.0 {
             hands.send_modify(|hands| {
                 hands.wall = hands.wall.after(by);
-                hands.running = hands.running.saturating_add(by);
+                hands.boot = hands.boot.saturating_add(by);
+                hands.monotonic = hands.monotonic.saturating_add(by);
+            });
+        }
+    }
+
+    /// Lets time pass on a moved clock as while the machine is suspended.
+    pub fn suspend(&self, by: Duration) {
+        if let Source::Moved(hands) = &self.0 {
+            hands.send_modify(|hands| {
+                hands.wall = hands.wall.after(by);
+                hands.boot = hands.boot.saturating_add(by);
             });
         }
     }
@@ -263,5 +275,14 @@ mod tests {
         clock.step_wall(Timestamp::from_seconds(40));
         assert_eq!(clock.wall(), Timestamp::from_seconds(40));
         assert_eq!(clock.boot(), boot);
+    }
+
+    #[test]
+    fn only_the_monotonic_hand_stands_still_while_suspended() {
+        let clock = Clock::moved(Timestamp::from_seconds(100));
+        let monotonic = clock.monotonic();
+        clock.suspend(TEN);
+        assert_eq!((clock.wall(), clock.boot()), (Timestamp::from_seconds(110), Duration::from_secs(110)));
+        assert_eq!(clock.monotonic(), monotonic);
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use common::batch::Event;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
@@ -86,7 +87,10 @@ struct Mount {
     /// Where it is reached from here.
     path: PathBuf,
     entity: u32,
+    labels: Labels,
     error: SeriesIndex,
+    /// Whether it could be written to when it was asked last.
+    writable: bool,
     space: Option<[SeriesIndex; SPACE.len()]>,
     /// The window that has its values.
     reported: Option<Timestamp>,
@@ -129,7 +133,7 @@ impl Filesystem {
                     let entity = samples.entity(&labels);
                     let path = self.roots.on_rootfs(Path::new(&OsString::from_vec(mountpoint)));
                     let error = samples.series(entity, DEVICE_ERROR, &Labels::new());
-                    Mount { path, entity, error, space: None, reported: None }
+                    Mount { path, entity, labels, error, writable: false, space: None, reported: None }
                 })
             });
         }
@@ -139,7 +143,7 @@ impl Filesystem {
 
     fn report(&mut self, path: &Path, space: Option<FilesystemSpace>, tick: &mut Tick<'_>) {
         for mount in self.mounts.items().flatten().filter(|mount| mount.path == path) {
-            mount.report(space, tick.moment.window, tick.samples);
+            mount.report(space, tick.moment, tick.samples);
         }
     }
 }
@@ -165,11 +169,11 @@ impl Collector for Filesystem {
 }
 
 impl Mount {
-    fn report(&mut self, space: Option<FilesystemSpace>, window: Timestamp, samples: &mut Samples) {
-        if self.reported == Some(window) {
+    fn report(&mut self, space: Option<FilesystemSpace>, moment: Moment, samples: &mut Samples) {
+        if self.reported == Some(moment.window) {
             return;
         }
-        self.reported = Some(window);
+        self.reported = Some(moment.window);
         samples.put(self.error, f64::from(u8::from(space.is_none())));
         if let Some(space) = space {
             let entity = self.entity;
@@ -177,6 +181,11 @@ impl Mount {
             let series = *self.space.get_or_insert_with(make);
             for (series, (_, value)) in series.into_iter().zip(SPACE) {
                 samples.put_count(series, value(&space));
+            }
+            if std::mem::replace(&mut self.writable, !space.read_only) && space.read_only {
+                let text = format!("The file system on {} is read-only.", self.labels.get("mountpoint"));
+                let (kind, entity) = ("mount_read_only".to_owned(), self.labels.clone());
+                samples.event(Event { at: moment.stamp, kind, entity, text });
             }
         }
     }
@@ -221,6 +230,8 @@ fn is_passed_over(mountpoint: &[u8], fstype: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -285,6 +296,14 @@ mod tests {
         check(b"", false, &[]);
     }
 
+    const ASKED: FilesystemSpace =
+        FilesystemSpace { size_bytes: 9, free_bytes: 5, available_bytes: 4, files: 3, files_free: 2, read_only: true };
+
+    fn of_window(seconds: i64) -> Moment {
+        let (stamp, now, patience) = (Timestamp::from_seconds(seconds), Duration::ZERO, Duration::ZERO);
+        Moment { stamp, now, wall: stamp, window: stamp, first_in_window: true, patience }
+    }
+
     #[test]
     fn a_mount_has_one_value_a_window_and_says_when_it_fails() {
         let mut samples = Samples::default();
@@ -293,21 +312,37 @@ mod tests {
         let mount = filesystem.mounts.items().flatten().next().unwrap();
         let mut check = |space: Option<FilesystemSpace>, window: i64, expect: &[f64]| {
             samples.begin_tick();
-            mount.report(space, Timestamp::from_seconds(window), &mut samples);
+            mount.report(space, of_window(window), &mut samples);
             let values: Vec<f64> = samples.values().iter().map(|(_, value)| *value).collect();
             assert_eq!(values, expect);
         };
-        let space = FilesystemSpace {
-            size_bytes: 9,
-            free_bytes: 5,
-            available_bytes: 4,
-            files: 3,
-            files_free: 2,
-            read_only: true,
-        };
         check(None, 10, &[1.0]);
-        check(Some(space), 10, &[]);
-        check(Some(space), 20, &[0.0, 9.0, 5.0, 4.0, 3.0, 2.0, 1.0]);
+        check(Some(ASKED), 10, &[]);
+        check(Some(ASKED), 20, &[0.0, 9.0, 5.0, 4.0, 3.0, 2.0, 1.0]);
         check(None, 30, &[1.0]);
+    }
+
+    #[test]
+    fn a_mount_that_goes_read_only_is_an_event_and_one_that_was_so_is_none() {
+        let mut samples = Samples::default();
+        let mut filesystem = Filesystem::new(&Roots::default());
+        filesystem.parse(b"27 1 8:1 / /srv rw - ext4 /dev/sda1 rw\n", &mut samples);
+        let mount = filesystem.mounts.items().flatten().next().unwrap();
+        let mut window = 0;
+        // One character a window: `r` read-only, `w` writable, `?` it did not answer.
+        let mut check = |answers: &str, expect: &[i64]| {
+            for answer in answers.chars() {
+                window += 10;
+                let space = FilesystemSpace { read_only: answer == 'r', ..ASKED };
+                mount.report(Some(space).filter(|_| answer != '?'), of_window(window), &mut samples);
+            }
+            let events = samples.take_events();
+            let named = |event: &Event| event.kind == "mount_read_only" && event.entity.get("mountpoint") == "/srv";
+            assert!(events.iter().all(named), "{events:?}");
+            assert_eq!(events.iter().map(|event| event.at.as_millis() / 1_000).collect::<Vec<_>>(), expect);
+        };
+        check("rr", &[]);
+        check("wrr", &[40]);
+        check("w?r", &[80]);
     }
 }
