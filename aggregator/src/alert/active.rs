@@ -102,6 +102,19 @@ impl Alerts {
         }
     }
 
+    /// The clock was set back to `now`.
+    pub fn set_back(&mut self, now: Timestamp) {
+        for (rule, alerts) in &mut self.rules {
+            for (key, alert) in alerts {
+                let state = alert.state.set_back(now);
+                if state != alert.state {
+                    alert.state = state;
+                    self.dirty.insert((Arc::clone(rule), *key));
+                }
+            }
+        }
+    }
+
     /// Drops all alerts of a rule.
     pub fn drop_rule(&mut self, rule: &str) {
         if let Some((rule, alerts)) = self.rules.remove_entry(rule) {

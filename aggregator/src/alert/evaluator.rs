@@ -130,6 +130,11 @@ impl Evaluator {
         groups.map(next).fold(next(self.config.interval), Timestamp::min)
     }
 
+    /// The clock was set back to `now`: nothing waits for times that were.
+    pub fn set_back(&mut self, now: Timestamp) {
+        self.alerts.set_back(now);
+    }
+
     /// The state of all alerts.
     #[must_use]
     pub const fn alerts(&self) -> &Alerts {

@@ -121,6 +121,21 @@ impl State {
         }
     }
 
+    /// The state with nothing in it from after `now`: the clock was set back.
+    #[must_use]
+    pub fn set_back(self, now: Timestamp) -> Self {
+        let set = |at: Timestamp| at.min(now);
+        match self {
+            Self::Pending { since, held } => Self::Pending { since: set(since), held: held.map(set) },
+            Self::Firing { since, fired, ceased, held } => {
+                Self::Firing { since: set(since), fired: set(fired), ceased: ceased.map(set), held: held.map(set) }
+            }
+            Self::Resolved { since, fired, at, because } => {
+                Self::Resolved { since: set(since), fired: set(fired), at: set(at), because }
+            }
+        }
+    }
+
     /// When the condition began to hold.
     #[must_use]
     pub const fn since(self) -> Timestamp {

@@ -33,6 +33,10 @@ pub(super) const UP_WITHIN: Duration = Duration::from_secs(15);
 /// A clock that jumped further than this is not followed window by window.
 const BEHIND_MAX: Duration = Duration::from_secs(3_600);
 
+/// How far ahead of the clock a window's stamp may be and still say that its host is there: clocks that are kept differ
+/// by less, and a stamp from further ahead would speak for the host until then.
+const AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// The programs that the agent stands for: each has its own `up`.
 const JOBS: [&str; 3] = ["cadvisor", "node", "process"];
 
@@ -124,6 +128,9 @@ impl Book {
         let Some(entry) = self.hosts.get_mut(&id) else { return Vec::new() };
         let mut changes = vec![Change::Window(id, stamp)];
         entry.host.last_seen = now;
+        if now.after(AHEAD_MAX) < stamp {
+            return changes;
+        }
         entry.latest = entry.latest.max(Some(stamp));
         if now.since(stamp) <= UP_WITHIN {
             let decided = *entry.decided.get_or_insert(stamp.before(WINDOW));
@@ -165,7 +172,7 @@ impl Book {
 
     /// Decides `up` for each window that can be decided, and who has gone silent.
     pub(super) fn tick(&mut self, now: Timestamp, can_store: bool) -> (Commit, Vec<Change>) {
-        self.hearing.look(now, can_store);
+        self.look(now, can_store);
         let mut samples: BTreeMap<Timestamp, Vec<(Labels, f64)>> = BTreeMap::new();
         let (mut commit, mut changes) = (Commit::default(), Vec::new());
         let in_grace = self.hearing.is_grace(now);
@@ -187,7 +194,7 @@ impl Book {
 
     /// Of whom nothing can be known at an evaluation.
     pub(super) fn unheard(&mut self, at: Timestamp, now: Timestamp, can_store: bool) -> Unheard {
-        self.hearing.look(now, can_store);
+        self.look(now, can_store);
         let through = self.hearing.deaf_through();
         if self.hearing.is_deaf(at) {
             return Unheard::Everybody;
@@ -199,6 +206,12 @@ impl Book {
         let expected = self.hosts.values().filter(|entry| !entry.host.revoked && entry.decided.is_some());
         let missing = expected.filter(|entry| entry.latest.is_none_or(|latest| latest <= through));
         Unheard::Instances(missing.map(|entry| entry.host.instance.clone()).collect())
+    }
+
+    fn look(&mut self, now: Timestamp, can_store: bool) {
+        if self.hearing.look(now, can_store) {
+            self.hosts.values_mut().for_each(|entry| entry.set_back(now));
+        }
     }
 
     pub(super) fn committed_through(&self) -> Timestamp {
@@ -281,6 +294,16 @@ impl Entry {
         self.decided = Some(decided);
         self.in_time.retain(|stamp| decided < *stamp);
         up
+    }
+
+    /// The clock was set back: what is known of the time after it speaks for nobody. `up` is never rewritten, so that it
+    /// goes on where it ended, after at most [`AHEAD_MAX`].
+    fn set_back(&mut self, now: Timestamp) {
+        self.latest = self.latest.map(|latest| latest.min(now));
+        self.decided = self.decided.map(|decided| decided.min(now.after(AHEAD_MAX).align_down(WINDOW)));
+        self.in_time.retain(|stamp| *stamp <= now.after(AHEAD_MAX));
+        self.host.last_seen = self.host.last_seen.min(now);
+        self.since = self.since.min(now);
     }
 
     fn is_silent(&self, now: Timestamp, in_grace: bool) -> bool {
@@ -403,11 +426,60 @@ mod tests {
     #[test]
     fn a_pulled_plug_shows_within_25_seconds() {
         let mut book = Book::new(vec![host("0.1.0")], at(0));
+        misses(&mut book, 0..=100);
         book.committed(HostId(1), at(100), at(101));
         let silent =
             (101..).find(|second| book.tick(at(*second), true).1.contains(&Change::Host(HostId(1), State::Silent)));
         assert_eq!(silent, Some(126), "the next window would have ended at 110");
         assert_eq!(book.committed(HostId(1), at(200), at(201))[1], Change::Host(HostId(1), State::Up));
+    }
+
+    /// The moments from the first to the last second at which `up` of host 1 is decided to be 0, and those at which it
+    /// goes silent.
+    fn misses(book: &mut Book, seconds: std::ops::RangeInclusive<i64>) -> (Vec<i64>, Vec<i64>) {
+        let (mut zeros, mut silent) = (Vec::new(), Vec::new());
+        for second in seconds {
+            let (commit, changes) = book.tick(at(second), true);
+            let down = |append: &Append| matches!(append, Append::Own { samples, .. } if samples[0].1 == 0.0);
+            zeros.extend(commit.appends.iter().any(down).then_some(second));
+            silent.extend(changes.contains(&Change::Host(HostId(1), State::Silent)).then_some(second));
+        }
+        (zeros, silent)
+    }
+
+    #[test]
+    fn an_aggregator_that_stood_still_blames_nobody() {
+        let mut book = Book::new(vec![host("0.1.0")], at(0));
+        misses(&mut book, 0..=110);
+        book.committed(HostId(1), at(110), at(110));
+        let (zeros, silent) = misses(&mut book, 700..=790);
+        assert_eq!((zeros[0], silent[0]), (766, 760), "a minute after it goes on");
+        assert_eq!(book.unheard(at(500), at(790), true), Unheard::Everybody);
+        let gone = Unheard::Instances(["web".to_owned()].into());
+        assert_eq!(book.unheard(at(710), at(790), true), gone, "it has not come back");
+        book.committed(HostId(1), at(710), at(711));
+        assert_eq!(book.unheard(at(710), at(790), true), Unheard::Instances(BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_delays_nothing_for_long() {
+        let mut book = Book::new(vec![host("0.1.0")], at(7_200));
+        book.committed(HostId(1), at(7_300), at(7_301));
+        misses(&mut book, 7_301..=7_310);
+        let (zeros, silent) = misses(&mut book, 0..=700);
+        assert_eq!((zeros.first(), silent), (Some(&626), vec![60]));
+    }
+
+    #[test]
+    fn a_window_from_the_far_future_says_nothing_about_its_host() {
+        let mut book = Book::new(vec![host("0.1.0")], at(0));
+        open(&mut book, 1, 1);
+        misses(&mut book, 0..=100);
+        book.committed(HostId(1), at(100), at(100));
+        book.committed(HostId(1), at(701), at(100));
+        assert_eq!(book.committed_through(), at(100));
+        let (zeros, silent) = misses(&mut book, 101..=130);
+        assert_eq!((zeros.last(), silent), (Some(&126), vec![126]));
     }
 
     fn open(book: &mut Book, boot_id: u8, now: i64) -> Opened {

@@ -11,6 +11,10 @@ use common::time::Timestamp;
 /// silence means something.
 pub const RETURN_MAX: Duration = Duration::from_secs(60);
 
+/// An aggregator that looks at its clock each second and did not for so long stood still: it was frozen or suspended, or
+/// the clock was set forward. A slow disk does not take that long.
+const STILL_MIN: Duration = Duration::from_secs(30);
+
 /// Of whom nothing can be known, because the aggregator could not hear them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unheard {
@@ -50,16 +54,20 @@ impl Hearing {
         Self { deaf, is_deaf: false, looked: started }
     }
 
-    /// Looks at the clock and at the store: what cannot be stored is not heard.
-    pub(super) fn look(&mut self, now: Timestamp, can_store: bool) {
+    /// Looks at the clock and at the store: whoever stands still hears nobody, and what cannot be stored is not heard.
+    /// Says whether the clock was set back; what was noted of the time after `now` is then taken back to it.
+    pub(super) fn look(&mut self, now: Timestamp, can_store: bool) -> bool {
+        let was_set_back = now < self.looked;
+        self.deaf = TimeRange { after: self.deaf.after.min(now), through: self.deaf.through.min(now) };
         self.is_deaf = !can_store;
-        if self.is_deaf {
+        if self.is_deaf || STILL_MIN < now.since(self.looked) {
             if self.deaf.through < self.looked {
                 self.deaf.after = self.looked;
             }
             self.deaf.through = now;
         }
         self.looked = now;
+        was_set_back
     }
 
     /// The last moment at which nobody could be heard.

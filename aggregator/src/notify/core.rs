@@ -26,6 +26,10 @@ use crate::store::record::notifications::Notification;
 /// How far back missed evaluations are made up.
 const MADE_UP_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// An evaluation waits for so long until a clock that was set back gets there again; after a longer step evaluations
+/// begin anew, or nobody would be told of anything until then.
+const SET_BACK_MAX: Duration = Duration::from_secs(10);
+
 /// Rules, alerts, groups and outbox, and how far they were evaluated.
 pub(super) struct Core {
     pub(super) evaluator: Evaluator,
@@ -78,6 +82,11 @@ impl Core {
 
     /// The next evaluation. What is too old to be made up is left out and counted.
     pub(super) fn next(&mut self, now: Timestamp) -> Timestamp {
+        if now.after(SET_BACK_MAX) < self.last {
+            self.last = now;
+            self.evaluator.set_back(now);
+            self.notifier.set_back(now);
+        }
         let oldest = now.before(MADE_UP_MAX);
         let mut next = self.evaluator.next(&self.files, self.last);
         while next < oldest {

@@ -148,6 +148,15 @@ impl Groups {
         });
     }
 
+    /// The clock was set back to `now`.
+    pub fn set_back(&mut self, now: Timestamp) {
+        for (key, group) in &mut self.groups {
+            group.next_flush = group.next_flush.map(|flush| flush.min(now));
+            group.told.values_mut().for_each(|told| told.at = told.at.min(now));
+            self.dirty.insert(key.clone());
+        }
+    }
+
     /// What changed since the last commit.
     pub fn records(&self) -> impl Iterator<Item = groups::Group> {
         self.dirty.iter().map(|key| {

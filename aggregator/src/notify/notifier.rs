@@ -74,6 +74,11 @@ impl Notifier {
         self.config = Some(config);
     }
 
+    /// The clock was set back to `now`: nothing waits for times that were.
+    pub fn set_back(&mut self, now: Timestamp) {
+        self.groups.set_back(now);
+    }
+
     /// At most so many of the notifications whose turn it is, in running time.
     pub fn depart(&mut self, now: Duration, most: usize) -> Vec<(Address, Pending)> {
         if self.config.is_some() { self.outbox.depart(now, most) } else { Vec::new() }

@@ -134,9 +134,7 @@ async fn restore(config: StageConfig, around: &Surroundings) -> anyhow::Result<C
     let external_url = Arc::clone(&config.evaluator.external_url);
     let evaluator = Evaluator::new(config.evaluator, around.engine.clone(), alerts);
     let notifier = Notifier::new(Groups::restored(groups), Outbox::restored(outbox));
-    // A clock that was set back must not hold evaluations up until it has caught up.
-    let last = through.unwrap_or(now).min(now);
-    Ok(Core::new(evaluator, notifier, &config.directory, external_url, last))
+    Ok(Core::new(evaluator, notifier, &config.directory, external_url, through.unwrap_or(now)))
 }
 
 impl Stage {

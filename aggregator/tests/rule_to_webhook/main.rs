@@ -131,7 +131,7 @@ impl Running {
         let stamp = self.clock.wall().after(INTERVAL);
         self.clock.advance(INTERVAL);
         let evaluated = async {
-            while self.alerts.snapshot().at.is_none_or(|at| at < stamp) {
+            while self.alerts.snapshot().at != Some(stamp) {
                 self.alerts.changed().await.unwrap();
             }
         };
@@ -305,4 +305,58 @@ async fn a_store_that_cannot_store_resolves_nothing() {
     }
     running.stop().await;
     assert!(listener.taken.try_recv().is_err(), "nothing else was told");
+}
+
+#[tokio::test]
+async fn a_time_in_which_nothing_was_heard_ripens_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = Listener::start().await;
+    write(directory.path(), listener.port);
+    let absent = "groups:\n- name: g\n  rules:\n  - alert: Absent\n    expr: absent(load)\n    for: 1m\n";
+    fs::write(directory.path().join("rules/load.yml"), absent).unwrap();
+    let clock = clock();
+    let mut running = Running::start(directory.path(), &clock).await;
+    running.pass(1.0).await;
+    // It stands still for longer than the lookback and the rule's patience.
+    clock.advance(Duration::from_secs(9 * 60));
+    running.pass_unheard().await;
+    running.pass_unheard().await;
+    let states = |alerts: &Alerts| alerts.snapshot().alerts.iter().map(|alert| alert.state.name()).collect::<Vec<_>>();
+    assert_eq!(states(&running.alerts), ["pending"]);
+    running.pass(1.0).await;
+    running.stop().await;
+
+    clock.advance(Duration::from_secs(1_800));
+    let mut running = Running::start(directory.path(), &clock).await;
+    running.pass_unheard().await;
+    running.pass_unheard().await;
+    assert_eq!(states(&running.alerts), ["pending"]);
+    for _ in 0..6 {
+        running.pass_unheard().await;
+    }
+    assert_eq!(states(&running.alerts), ["firing"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_stops_nothing() {
+    const AHEAD: Duration = Duration::from_secs(7_200);
+    let directory = tempfile::tempdir().unwrap();
+    let mut listener = Listener::start().await;
+    write(directory.path(), listener.port);
+    let clock = clock();
+    let mut running = Running::start(directory.path(), &clock).await;
+    clock.step_wall(clock.wall().after(AHEAD));
+    running.pass(9.0).await;
+    running.pass(9.0).await;
+    assert_eq!(listener.next().await.1, "HighLoad firing");
+    clock.step_wall(clock.wall().before(AHEAD));
+    // The stage looks at its clock again when it looks at its files.
+    fs::write(directory.path().join("rules/load.yml"), format!("{RULES}\n")).unwrap();
+    clock.advance(INTERVAL);
+    tokio::time::timeout(PATIENCE, running.alerts.changed()).await.expect("the stage looks").unwrap();
+    running.pass(1.0).await;
+    running.pass(1.0).await;
+    assert_eq!(listener.next().await.1, "HighLoad resolved");
+    running.stop().await;
 }
