@@ -44,6 +44,7 @@ pub const COLLECTORS: &[&str] = &[
     "btrfs",
     "xfs",
     "zfs",
+    "textfile",
     "processes",
     "own",
 ];
@@ -55,10 +56,14 @@ pub struct Config {
     pub instance: Option<String>,
     /// The operator's labels on this host.
     pub labels: Labels,
+    /// Files with more of them, which these win over.
+    pub labels_from: Vec<PathBuf>,
     /// Where the host's trees are mounted.
     pub roots: Roots,
     /// Collectors that are switched off, by name.
     pub off: BTreeSet<String>,
+    /// Where an operator's own metrics stand: `*.prom` files in Prometheus' text format.
+    pub textfile_directories: Vec<PathBuf>,
     /// How much of a process' command line is shown.
     pub command_line: CommandLine,
     /// The part of one core that the agent may use before it looks at processes more seldom; nothing is no limit.
@@ -141,6 +146,7 @@ struct RawHost {
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<String>,
     labels: BTreeMap<String, String>,
+    labels_from: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -152,7 +158,11 @@ struct RawCollect {
     cgroupfs: PathBuf,
     off: BTreeSet<String>,
     cpu_limit_percent: f64,
+    textfile_directories: Vec<PathBuf>,
 }
+
+/// Where Debian's node_exporter looks, and the scripts that are written for it write.
+const TEXTFILE_DIRECTORY: &str = "/var/lib/prometheus/node-exporter";
 
 /// Of one core: what nobody misses.
 const CPU_LIMIT_PERCENT: f64 = 2.0;
@@ -160,7 +170,15 @@ const CPU_LIMIT_PERCENT: f64 = 2.0;
 impl Default for RawCollect {
     fn default() -> Self {
         let Roots { procfs, sysfs, rootfs, cgroupfs } = Roots::default();
-        Self { procfs, sysfs, rootfs, cgroupfs, off: BTreeSet::new(), cpu_limit_percent: CPU_LIMIT_PERCENT }
+        Self {
+            procfs,
+            sysfs,
+            rootfs,
+            cgroupfs,
+            off: BTreeSet::new(),
+            cpu_limit_percent: CPU_LIMIT_PERCENT,
+            textfile_directories: vec![TEXTFILE_DIRECTORY.into()],
+        }
     }
 }
 
@@ -193,7 +211,7 @@ impl Config {
     /// The first key or value that is wrong, with its place.
     pub fn read(layers: &Layers<'_>) -> Result<Self, ConfigError> {
         let raw: RawConfig = layers.read()?;
-        let RawCollect { procfs, sysfs, rootfs, cgroupfs, off, cpu_limit_percent } = raw.collect;
+        let RawCollect { procfs, sysfs, rootfs, cgroupfs, off, cpu_limit_percent, textfile_directories } = raw.collect;
         if let Some(unknown) = off.iter().find(|name| !COLLECTORS.contains(&name.as_str())) {
             let known = COLLECTORS.join(" ");
             return Err(layers.refuse("collect.off", format!("names `{unknown}`, which is none of {known}")));
@@ -201,8 +219,10 @@ impl Config {
         Ok(Self {
             instance: raw.host.instance,
             labels: host_labels(layers, raw.host.labels)?,
+            labels_from: raw.host.labels_from,
             roots: Roots { procfs, sysfs, rootfs, cgroupfs },
             off,
+            textfile_directories,
             command_line: raw.processes.command_line,
             cpu_limit: cpu_limit(layers, cpu_limit_percent)?,
             uplink: uplink(layers, raw.uplink)?,
@@ -243,15 +263,20 @@ fn host_labels(layers: &Layers<'_>, labels: BTreeMap<String, String>) -> Result<
         return Err(layers.refuse("host.labels", format!("has more than {HOST_LABELS_MAX} labels")));
     }
     for name in labels.keys() {
-        let refuse = |why: &str| Err(layers.refuse(&format!("host.labels.{name}"), why));
-        if !is_label_name(name) {
-            return refuse("is not a label: letters, digits and underscores, no digit first, not two underscores");
-        }
-        if ["instance", "job"].contains(&name.as_str()) {
-            return refuse("is a label that Lapwing sets; `host.instance` renames a host");
+        if let Some(why) = no_host_label(name) {
+            return Err(layers.refuse(&format!("host.labels.{name}"), why));
         }
     }
     Ok(labels.into_iter().collect())
+}
+
+/// Why a host may not have a label of this name.
+pub(crate) fn no_host_label(name: &str) -> Option<&'static str> {
+    if !is_label_name(name) {
+        return Some("is not a label: letters, digits and underscores, no digit first, not two underscores");
+    }
+    let own = ["instance", "job"].contains(&name);
+    own.then_some("is a label that Lapwing sets; `host.instance` renames a host")
 }
 
 fn is_label_name(name: &str) -> bool {

@@ -4,6 +4,7 @@ pub mod collect;
 pub mod config;
 pub mod host;
 pub mod identify;
+pub mod labels;
 pub mod once;
 pub mod recorder;
 pub mod sampler;

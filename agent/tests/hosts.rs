@@ -59,7 +59,7 @@ const ELSEWHERE: &[&str] = &[r#"{collector="netdev"}"#, r#"{collector="os"}"#];
 fn is_from_elsewhere(family: &str) -> bool {
     let of_machine = ["node_network_receive_", "node_network_transmit_"];
     let is_netdev = family.ends_with("_total") && of_machine.iter().any(|prefix| family.starts_with(prefix));
-    is_netdev || ["node_os_info", "node_scrape_collector_success"].contains(&family)
+    is_netdev || ["node_os_info", "node_scrape_collector_success", "node_textfile_mtime_seconds"].contains(&family)
 }
 
 /// Families of which that run was told to leave out series, and what stands in those.

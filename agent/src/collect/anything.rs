@@ -9,6 +9,7 @@ use crate::collect::memory::Memory;
 use crate::collect::network::Network;
 use crate::collect::pressure;
 use crate::collect::process;
+use crate::collect::slow;
 use crate::collect::stat::Stat;
 use crate::collect::vmstat::Vmstat;
 use crate::host::Roots;
@@ -37,4 +38,5 @@ pub fn parse_anything(bytes: &[u8]) {
     pressure::parse(bytes);
     cgroup::parse_anything(bytes);
     process::parse_anything(bytes);
+    slow::parse_anything(bytes);
 }

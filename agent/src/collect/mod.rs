@@ -111,6 +111,9 @@ pub enum CollectError {
     /// A file of one value does not have it.
     #[error("{} has not the form that the kernel gives it", .0.display())]
     Garbled(Box<Path>),
+    /// A file of an operator has a slip.
+    #[error("textfile {0}")]
+    Textfile(String),
     /// More than is kept.
     #[error("there are too many {0}")]
     TooMuch(&'static str),
@@ -232,6 +235,7 @@ fn make(config: &Config, own: Arc<OwnCounts>, samples: &mut Samples) -> Vec<Box<
         Box::new(slow::btrfs(roots)),
         Box::new(slow::xfs(roots)),
         Box::new(slow::zfs(roots)),
+        Box::new(slow::textfile(config)),
         Box::new(work::Work::new(config, samples)),
         Box::new(own::Own::new(own, samples)),
     ]

@@ -45,8 +45,13 @@ pub struct Samples {
     event_bytes: usize,
     /// Series that found no room.
     refused_total: u64,
+    foreign_total: usize,
     tick: u64,
 }
+
+/// Series of one run that have names of others: a tenth of all, so that a file whose labels change with each writing
+/// takes no room from what the kernel tells.
+const FOREIGN_SERIES_MAX: usize = SERIES_PER_HOST_MAX / 10;
 
 /// What has a name that the catalog does not know: a line of an operator's file, a setting of some driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +92,7 @@ impl Default for Samples {
             events: Vec::new(),
             event_bytes: 0,
             refused_total: 0,
+            foreign_total: 0,
             tick: 1,
         };
         samples.entity(&Labels::new());
@@ -123,12 +129,21 @@ impl Samples {
             peak: metric.peak,
             tier: metric.tier,
         });
-        self.living_series(entity, column)
+        self.living_series(entity, column, true)
     }
 
-    /// The series of a metric that is not in the catalog, once a window, as [`Self::series`]. A name keeps the kind that
-    /// it had first.
-    pub fn foreign_series(&mut self, entity: u32, metric: &Foreign) -> SeriesIndex {
+    /// The series of a metric that is not in the catalog, sampled once a window, as [`Self::series`]. A name keeps the
+    /// kind that it had first.
+    ///
+    /// Past [`FOREIGN_SERIES_MAX`] no new one is made.
+    pub fn foreign_series(&mut self, labels: &Labels, metric: &Foreign) -> SeriesIndex {
+        let may_grow = self.foreign_total < FOREIGN_SERIES_MAX;
+        let is_known = self.entities.contains_key(labels) && self.columns.contains_key(&*metric.name);
+        if !may_grow && !is_known {
+            self.refused_total += 1;
+            return SeriesIndex(u32::MAX);
+        }
+        let entity = self.entity(labels);
         let column = self.column(&metric.name, &Labels::new(), || Column {
             metric: metric.name.to_string(),
             labels: Labels::new().with("job", "node"),
@@ -137,10 +152,13 @@ impl Samples {
             peak: false,
             tier: Tier::Window,
         });
-        self.living_series(entity, column)
+        let before = self.slots.len();
+        let series = self.living_series(entity, column, may_grow);
+        self.foreign_total += self.slots.len() - before;
+        series
     }
 
-    fn living_series(&mut self, entity: u32, column: KnownColumn) -> SeriesIndex {
+    fn living_series(&mut self, entity: u32, column: KnownColumn, may_grow: bool) -> SeriesIndex {
         let Some(living) = self.living.get_mut(entity as usize) else {
             self.refused_total += 1;
             return SeriesIndex(u32::MAX);
@@ -148,7 +166,7 @@ impl Samples {
         if let Some((_, known)) = living.iter().find(|(known, _)| *known == column.index) {
             return *known;
         }
-        if SERIES_PER_HOST_MAX <= self.slots.len() {
+        if !may_grow || SERIES_PER_HOST_MAX <= self.slots.len() {
             self.refused_total += 1;
             return SeriesIndex(u32::MAX);
         }

@@ -35,8 +35,10 @@ pub use kernel::raise_descriptor_limit;
 pub use kernel::uname;
 pub use small::ATTRIBUTE_BYTES_MAX;
 pub use small::entries;
+pub use small::listed;
 pub use small::read_attribute;
 pub use small::read_bounded;
+pub use small::read_ordinary;
 pub use small::resolve;
 
 /// Why something could not be read.

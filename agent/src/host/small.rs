@@ -2,17 +2,24 @@
 
 use std::fs;
 use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::host::ReadError;
 
 /// The most that is read of a small file: the kernel gives an attribute one page.
 pub const ATTRIBUTE_BYTES_MAX: usize = 4_096;
+
+/// Entries of one directory: of a sensor chip a few hundred.
+const ENTRIES_MAX: usize = 10_000;
 
 /// What a device says when it has no value: the sensor is switched off, asleep or not connected.
 const NO_VALUE: [Errno; 6] = [Errno::NODATA, Errno::NXIO, Errno::INVAL, Errno::AGAIN, Errno::OPNOTSUPP, Errno::NODEV];
@@ -48,15 +55,46 @@ pub fn read_bounded(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, Re
     }
 }
 
-/// What stands in a directory under a name that begins with `prefix`, sorted; nothing where there is no such directory.
+/// Reads at most `bytes_max` of a file that others write, and when it was written, in seconds since the epoch. A pipe or a
+/// socket in its place is refused instead of waited for.
+///
+/// # Errors
+/// When it cannot be read, is larger, or is no ordinary file.
+pub fn read_ordinary(path: &Path, bytes_max: usize) -> Result<(Vec<u8>, i64), ReadError> {
+    let mut bytes = Vec::new();
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let read = OpenOptions::new().read(true).custom_flags(flags).open(path).and_then(|file| {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes_max < bytes.len() { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(metadata.mtime()) }
+    });
+    read.map(|written| (bytes, written)).map_err(|source| ReadError { path: path.into(), source })
+}
+
+/// What stands in a directory under a name that begins with `prefix`, sorted; nothing where it cannot be read.
 #[must_use]
 pub fn entries(directory: &Path, prefix: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    let matching = names.filter(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes()));
-    let mut paths: Vec<PathBuf> = matching.map(|name| directory.join(name)).collect();
-    paths.sort();
+    let mut paths = listed(directory).unwrap_or_default();
+    paths.retain(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes())));
     paths
+}
+
+/// What stands in a directory, sorted; nothing where there is no such directory.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn listed(directory: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(ReadError { path: directory.into(), source }),
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().take(ENTRIES_MAX).map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
 }
 
 /// Where a path leads, all symbolic links followed; `None` where it leads nowhere.

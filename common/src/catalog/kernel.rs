@@ -116,6 +116,10 @@ pub(super) const METRICS: &[Metric] = &[
         .peak(),
     gauge("node_procs_blocked", Unit::None, "Tasks that wait for IO."),
     gauge("node_procs_running", Unit::None, "Tasks that run or want to."),
+    gauge("node_textfile_mtime_seconds", Unit::Seconds, "When a textfile was written, in seconds since the epoch.")
+        .labels(&["file"])
+        .tier(Tier::Window),
+    gauge("node_textfile_scrape_error", Unit::None, "Whether a textfile could not be read.").tier(Tier::Window),
     gauge("node_time_seconds", Unit::Seconds, "The host's wall clock, in seconds since the epoch.")
         .decimals(3)
         .tier(Tier::Window),

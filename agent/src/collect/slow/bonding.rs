@@ -7,8 +7,8 @@ use common::catalog::metric;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::host;
 use crate::host::Roots;
 
@@ -18,7 +18,7 @@ const ACTIVE: &Metric = metric("node_bonding_active");
 /// Bonded network interfaces.
 pub(in crate::collect) fn bonding(roots: &Roots) -> impl Collector + use<> {
     let class = roots.sysfs.join("class/net");
-    Slow::new("bonding", move || host::entries(&class, "bonding_masters"), visit)
+    devices("bonding", move || host::entries(&class, "bonding_masters"), visit)
 }
 
 fn visit(masters: &Path, visit: &mut Visit) {

@@ -7,8 +7,8 @@ use common::catalog::metric;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::collect::slow::name_behind;
 use crate::collect::text;
 use crate::host;
@@ -38,7 +38,7 @@ pub(in crate::collect) fn btrfs(roots: &Roots) -> impl Collector + use<> {
     let mounted = roots.sysfs.join("fs/btrfs");
     // Beside the file systems stands `features`.
     let is_shown = |place: &std::path::PathBuf| place.join("allocation").exists();
-    Slow::new("btrfs", move || host::entries(&mounted, "").into_iter().filter(is_shown).collect(), visit)
+    devices("btrfs", move || host::entries(&mounted, "").into_iter().filter(is_shown).collect(), visit)
 }
 
 fn visit(filesystem: &Path, visit: &mut Visit) {

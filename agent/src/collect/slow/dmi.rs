@@ -7,8 +7,8 @@ use common::catalog::metric;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::host;
 use crate::host::Roots;
 
@@ -41,7 +41,7 @@ const SAID: &[&str] = &[
 /// The machine.
 pub(in crate::collect) fn dmi(roots: &Roots) -> impl Collector + use<> {
     let class = roots.sysfs.join("class/dmi");
-    Slow::new("dmi", move || host::entries(&class, "id"), visit)
+    devices("dmi", move || host::entries(&class, "id"), visit)
 }
 
 fn visit(machine: &Path, visit: &mut Visit) {

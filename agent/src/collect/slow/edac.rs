@@ -7,8 +7,8 @@ use common::catalog::metric;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::collect::slow::name_behind;
 use crate::host;
 use crate::host::Roots;
@@ -36,7 +36,7 @@ const KINDS: [(&str, [&Metric; 3]); 2] = [
 /// Memory controllers.
 pub(in crate::collect) fn edac(roots: &Roots) -> impl Collector + use<> {
     let controllers = roots.sysfs.join("devices/system/edac/mc");
-    Slow::new("edac", move || host::entries(&controllers, "mc"), visit)
+    devices("edac", move || host::entries(&controllers, "mc"), visit)
 }
 
 fn visit(controller: &Path, visit: &mut Visit) {

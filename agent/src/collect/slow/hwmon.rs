@@ -9,8 +9,8 @@ use common::catalog::metric;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::host;
 use crate::host::Roots;
 
@@ -38,7 +38,7 @@ const KINDS: &[&str] = &[
 /// Sensor chips.
 pub(in crate::collect) fn hwmon(roots: &Roots) -> impl Collector + use<> {
     let class = roots.sysfs.join("class/hwmon");
-    Slow::new("hwmon", move || host::entries(&class, ""), visit)
+    devices("hwmon", move || host::entries(&class, ""), visit)
 }
 
 fn visit(chip: &Path, visit: &mut Visit) {
@@ -94,7 +94,7 @@ impl Sensor {
 }
 
 /// `temp1_crit_alarm`: kind, number, element.
-fn parse_name(name: &str) -> Option<(&'static str, u32, &str)> {
+pub(super) fn parse_name(name: &str) -> Option<(&'static str, u32, &str)> {
     let digits = name.find(|c: char| c.is_ascii_digit()).unwrap_or(name.len());
     let (kind, rest) = name.split_at(digits);
     let kind = KINDS.iter().find(|known| **known == kind)?;

@@ -7,8 +7,8 @@ use common::catalog::metric;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::collect::slow::name_behind;
 use crate::collect::text;
 use crate::host;
@@ -35,7 +35,7 @@ pub(in crate::collect) fn mdadm(roots: &Roots) -> impl Collector + use<> {
         let of_kernel = host::entries(&block, "md").into_iter().filter(|array| array.join("md").exists());
         host::entries(&table, MDSTAT).into_iter().chain(of_kernel).collect()
     };
-    Slow::new("mdadm", arrays, visit)
+    devices("mdadm", arrays, visit)
 }
 
 fn visit(place: &Path, visit: &mut Visit) {
@@ -68,7 +68,7 @@ struct Array {
     blocks_synced: f64,
 }
 
-fn parse(table: &[u8], visit: &mut Visit) {
+pub(super) fn parse(table: &[u8], visit: &mut Visit) {
     let lines: Vec<&[u8]> = text::lines(table).collect();
     for (at, line) in lines.iter().enumerate() {
         let is_array = !line.is_empty() && !line.starts_with(b" ") && !line.starts_with(b"\t");

@@ -10,6 +10,7 @@ mod mdadm;
 mod nvme;
 mod powersupplyclass;
 mod rapl;
+mod textfile;
 mod thermal_zone;
 mod xfs;
 mod zfs;
@@ -46,6 +47,7 @@ pub(super) use mdadm::mdadm;
 pub(super) use nvme::nvme;
 pub(super) use powersupplyclass::powersupplyclass;
 pub(super) use rapl::rapl;
+pub(super) use textfile::textfile;
 pub(super) use thermal_zone::thermal_zone;
 pub(super) use xfs::xfs;
 pub(super) use zfs::zfs;
@@ -110,6 +112,11 @@ impl Visit {
     /// Adds a value.
     fn put(&mut self, metric: &'static Metric, labels: &Labels, value: f64) {
         self.push(Name::Known(metric), labels, value);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "seconds since the epoch")]
+    fn put_count(&mut self, metric: &'static Metric, labels: &Labels, value: i64) {
+        self.put(metric, labels, value as f64);
     }
 
     /// Adds the number of an attribute, if it is there, times `factor`.
@@ -178,17 +185,19 @@ fn name_behind(path: &Path, prefix: &str) -> Option<String> {
 /// One such subject.
 pub(super) struct Slow<R> {
     name: &'static str,
-    /// Where its devices are. Asked on the sampling thread: it lists directories and opens nothing.
+    /// Where it is to be read. Asked on the sampling thread: it lists directories of the kernel and opens nothing.
     list: Box<dyn Fn() -> Vec<PathBuf> + Send>,
-    /// Reads one of them.
+    /// Reads one of these places: what it finds there, and what that says.
     read: R,
-    inquiry: Inquiry<Visit>,
+    inquiry: Inquiry<Vec<(PathBuf, Visit)>>,
     devices: Vec<Device>,
     /// What went wrong since it was told last.
     failed: Option<CollectError>,
 }
 
 struct Device {
+    /// Where it was found.
+    place: PathBuf,
     path: PathBuf,
     /// What it said last, in the same order.
     said: Vec<(Name, Labels, SeriesIndex)>,
@@ -196,44 +205,74 @@ struct Device {
     reported: Option<Timestamp>,
 }
 
+/// Gives any bytes to every parser of this room; see `collect::parse_anything`.
+pub(super) fn parse_anything(bytes: &[u8]) {
+    let mut visit = Visit::default();
+    mdadm::parse(bytes, &mut visit);
+    zfs::parse(bytes, &mut visit);
+    debug_assert!(visit.readings.iter().all(|reading| reading.value.is_finite()), "what is not finite was left out");
+    drop(textfile::parse(bytes));
+    hwmon::parse_name(&text::label(bytes));
+}
+
+/// A subject whose places are its devices.
+fn devices(
+    name: &'static str,
+    list: impl Fn() -> Vec<PathBuf> + Send + 'static,
+    visit: fn(&Path, &mut Visit),
+) -> impl Collector {
+    let read = move |device: &Path| {
+        let mut said = Visit::default();
+        visit(device, &mut said);
+        vec![(device.to_owned(), said)]
+    };
+    Slow::new(name, list, read)
+}
+
 impl<R> Slow<R>
 where
-    R: Fn(&Path, &mut Visit) + Clone + Send + 'static,
+    R: Fn(&Path) -> Vec<(PathBuf, Visit)> + Clone + Send + 'static,
 {
-    pub(super) fn new(name: &'static str, list: impl Fn() -> Vec<PathBuf> + Send + 'static, read: R) -> Self {
+    fn new(name: &'static str, list: impl Fn() -> Vec<PathBuf> + Send + 'static, read: R) -> Self {
         Self { name, list: Box::new(list), read, inquiry: Inquiry::default(), devices: Vec::new(), failed: None }
     }
 
     fn begin_round(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
-        let mut paths = (self.list)();
-        paths.sort();
-        paths.truncate(DEVICES_MAX);
-        let (kept, gone) =
-            std::mem::take(&mut self.devices).into_iter().partition(|it: &Device| paths.contains(&it.path));
-        self.devices = kept;
-        gone.iter().flat_map(|device: &Device| &device.said).for_each(|(.., series)| tick.samples.end(*series));
-        let read = self.read.clone();
-        let question = move |path: &Path| {
-            let mut visit = Visit::default();
-            read(path, &mut visit);
-            visit
-        };
-        Ok(self.inquiry.begin(&mut tick.host.devices, paths.into_iter(), &question, tick.moment.now)?)
+        let mut places = (self.list)();
+        places.sort();
+        places.truncate(DEVICES_MAX);
+        self.keep(tick.samples, |device| places.contains(&device.place));
+        Ok(self.inquiry.begin(&mut tick.host.devices, places.into_iter(), &self.read, tick.moment.now)?)
     }
 
-    fn report(&mut self, path: PathBuf, visit: Visit, window: Timestamp, samples: &mut Samples) {
-        self.failed = self.failed.take().or(visit.failed);
-        let at = self.devices.iter().position(|device| device.path == path).unwrap_or_else(|| {
-            self.devices.push(Device { path, said: Vec::new(), reported: None });
-            self.devices.len() - 1
-        });
-        self.devices[at].report(visit.readings, window, samples);
+    fn keep(&mut self, samples: &mut Samples, is_there: impl Fn(&Device) -> bool) {
+        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.devices).into_iter().partition(is_there);
+        self.devices = kept;
+        gone.iter().flat_map(|device| &device.said).for_each(|(.., series)| samples.end(*series));
+    }
+
+    fn report(&mut self, place: &Path, found: Vec<(PathBuf, Visit)>, window: Timestamp, samples: &mut Samples) {
+        let is_there = |device: &Device| device.place != place || found.iter().any(|(path, _)| *path == device.path);
+        self.keep(samples, is_there);
+        for (path, visit) in found {
+            let failed = visit.failed.is_some();
+            self.failed = self.failed.take().or(visit.failed);
+            let is_known = |device: &Device| device.place == place && device.path == path;
+            let at = self.devices.iter().position(is_known).unwrap_or_else(|| {
+                self.devices.push(Device { place: place.to_owned(), path, said: Vec::new(), reported: None });
+                self.devices.len() - 1
+            });
+            // What could not be read at all is there still: its series go on when it can.
+            if !failed || !visit.readings.is_empty() {
+                self.devices[at].report(visit.readings, window, samples);
+            }
+        }
     }
 }
 
 impl<R> Collector for Slow<R>
 where
-    R: Fn(&Path, &mut Visit) + Clone + Send + 'static,
+    R: Fn(&Path) -> Vec<(PathBuf, Visit)> + Clone + Send + 'static,
 {
     fn name(&self) -> &'static str {
         self.name
@@ -242,8 +281,8 @@ where
     fn tick(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
         let Moment { now, window, patience, first_in_window, .. } = tick.moment;
         let begun = if tick.moment.due(Tier::Window) { self.begin_round(tick) } else { Ok(()) };
-        while let Some((path, answer)) = self.inquiry.next(&mut tick.host.devices, now, patience)? {
-            self.report(path, answer, window, tick.samples);
+        while let Some((place, found)) = self.inquiry.next(&mut tick.host.devices, now, patience)? {
+            self.report(&place, found, window, tick.samples);
         }
         begun?;
         // Once a window, where it is also said whether the collector succeeds.
@@ -286,10 +325,12 @@ impl Name {
 
     /// All labels are the entity's, so that a device with many of them is found at once.
     fn series(&self, labels: &Labels, samples: &mut Samples) -> SeriesIndex {
-        let entity = samples.entity(labels);
         match self {
-            Self::Known(metric) => samples.series(entity, metric, &Labels::new()),
-            Self::Foreign(metric) => samples.foreign_series(entity, metric),
+            Self::Known(metric) => {
+                let entity = samples.entity(labels);
+                samples.series(entity, metric, &Labels::new())
+            }
+            Self::Foreign(metric) => samples.foreign_series(labels, metric),
         }
     }
 }

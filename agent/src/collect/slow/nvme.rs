@@ -7,8 +7,8 @@ use common::catalog::metric;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::collect::slow::name_behind;
 use crate::host;
 use crate::host::Roots;
@@ -32,7 +32,7 @@ const SAID: [(&str, &str); 5] = [
 /// NVMe drives.
 pub(in crate::collect) fn nvme(roots: &Roots) -> impl Collector + use<> {
     let class = roots.sysfs.join("class/nvme");
-    Slow::new("nvme", move || host::entries(&class, "nvme"), visit)
+    devices("nvme", move || host::entries(&class, "nvme"), visit)
 }
 
 fn visit(drive: &Path, visit: &mut Visit) {

@@ -7,8 +7,8 @@ use common::catalog::metric;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::collect::slow::name_behind;
 use crate::host;
 use crate::host::Roots;
@@ -90,7 +90,7 @@ const TENTHS: [(&str, &Metric); 8] = [
 /// Mains and batteries.
 pub(in crate::collect) fn powersupplyclass(roots: &Roots) -> impl Collector + use<> {
     let class = roots.sysfs.join("class/power_supply");
-    Slow::new("powersupplyclass", move || host::entries(&class, ""), visit)
+    devices("powersupplyclass", move || host::entries(&class, ""), visit)
 }
 
 fn visit(supply: &Path, visit: &mut Visit) {

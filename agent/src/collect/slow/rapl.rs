@@ -5,15 +5,15 @@ use std::path::Path;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::host;
 use crate::host::Roots;
 
 /// The processor's power zones.
 pub(in crate::collect) fn rapl(roots: &Roots) -> impl Collector + use<> {
     let class = roots.sysfs.join("class/powercap");
-    Slow::new("rapl", move || host::entries(&class, "intel-rapl:"), visit)
+    devices("rapl", move || host::entries(&class, "intel-rapl:"), visit)
 }
 
 fn visit(zone: &Path, visit: &mut Visit) {

@@ -7,8 +7,8 @@ use common::catalog::metric;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::collect::slow::name_behind;
 use crate::host;
 use crate::host::Roots;
@@ -23,7 +23,7 @@ const COOLING: &str = "cooling_device";
 /// Thermal zones and cooling devices.
 pub(in crate::collect) fn thermal_zone(roots: &Roots) -> impl Collector + use<> {
     let class = roots.sysfs.join("class/thermal");
-    Slow::new("thermal_zone", move || [ZONE, COOLING].iter().flat_map(|it| host::entries(&class, it)).collect(), visit)
+    devices("thermal_zone", move || [ZONE, COOLING].iter().flat_map(|it| host::entries(&class, it)).collect(), visit)
 }
 
 fn visit(device: &Path, visit: &mut Visit) {

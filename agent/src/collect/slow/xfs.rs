@@ -7,8 +7,8 @@ use common::catalog::metric;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::collect::slow::name_behind;
 use crate::collect::text;
 use crate::host;
@@ -97,7 +97,7 @@ pub(in crate::collect) fn xfs(roots: &Roots) -> impl Collector + use<> {
     let mounted = roots.sysfs.join("fs/xfs");
     // Beside the file systems stand `debug`, and `stats` of all together.
     let of_all = ["debug", "stats"].map(|name| mounted.join(name));
-    Slow::new("xfs", move || host::entries(&mounted, "").into_iter().filter(|it| !of_all.contains(it)).collect(), visit)
+    devices("xfs", move || host::entries(&mounted, "").into_iter().filter(|it| !of_all.contains(it)).collect(), visit)
 }
 
 fn visit(filesystem: &Path, visit: &mut Visit) {

@@ -8,8 +8,8 @@ use common::catalog::metric;
 use common::metric::Labels;
 
 use crate::collect::Collector;
-use crate::collect::slow::Slow;
 use crate::collect::slow::Visit;
+use crate::collect::slow::devices;
 use crate::collect::slow::name_behind;
 use crate::collect::text;
 use crate::host;
@@ -26,7 +26,7 @@ const ARCSTATS: &str = "arcstats";
 pub(in crate::collect) fn zfs(roots: &Roots) -> impl Collector + use<> {
     let kstat = roots.procfs.join("spl/kstat/zfs");
     let is_shown = |place: &std::path::PathBuf| place.ends_with(ARCSTATS) || place.join("state").exists();
-    Slow::new("zfs", move || host::entries(&kstat, "").into_iter().filter(is_shown).collect(), visit)
+    devices("zfs", move || host::entries(&kstat, "").into_iter().filter(is_shown).collect(), visit)
 }
 
 fn visit(place: &Path, visit: &mut Visit) {
@@ -42,7 +42,7 @@ fn visit(place: &Path, visit: &mut Visit) {
 }
 
 /// Two lines of headings, then name, type and value. Names that the catalog does not have are passed over.
-fn parse(stats: &[u8], visit: &mut Visit) {
+pub(super) fn parse(stats: &[u8], visit: &mut Visit) {
     for line in text::lines(stats).skip(2) {
         let mut words = text::words(line);
         let name = words.next().map(text::label).unwrap_or_default();
