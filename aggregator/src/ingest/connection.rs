@@ -1,5 +1,6 @@
 //! The shell around a session: reads and writes one connection's stream, asks the store, and lets the core decide.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::ingest::session::Session;
 use crate::ingest::trust;
 use crate::store::commit::Append;
 use crate::store::commit::Commit;
+use crate::store::commit::Committed;
 use crate::store::record::hosts::Host;
 
 /// A handshake, and then the first frame, take a few round trips; whoever needs longer is not an agent.
@@ -41,6 +43,48 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes taken from a stream at once.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// How a session came to its end.
+enum Over {
+    /// The agent left: with its reason, or without a word.
+    Left(Option<Reason>),
+    /// The aggregator ends it.
+    Ended(End),
+}
+
+impl From<End> for Over {
+    fn from(end: End) -> Self {
+        Self::Ended(end)
+    }
+}
+
+/// A commit that is not made, because the session is over.
+struct Cut {
+    /// The appends before this place can still be committed.
+    at: usize,
+    over: Over,
+}
+
+/// What ends a session from outside, whatever it waits for.
+struct Ends<'a> {
+    connection: &'a Connection,
+    replaced: &'a CancellationToken,
+    stop: &'a CancellationToken,
+}
+
+impl Ends<'_> {
+    /// Waits for something, unless the session ends before.
+    async fn or<T>(&self, something: impl Future<Output = T>) -> Result<T, Over> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Over::Ended(End::stopping())),
+            () = self.replaced.cancelled() => Err(Over::Ended(End::replaced())),
+            // Before the connection: what it brought can still be read when it is closed.
+            something = something => Ok(something),
+            _ = self.connection.closed() => Err(Over::Left(None)),
+        }
+    }
+}
 
 /// The two directions of the one stream of a connection.
 struct Stream {
@@ -68,7 +112,7 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, stop: Can
         enroll(&mut stream, from, &shared).await
     } else {
         match judge(&connection, &shared) {
-            Ok(host) => session(&mut stream, from, host, (&shared, &stop)).await,
+            Ok(host) => session(&mut stream, &connection, host, (&shared, &stop)).await,
             Err(end) => Err(end),
         }
     };
@@ -126,7 +170,7 @@ async fn enroll(stream: &mut Stream, from: SocketAddr, shared: &Shared) -> Resul
 
 async fn session(
     stream: &mut Stream,
-    from: SocketAddr,
+    connection: &Connection,
     host: Host,
     (shared, stop): (&Shared, &CancellationToken),
 ) -> Result<(), End> {
@@ -139,16 +183,18 @@ async fn session(
         Heard::Hello(hello) => hello,
         Heard::Nothing | Heard::Goodbye(..) => return Ok(()),
     };
-    let now = shared.clock.wall();
+    let (from, now) = (connection.remote_address(), shared.clock.wall());
     let unknown = || End::new(Reason::Unknown, "this host is not known here".to_owned());
-    let mut opened = shared.presence.open(host.id, &hello, from, now).ok_or_else(unknown)?;
+    let opened = shared.presence.open(host.id, &hello, from, now).ok_or_else(unknown)?;
     shared.counters.sessions_total.count(1);
     let working = opened.ended.clone().drop_guard();
-    let result = talk(stream, (&mut session, &mut opened), hello, (shared, stop)).await;
+    let ends = Ends { connection, replaced: &opened.replaced, stop };
+    let Err(over) = talk(stream, (&mut session, &opened), hello, (shared, &ends)).await;
     drop(working);
-    let (goodbye, result) = match result {
-        Ok(goodbye) => (goodbye, Ok(())),
-        Err(end) => (None, Err(end)),
+    let (goodbye, result) = match over {
+        Over::Left(Some(goodbye)) => (Some(goodbye), Ok(())),
+        Over::Left(None) => (last_words(stream).await, Ok(())),
+        Over::Ended(end) => (None, Err(end)),
     };
     tracing::info!(%from, instance = %opened.instance, ?goodbye, "session closed");
     let close = shared.presence.close(host.id, opened.number, goodbye, shared.clock.wall());
@@ -160,49 +206,45 @@ async fn session(
     result
 }
 
-/// The session from `Welcome` on. Returns the agent's reason if it said goodbye.
+/// The session from `Welcome` on, until it is over.
 async fn talk(
     stream: &mut Stream,
-    (session, opened): (&mut Session, &mut Opened),
+    (session, opened): (&mut Session, &Opened),
     hello: Hello,
-    (shared, stop): (&Shared, &CancellationToken),
-) -> Result<Option<Reason>, End> {
-    if let Some(older) = opened.older.take() {
+    (shared, ends): (&Shared, &Ends<'_>),
+) -> Result<Infallible, Over> {
+    if let Some(older) = &opened.older {
         tracing::warn!(instance = %opened.instance, "a newer session of the same host takes over");
         // What the older session still commits must be known before the answer says what is held.
-        older.cancelled().await;
+        ends.or(older.cancelled()).await?;
     }
-    shared.store.commit(std::mem::take(&mut opened.commit)).await?;
+    store(stream, &opened.commit, (shared, ends)).await.map_err(|cut| cut.over)?;
     let host = session.host();
-    let held = shared.store.held(host, hello.run, &hello.spools).await?;
+    let held = shared.store.held(host, hello.run, &hello.spools).await.map_err(End::from)?;
     stream.say(&Session::welcome(held, &opened.instance, shared.clock.wall())).await;
     tracing::info!(instance = %opened.instance, version = %hello.agent_version, "session opened");
     loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return Err(End::stopping()),
-            () = opened.replaced.cancelled() => return Err(End::replaced()),
-            more = stream.fill() => if !more { return Ok(None) },
+        if !ends.or(stream.fill()).await? {
+            return Err(Over::Left(None));
         }
         while let Some(message) = stream.next()? {
             if let Heard::Goodbye(reason, _text) = session.hear(message)? {
-                commit(stream, session.take(), (shared, stop)).await?;
-                return Ok(Some(reason));
+                return Err(match append(stream, session.take(), (shared, ends)).await {
+                    Err(Over::Ended(end)) => Over::Ended(end),
+                    Ok(()) | Err(Over::Left(_)) => Over::Left(Some(reason)),
+                });
             }
         }
-        commit(stream, session.take(), (shared, stop)).await?;
+        append(stream, session.take(), (shared, ends)).await?;
     }
 }
 
-/// Commits and acknowledges; waits as long as the store cannot store, which holds the agent up by flow control.
-async fn commit(
-    stream: &mut Stream,
-    mut appends: Vec<Append>,
-    (shared, stop): (&Shared, &CancellationToken),
-) -> Result<(), End> {
-    let mut cut = None;
-    while !appends.is_empty() {
-        match shared.store.commit(Commit { appends: appends.clone(), records: Vec::new() }).await {
+/// Commits and acknowledges. What stands behind a batch that means nothing is not committed.
+async fn append(stream: &mut Stream, appends: Vec<Append>, (shared, ends): (&Shared, &Ends<'_>)) -> Result<(), Over> {
+    let mut commit = Commit { appends, records: Vec::new() };
+    let mut result = Ok(());
+    while !commit.appends.is_empty() {
+        match store(stream, &commit, (shared, ends)).await {
             Ok(committed) => {
                 shared.presence.committed(&committed, shared.clock.wall());
                 shared.counters.count_batches(&committed);
@@ -211,24 +253,41 @@ async fn commit(
                 }
                 break;
             }
-            Err(error) => match Session::fail(&error) {
-                Failed::Retry(busy, pause) => {
-                    shared.counters.busy_total.count(1);
-                    stream.say(&busy).await;
-                    tokio::select! {
-                        () = stop.cancelled() => return Err(End::stopping()),
-                        () = shared.clock.sleep(pause) => {}
-                    }
-                }
-                Failed::Cut(at, end) => {
-                    appends.truncate(at);
-                    cut = Some(end);
-                }
-                Failed::End(end) => return Err(end),
-            },
+            Err(Cut { at, over }) => {
+                commit.appends.truncate(at);
+                result = Err(over);
+            }
         }
     }
-    cut.map_or(Ok(()), Err)
+    result
+}
+
+/// Commits; waits as long as the store cannot store, which holds the agent up by flow control.
+async fn store(stream: &mut Stream, commit: &Commit, (shared, ends): (&Shared, &Ends<'_>)) -> Result<Committed, Cut> {
+    loop {
+        let error = match shared.store.commit(commit.clone()).await {
+            Ok(committed) => return Ok(committed),
+            Err(error) => error,
+        };
+        match Session::fail(&error) {
+            Failed::Retry(busy, pause) => {
+                shared.counters.busy_total.count(1);
+                stream.say(&busy).await;
+                ends.or(shared.clock.sleep(pause)).await.map_err(|over| Cut { at: 0, over })?;
+            }
+            Failed::End(at, end) => return Err(Cut { at, over: Over::Ended(end) }),
+        }
+    }
+}
+
+/// The agent's goodbye, if it stands among what was not taken any more when it left.
+async fn last_words(stream: &mut Stream) -> Option<Reason> {
+    while let Ok(Some(message)) = stream.hear().await {
+        if let Message::Goodbye(goodbye) = message {
+            return Some(Reason::from(goodbye.reason));
+        }
+    }
+    None
 }
 
 impl Stream {

@@ -61,10 +61,8 @@ pub struct End {
 pub enum Failed {
     /// Say so and try again.
     Retry(Message, Duration),
-    /// The append at this place means nothing: commit those before it, then end.
-    Cut(usize, End),
-    /// End.
-    End(End),
+    /// Commit the appends before this place, then end.
+    End(usize, End),
 }
 
 impl Session {
@@ -148,13 +146,13 @@ impl Session {
     pub fn fail(error: &CommitError) -> Failed {
         match error {
             CommitError::Malformed { append, why } => {
-                Failed::Cut(*append, End::new(Reason::Malformed, format!("a batch is malformed: {why}")))
+                Failed::End(*append, End::new(Reason::Malformed, format!("a batch is malformed: {why}")))
             }
             CommitError::Full | CommitError::Io(_) => {
                 let retry_ms = u32::try_from(BUSY_FOR.as_millis()).unwrap_or(u32::MAX);
                 Failed::Retry(Message::Busy(Busy { retry_ms, ext: Vec::new() }), BUSY_FOR)
             }
-            CommitError::Closed => Failed::End(End::stopping()),
+            CommitError::Closed => Failed::End(0, End::stopping()),
         }
     }
 }
@@ -274,7 +272,7 @@ mod tests {
     fn a_full_disk_is_waited_for_and_nonsense_is_not() {
         assert!(matches!(Session::fail(&CommitError::Full), Failed::Retry(Message::Busy(_), BUSY_FOR)));
         let nonsense = CommitError::Malformed { append: 2, why: String::new() };
-        assert!(matches!(Session::fail(&nonsense), Failed::Cut(2, End { reason: Reason::Malformed, .. })));
-        assert!(matches!(Session::fail(&CommitError::Closed), Failed::End(End { reason: Reason::Restart, .. })));
+        assert!(matches!(Session::fail(&nonsense), Failed::End(2, End { reason: Reason::Malformed, .. })));
+        assert!(matches!(Session::fail(&CommitError::Closed), Failed::End(0, End { reason: Reason::Restart, .. })));
     }
 }

@@ -1,21 +1,41 @@
 //! The real endpoint on port 0, and a client that says whatever a test wants.
 
-use std::path::Path;
 use std::thread;
 
+use common::batch::Batch;
+use common::batch::EncodedBatch;
+use common::batch::Event;
 use common::batch::HostId;
 use common::batch::RunId;
+use common::batch::Seq;
+use common::batch::SpoolId;
+use common::batch::WINDOW;
+use common::metric::Decimals;
+use common::metric::Kind;
 use common::metric::Labels;
+use common::metric::Tier;
+use common::schema::Column;
+use common::schema::Entity;
+use common::schema::Schema;
+use common::schema::SchemaChange;
+use common::schema::SeriesIndex;
 use common::time::TimeRange;
 use common::time::Timestamp;
 use common::trust::ALPN;
 use common::trust::SERVER_NAME;
+use common::window::Gauge;
+use common::window::Window;
+use common::wire::codec;
+use common::wire::codec::CODEC;
+use common::wire::codec::State;
 use common::wire::frame;
 use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::Reader;
 use common::wire::message::Hello;
 use common::wire::message::Message;
 use common::wire::message::Reason;
+use common::wire::message::SchemaMessage;
+use common::wire::message::SpoolHeld;
 use quinn::Connection;
 use quinn::RecvStream;
 use quinn::SendStream;
@@ -28,15 +48,23 @@ use rustls::version::TLS13;
 use rustls_pki_types::PrivateKeyDer;
 
 use super::*;
+use crate::ingest::session::BUSY_FOR;
 use crate::store::StoreConfig;
+use crate::store::full::Disk;
+use crate::store::full::TOO_MANY_BYTES;
 use crate::store::lock::Lock;
 use crate::store::record::hosts::Host;
 
 /// Everything here takes milliseconds; a hung test must not cost more than this.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Real time between two looks at what the network does in real time.
+const GLANCE: Duration = Duration::from_millis(10);
+
 struct Bench {
     _data: tempfile::TempDir,
+    clock: Clock,
+    disk: Disk,
     store: Store,
     authority: Arc<Authority>,
     presence: Presence,
@@ -49,25 +77,26 @@ struct Bench {
 impl Bench {
     fn start() -> Self {
         let data = tempfile::tempdir().unwrap();
-        let clock = Clock::real();
+        let clock = Clock::moved(Clock::real().wall());
         let config = StoreConfig { commit_interval: Duration::from_millis(1), ..StoreConfig::default() };
-        let (store, writer) = open(data.path(), config, &clock);
+        let (store, writer) = Store::open(Lock::take(data.path()).unwrap(), config, clock.clone()).unwrap();
+        let disk = Disk::under(&writer, data.path());
         thread::spawn(|| writer.run());
         let authority = Arc::new(Authority::open(data.path(), clock.wall()).unwrap());
         let presence = Presence::new(Vec::new(), clock.wall());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let ingest = Ingest::bind(any, Arc::clone(&authority), store.clone(), presence.clone(), clock).unwrap();
+        let ingest = Ingest::bind(any, Arc::clone(&authority), store.clone(), presence.clone(), clock.clone()).unwrap();
         let (address, counters, stop) = (ingest.local_addr().unwrap(), ingest.counters(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(ingest.run(stop.clone()));
-        Self { _data: data, store, authority, presence, counters, address, stop, tasks }
+        Self { _data: data, clock, disk, store, authority, presence, counters, address, stop, tasks }
     }
 
     /// Makes a host known, changed as the test wants, and returns its key.
     fn host(&self, change: impl FnOnce(&mut Host)) -> KeyPair {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::default().self_signed(&key).unwrap();
-        let now = Clock::real().wall();
+        let now = self.clock.wall();
         let mut host = Host {
             id: HostId(1),
             key_hash: trust::key_hash(certificate.der()).unwrap(),
@@ -113,15 +142,21 @@ impl Bench {
         Client { _endpoint: endpoint, _connection: connection, send, receive, reader: Reader::new(FRAME_BYTES_MAX) }
     }
 
+    /// What a client hears next, while time passes.
+    async fn heard(&self, client: &mut Client) -> Message {
+        loop {
+            tokio::select! {
+                message = client.hear() => return message,
+                () = tokio::time::sleep(GLANCE) => self.clock.advance(BUSY_FOR),
+            }
+        }
+    }
+
     async fn end(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
         self.store.close();
     }
-}
-
-fn open(data: &Path, config: StoreConfig, clock: &Clock) -> (Store, crate::store::Writer) {
-    Store::open(Lock::take(data).unwrap(), config, clock.clone()).unwrap()
 }
 
 struct Client {
@@ -160,12 +195,15 @@ impl Client {
     }
 }
 
+const RUN: RunId = RunId([1; 16]);
+const SPOOL: SpoolId = SpoolId([2; 16]);
+
 fn hello() -> Vec<u8> {
     frame::encode(&Message::Hello(Hello {
         agent_version: "0.1.0".to_owned(),
-        run: RunId([1; 16]),
+        run: RUN,
         schema_version: 0,
-        spools: Vec::new(),
+        spools: vec![SPOOL],
         codec_max: 1,
         boot_id: [0; 16],
         hostname: "web".to_owned(),
@@ -200,10 +238,10 @@ async fn what_cannot_be_read_ends_the_session_with_a_reason_and_stores_nothing()
 
 /// A whole frame around a payload that no codec wrote.
 fn unreadable_batch() -> Vec<u8> {
-    frame::encode(&Message::Batch(common::batch::EncodedBatch {
-        run: RunId([1; 16]),
-        spool: common::batch::SpoolId([2; 16]),
-        seq: common::batch::Seq(0),
+    frame::encode(&Message::Batch(EncodedBatch {
+        run: RUN,
+        spool: SPOOL,
+        seq: Seq(0),
         schema_version: 9,
         stamp: Clock::real().wall(),
         codec: 1,
@@ -243,5 +281,126 @@ async fn the_newer_of_two_sessions_wins_and_a_stop_says_goodbye() {
     assert_eq!(bench.counters.replaced_total.get(), 1);
     bench.stop.cancel();
     assert_eq!(newer.end().await, Reason::Restart);
+    bench.end().await;
+}
+
+/// An agent's spool, as frames.
+struct Sent {
+    schema: Schema,
+    state: State,
+    seq: Seq,
+    stamp: Timestamp,
+}
+
+impl Sent {
+    fn new(stamp: Timestamp) -> Self {
+        Self { schema: Schema::default(), state: State::default(), seq: Seq(0), stamp }
+    }
+
+    fn schema(&mut self) -> Vec<u8> {
+        let column = Column {
+            metric: "node_load1".to_owned(),
+            labels: Labels::new(),
+            kind: Kind::Gauge,
+            decimals: Decimals::new(2),
+            peak: false,
+            tier: Tier::Window,
+        };
+        let change = SchemaChange {
+            version: 1,
+            entities: vec![Entity::default()],
+            columns: vec![column],
+            series: vec![(0, 0)],
+            ended: Vec::new(),
+        };
+        self.schema.apply(&change).unwrap();
+        frame::encode(&Message::Schema(SchemaMessage { run: RUN, change, ext: Vec::new() }))
+    }
+
+    /// The next batch: a keyframe only if it is the first, and too large for a full disk.
+    fn batch(&mut self) -> Vec<u8> {
+        let text = "x".repeat(TOO_MANY_BYTES);
+        let event = Event { at: self.stamp, kind: "oom_kill".to_owned(), entity: Labels::new(), text };
+        let samples = vec![(SeriesIndex(0), Window::Gauge(Gauge::of(1.5)))];
+        let batch = Batch { stamp: self.stamp, samples, events: vec![event], ..Batch::default() };
+        let encoded = EncodedBatch {
+            run: RUN,
+            spool: SPOOL,
+            seq: self.seq,
+            schema_version: 1,
+            stamp: self.stamp,
+            codec: CODEC,
+            keyframe: self.seq == Seq(0),
+            payload: codec::encode(&batch, &self.schema, 1, &mut self.state),
+        };
+        (self.seq, self.stamp) = (self.seq.next(), self.stamp.after(WINDOW));
+        frame::encode(&Message::Batch(encoded))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_holds_sessions_up_until_there_is_room() {
+    let bench = Bench::start();
+    let key = bench.host(|_| {});
+    let mut sent = Sent::new(bench.clock.wall());
+    let mut older = bench.dial(Some(&key)).await;
+    older.say(&hello()).await;
+    assert!(matches!(older.hear().await, Message::Welcome(_)));
+    older.say(&[sent.schema(), sent.batch()].concat()).await;
+    assert!(matches!(older.hear().await, Message::Ack(ack) if ack.next == Seq(1)));
+
+    bench.disk.fill();
+    let waiting = [sent.batch(), sent.batch(), sent.batch()].concat();
+    older.say(&waiting).await;
+    for _ in 0..3 {
+        assert!(matches!(bench.heard(&mut older).await, Message::Busy(_)));
+    }
+    // The next session of the host takes over, and has to wait as well.
+    let key = bench.host(|host| host.token_labels = Labels::new().with("dc", "x".repeat(TOO_MANY_BYTES)));
+    let mut newer = bench.dial(Some(&key)).await;
+    newer.say(&hello()).await;
+    assert_eq!(older.end().await, Reason::Replaced);
+    for _ in 0..3 {
+        assert!(matches!(bench.heard(&mut newer).await, Message::Busy(_)));
+    }
+
+    bench.disk.free();
+    let welcome = loop {
+        let heard = bench.heard(&mut newer).await;
+        if let Message::Welcome(welcome) = heard {
+            break welcome;
+        }
+        assert!(matches!(heard, Message::Busy(_)), "{heard:?}");
+    };
+    assert_eq!(welcome.spools, [SpoolHeld { spool: SPOOL, next: Seq(1), predecessor_held: true }]);
+    newer.say(&waiting).await;
+    while !matches!(newer.hear().await, Message::Ack(ack) if ack.next == Seq(4)) {}
+    assert_eq!(bench.counters.malformed_total.get(), 0);
+    assert_eq!(bench.counters.batches_total.get(), 4);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_goes_away_from_a_full_disk_is_not_waited_for() {
+    let bench = Bench::start();
+    let key = bench.host(|_| {});
+    let mut client = bench.dial(Some(&key)).await;
+    client.say(&hello()).await;
+    assert!(matches!(client.hear().await, Message::Welcome(_)));
+    bench.disk.fill();
+    let mut sent = Sent::new(bench.clock.wall());
+    client.say(&[sent.schema(), sent.batch()].concat()).await;
+    assert!(matches!(client.hear().await, Message::Busy(_)));
+    client.say(&frame::encode(&session::End::new(Reason::Shutdown, String::new()).message())).await;
+    client.send.finish().unwrap();
+    client.send.stopped().await.unwrap();
+    drop(client);
+    let gone = async {
+        while bench.presence.snapshot()[0].connected {
+            tokio::time::sleep(GLANCE).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.unwrap();
+    assert_eq!(bench.presence.snapshot()[0].state, presence::State::Shutdown);
     bench.end().await;
 }

@@ -20,8 +20,9 @@ pub(super) struct Ledger {
     spools: HashMap<Key, Spool>,
 }
 
+/// Where one spool stands.
 #[derive(Debug, Default)]
-struct Spool {
+pub(super) struct Spool {
     next: Seq,
     before: Option<Before>,
 }
@@ -40,16 +41,31 @@ impl Ledger {
         self.spools.get(&key).map(|spool| spool.next).unwrap_or_default()
     }
 
-    /// Takes what `seq` is decoded against, if the batch before it is at hand.
+    /// What `seq` is decoded against, if the batch before it is at hand. A copy: until `seq` is durable, it may come again.
+    pub(super) fn state(&self, key: Key, run: RunId, seq: Seq) -> Option<State> {
+        let spool = self.spools.get(&key)?;
+        let before = spool.before.as_ref().filter(|before| spool.next == seq && before.run == run)?;
+        Some(before.state.clone())
+    }
+
+    /// As [`Self::state`], for a batch that is durable already.
     pub(super) fn take_state(&mut self, key: Key, run: RunId, seq: Seq) -> Option<State> {
         let spool = self.spools.get_mut(&key)?;
         let before = spool.before.take_if(|before| spool.next == seq && before.run == run)?;
         Some(before.state)
     }
 
-    /// Notes that `seq` was stored, and what the one behind it is decoded against.
-    pub(super) fn store(&mut self, key: Key, seq: Seq, (run, state, at): (RunId, State, Timestamp)) {
-        self.spools.insert(key, Spool { next: seq.next(), before: Some(Before { run, state, at }) });
+    /// Notes that `seq` was stored, and what the one behind it is decoded against. Returns where the spool stood.
+    pub(super) fn store(&mut self, key: Key, seq: Seq, (run, state, at): (RunId, State, Timestamp)) -> Option<Spool> {
+        self.spools.insert(key, Spool { next: seq.next(), before: Some(Before { run, state, at }) })
+    }
+
+    /// Lets a spool stand where it stood.
+    pub(super) fn put_back(&mut self, key: Key, spool: Option<Spool>) {
+        match spool {
+            Some(spool) => drop(self.spools.insert(key, spool)),
+            None => self.forget(key),
+        }
     }
 
     /// Sets the first batch that is not stored; the one behind it wants a keyframe.

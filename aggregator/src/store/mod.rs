@@ -162,7 +162,15 @@ impl Store {
         let shared = Arc::new(shared);
         let (queue, jobs) = queue();
         let own = OwnSeries::default();
-        let writer = Writer { jobs, connection, shared: Arc::clone(&shared), ledger, own, expired_at: now };
+        let writer = Writer {
+            jobs,
+            connection,
+            shared: Arc::clone(&shared),
+            ledger,
+            own,
+            expired_at: now,
+            failed_at: Timestamp::default(),
+        };
         Ok((Self { shared, queue }, writer))
     }
 
@@ -293,5 +301,7 @@ fn processes(head: &Head, host: HostId, rows: Vec<LogRow>) -> Option<(Timestamp,
     decoded.map(|batch| (batch.stamp, batch.processes))
 }
 
+#[cfg(test)]
+pub(crate) mod full;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What has expired goes: from the log, the head and the books beside them.
+//! What has expired goes: from the log and the head, and then from the books beside them.
 
 use std::time::Duration;
 
@@ -20,28 +20,40 @@ const RUNS_KEPT_BEYOND: Duration = Duration::from_secs(2 * 3_600);
 pub(super) fn expire(
     connection: &mut Connection,
     shared: &Shared,
-    ledger: &mut Ledger,
+    ledger: &Ledger,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let cutoff = now.before(shared.config.retention);
     let head = &shared.head;
     head.drop_through(cutoff);
-    ledger.let_go(now);
     let transaction = connection.transaction()?;
     for (host, spool) in ledger.keys() {
         log::remove_through(&transaction, host, spool, cutoff)?;
     }
+    log::remove_labels(&transaction)?;
+    log::remove_events(&transaction, cutoff)?;
+    own::remove_through(&transaction, cutoff, |labels| head.has_own(labels))?;
+    transaction.commit()
+}
+
+/// Forgets how agents continue that did not for long: what the next batch is decoded against, spools, schemas of runs.
+pub(super) fn forget(
+    connection: &mut Connection,
+    shared: &Shared,
+    ledger: &mut Ledger,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    ledger.let_go(now);
+    let transaction = connection.transaction()?;
     let forgotten = log::remove_spools(&transaction, now.before(SPOOLS_KEPT))?;
-    let unused = head.runs_unused_since(cutoff.before(RUNS_KEPT_BEYOND));
+    let head = &shared.head;
+    let unused = head.runs_unused_since(now.before(shared.config.retention).before(RUNS_KEPT_BEYOND));
     let mut removed = Vec::new();
     for (host, run) in unused {
         if log::remove_schema(&transaction, host, run)? {
             removed.push((host, run));
         }
     }
-    log::remove_labels(&transaction)?;
-    log::remove_events(&transaction, cutoff)?;
-    own::remove_through(&transaction, cutoff, |labels| head.has_own(labels))?;
     transaction.commit()?;
     forgotten.into_iter().for_each(|key| ledger.forget(key));
     removed.into_iter().for_each(|(host, run)| head.forget_run(host, run));

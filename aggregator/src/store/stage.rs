@@ -1,6 +1,8 @@
 //! A commit becomes rows of a transaction and effects on the head, which wait until the rows are durable.
 
-use common::batch::{Batch, EncodedBatch, Event, HostId, RunId, Seq};
+use std::collections::HashMap;
+
+use common::batch::{Batch, EncodedBatch, Event, HostId, RunId};
 use common::metric::Labels;
 use common::schema::SchemaChange;
 use common::time::Timestamp;
@@ -15,6 +17,7 @@ use crate::store::commit::CommittedBatch;
 use crate::store::head::Head;
 use crate::store::ledger::Key;
 use crate::store::ledger::Ledger;
+use crate::store::ledger::Spool;
 use crate::store::log;
 use crate::store::own::OwnSamples;
 use crate::store::own::OwnSeries;
@@ -36,12 +39,12 @@ pub(super) enum Effect {
     Event { host: HostId, event: Event },
 }
 
-/// How to take back what staging did outside the transaction.
-pub(super) enum Undo {
-    /// A spool continued with this batch.
-    Spool(Key, Seq),
-    /// A run's schema had this version.
-    Run(HostId, RunId, u32),
+/// What staging changed outside the transaction, as it was before.
+#[derive(Default)]
+pub(super) struct Undo {
+    spools: HashMap<Key, Option<Spool>>,
+    /// Versions of their schemas.
+    runs: HashMap<(HostId, RunId), u32>,
 }
 
 /// A commit whose rows are written.
@@ -78,9 +81,33 @@ impl From<rusqlite::Error> for StageError {
     }
 }
 
+impl Undo {
+    /// Adds what was changed after this.
+    pub(super) fn join(&mut self, later: Self) {
+        later.spools.into_iter().for_each(|(key, spool)| self.spool(key, spool));
+        later.runs.into_iter().for_each(|(run, version)| self.run(run, version));
+    }
+
+    /// Makes everything as it was.
+    pub(super) fn take_back(self, head: &Head, ledger: &mut Ledger) {
+        self.spools.into_iter().for_each(|(key, spool)| ledger.put_back(key, spool));
+        self.runs.into_iter().for_each(|(run, version)| head.truncate(run, version));
+    }
+
+    // Of several changes to one thing, the first knows how it was.
+
+    fn spool(&mut self, key: Key, before: Option<Spool>) {
+        self.spools.entry(key).or_insert(before);
+    }
+
+    fn run(&mut self, run: (HostId, RunId), version: u32) {
+        self.runs.entry(run).or_insert(version);
+    }
+}
+
 impl Stage<'_> {
     /// Writes the rows of a commit. What has to be taken back if they do not become durable is noted in `undo`.
-    pub(super) fn commit(&mut self, commit: Commit, undo: &mut Vec<Undo>) -> Result<Staged, StageError> {
+    pub(super) fn commit(&mut self, commit: Commit, undo: &mut Undo) -> Result<Staged, StageError> {
         let mut staged = Staged::default();
         for (append, what) in commit.appends.into_iter().enumerate() {
             let malformed = |why: String| StageError::Commit(CommitError::Malformed { append, why });
@@ -95,7 +122,7 @@ impl Stage<'_> {
         Ok(staged)
     }
 
-    fn append(&mut self, append: Append, staged: &mut Staged, undo: &mut Vec<Undo>) -> Result<(), AppendError> {
+    fn append(&mut self, append: Append, staged: &mut Staged, undo: &mut Undo) -> Result<(), AppendError> {
         match append {
             Append::Schema { host, run, change } => self.schema(host, run, &change, undo)?,
             Append::Batch { host, batch } => self.batch(host, &batch, staged, undo)?,
@@ -120,14 +147,14 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn schema(&self, host: HostId, run: RunId, change: &SchemaChange, undo: &mut Vec<Undo>) -> Result<(), AppendError> {
+    fn schema(&self, host: HostId, run: RunId, change: &SchemaChange, undo: &mut Undo) -> Result<(), AppendError> {
         let held = self.head.with_schema(host, run, common::schema::Schema::version).unwrap_or(0);
         if change.version <= held {
             return Ok(());
         }
         let applied = self.head.apply((host, run), change, self.now);
         applied.map_err(|error| AppendError::Malformed(error.to_string()))?;
-        undo.push(Undo::Run(host, run, held));
+        undo.run((host, run), held);
         log::insert_schema(self.transaction, (host, run), change)?;
         Ok(())
     }
@@ -137,7 +164,7 @@ impl Stage<'_> {
         host: HostId,
         batch: &EncodedBatch,
         staged: &mut Staged,
-        undo: &mut Vec<Undo>,
+        undo: &mut Undo,
     ) -> Result<(), AppendError> {
         let key = (host, batch.spool);
         let next = self.ledger.next(key);
@@ -149,16 +176,14 @@ impl Stage<'_> {
         if i64::try_from(batch.seq.0).is_err() {
             return Err(AppendError::Malformed(format!("batch has the impossible place {}", batch.seq.0)));
         }
-        undo.push(Undo::Spool(key, next));
-        let state =
-            if batch.keyframe { Some(State::default()) } else { self.ledger.take_state(key, batch.run, batch.seq) };
+        let state = if batch.keyframe { Some(State::default()) } else { self.ledger.state(key, batch.run, batch.seq) };
         let Some(mut state) = state else {
             return Err(AppendError::Malformed("the batch before is not held, and this is no keyframe".to_owned()));
         };
         let decoded = decode(self.head, host, batch, &mut state).map_err(AppendError::Malformed)?;
         log::insert(self.transaction, host, batch)?;
         log::set_next(self.transaction, key, batch.seq.next(), self.now)?;
-        self.ledger.store(key, batch.seq, (batch.run, state, self.now));
+        undo.spool(key, self.ledger.store(key, batch.seq, (batch.run, state, self.now)));
         staged.missing += batch.seq.0 - next.0;
         stored.next = batch.seq.next();
         stored.samples = Some(decoded.samples.len());

@@ -17,6 +17,7 @@ use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
 use crate::store::commit::Held;
 use crate::store::ledger::Ledger;
+use crate::store::ledger::STATE_KEPT;
 use crate::store::log;
 use crate::store::own::OwnSeries;
 use crate::store::queue::JOBS_MAX;
@@ -41,6 +42,8 @@ pub struct Writer {
     pub(super) ledger: Ledger,
     pub(super) own: OwnSeries,
     pub(super) expired_at: Timestamp,
+    /// When a group last failed; the beginning of time before.
+    pub(super) failed_at: Timestamp,
 }
 
 type Reply = oneshot::Sender<Result<Committed, CommitError>>;
@@ -99,7 +102,7 @@ impl Writer {
     }
 
     fn commit(&mut self, commits: Vec<Commit>, replies: Vec<Reply>) {
-        let mut undo = Vec::new();
+        let mut undo = Undo::default();
         let outcome = self.transact(commits, &mut undo);
         self.shared.note_health(&outcome);
         match outcome {
@@ -111,8 +114,9 @@ impl Writer {
                 }
             }
             Err(error) => {
-                self.take_back(undo);
+                undo.take_back(&self.shared.head, &mut self.ledger);
                 self.own.forget();
+                self.failed_at = self.shared.clock.wall();
                 let error = refused(&error);
                 for reply in replies {
                     // The committer may be gone.
@@ -126,41 +130,37 @@ impl Writer {
     fn transact(
         &mut self,
         commits: Vec<Commit>,
-        undo: &mut Vec<Undo>,
+        undo: &mut Undo,
     ) -> rusqlite::Result<Vec<Result<Staged, CommitError>>> {
         let Self { connection, shared, ledger, own, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let now = shared.clock.wall();
         let mut results = Vec::with_capacity(commits.len());
         for commit in commits {
-            let mut done = Vec::new();
+            let mut done = Undo::default();
             transaction.execute_batch("SAVEPOINT one")?;
             let staged =
                 Stage { transaction: &transaction, head: &shared.head, ledger, own, now }.commit(commit, &mut done);
             match staged {
                 Ok(staged) => {
                     transaction.execute_batch("RELEASE one")?;
-                    undo.append(&mut done);
+                    undo.join(done);
                     results.push(Ok(staged));
                 }
                 Err(StageError::Commit(error)) => {
                     roll_back(&transaction)?;
-                    take_back(shared, ledger, done);
+                    done.take_back(&shared.head, ledger);
                     own.forget();
                     results.push(Err(error));
                 }
                 Err(StageError::Disk(error)) => {
-                    undo.append(&mut done);
+                    undo.join(done);
                     return Err(error);
                 }
             }
         }
         transaction.commit()?;
         Ok(results)
-    }
-
-    fn take_back(&mut self, undo: Vec<Undo>) {
-        take_back(&self.shared, &mut self.ledger, undo);
     }
 
     fn held(&self, host: HostId, run: RunId, spools: &[SpoolId]) -> Held {
@@ -182,7 +182,13 @@ impl Writer {
             return;
         }
         self.expired_at = now;
-        if let Err(error) = retention::expire(&mut self.connection, &self.shared, &mut self.ledger, now) {
+        let Self { connection, shared, ledger, .. } = self;
+        let mut removed = retention::expire(connection, shared, ledger, now);
+        // Agents that wait until something can be stored continue what was stored before, however long ago.
+        if STATE_KEPT <= now.since(self.failed_at) {
+            removed = removed.and_then(|()| retention::forget(connection, shared, ledger, now));
+        }
+        if let Err(error) = removed {
             tracing::warn!(%error, "cannot remove what has expired");
         }
         self.own.forget();
@@ -202,16 +208,6 @@ impl Group {
 
 fn roll_back(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch("ROLLBACK TO one; RELEASE one")
-}
-
-/// Whatever was touched and is not durable: its spools want keyframes, its schemas are sent again.
-fn take_back(shared: &Shared, ledger: &mut Ledger, undo: Vec<Undo>) {
-    for undo in undo.into_iter().rev() {
-        match undo {
-            Undo::Spool(key, next) => ledger.reset(key, next),
-            Undo::Run(host, run, version) => shared.head.truncate((host, run), version),
-        }
-    }
 }
 
 fn refused(error: &rusqlite::Error) -> CommitError {

@@ -1,5 +1,6 @@
 //! The store against an oracle in memory, and against what disks and peers do to it.
 
+mod full;
 mod oracle;
 
 use std::path::Path;
@@ -289,7 +290,7 @@ async fn a_full_disk_acknowledges_nothing_and_mends_itself() {
     };
     assert_eq!((error, running.store.health()), (CommitError::Full, Health::Full));
     let held = running.store.held(HOST, agent.run, &[agent.spool]).await.unwrap();
-    assert_eq!((held.spools[0].next, held.spools[0].predecessor_held), (Seq(stored), false));
+    assert_eq!((held.spools[0].next, held.spools[0].predecessor_held), (Seq(stored), true));
     assert_eq!(running.store.last_stamp(HOST), Some(stamp(stored)));
 
     // What has expired makes room: the next attempt fails and removes it, the one after that is stored.
