@@ -1,6 +1,9 @@
 # What CI runs is what a person types before a push.
 .PHONY: run test lint fmt bench ui fuzz help
 
+UI = aggregator/ui/web
+PAGE = $(UI)/dist/page/index.html
+
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
 
@@ -13,7 +16,7 @@ test:           ## everything CI runs: format, lint, tidy, unit, property, simul
 	$(MAKE) lint
 	$(MAKE) ui
 	cargo test --workspace --locked
-	cd aggregator/ui/web && npm run check
+	cd $(UI) && npm run check
 	tests/page/run
 	tests/docker/run
 	tests/disk/run
@@ -25,10 +28,12 @@ lint:           ## format and lints of the Rust sources
 
 fmt:            ## format all sources
 	cargo fmt --all
-	cd aggregator/ui/web && npm run --silent format
+	cd $(UI) && npm run --silent format
 
-ui:             ## build the page that the aggregator embeds
-	cd aggregator/ui/web && npm ci --no-audit --no-fund && npm run build
+ui: $(PAGE)     ## build the page that the aggregator embeds, if its sources changed
+
+$(PAGE): $(shell find $(UI) \( -name node_modules -o -name dist -o -name test \) -prune -o -type f -print)
+	cd $(UI) && npm ci --no-audit --no-fund && npm run build
 
 bench:          ## budgets beside the neighbours that are installed
 	tests/benches/run

@@ -33,8 +33,23 @@ fn exit_codes_say_what_went_wrong() {
     check(&["check-config", "--config", "/no/such/file"], &[], 1, "read /no/such/file");
     check(&["once", "--frmat", "json"], &[], 2, "--frmat");
     check(&[], &[], 2, "Usage");
+    check(&["--version"], &[], 0, concat!("lapwing-agent ", env!("CARGO_PKG_VERSION")));
     check(&["version"], &[], 0, concat!("lapwing-agent ", env!("CARGO_PKG_VERSION")));
     check(&["once", "--procfs", "/no/such/proc"], &[], 0, "node_scrape_collector_success{collector=\"stat\"} 0");
+}
+
+#[test]
+fn who_stops_listening_breaks_nothing() {
+    let run = |script: &str| {
+        let agent = env!("CARGO_BIN_EXE_lapwing-agent");
+        let shell = Command::new("sh").args(["-c", &script.replace("AGENT", agent)]).output().unwrap();
+        String::from_utf8_lossy(&shell.stdout).into_owned() + &String::from_utf8_lossy(&shell.stderr)
+    };
+    assert_eq!(
+        run("{ AGENT once --procfs /nowhere 2>/dev/full; echo ended $? >&2; } | head -c 1 >/dev/null"),
+        "ended 0\n"
+    );
+    assert_eq!(run("AGENT once --procfs /nowhere 2>/dev/full >/dev/null; echo ended $?"), "ended 0\n");
 }
 
 #[test]

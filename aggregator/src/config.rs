@@ -56,6 +56,8 @@ pub struct Config {
 pub struct Http {
     /// Where they are served.
     pub listen: SocketAddr,
+    /// How people reach the page, for the links in messages, without a slash at its end; empty is where it is served.
+    pub external_url: String,
     /// Whether they may be served beyond this machine without TLS.
     pub plain: bool,
     /// Certificate and key; refused until TLS is there.
@@ -185,6 +187,9 @@ impl RawConfig {
                 "TLS is not there yet: serve on a loopback address behind a proxy that does TLS",
             );
         }
+        if !self.http.external_url.is_empty() && !is_page_address(&self.http.external_url) {
+            return refuse("http.external_url", "write it as https://lapwing.example.com, without a slash at its end");
+        }
         if !self.http.plain && !self.http.listen.ip().is_loopback() {
             let why = "an address that others can reach needs TLS, which is not there yet: use a loopback address behind \
                        a proxy that does TLS, or set plain = true if the network is trusted";
@@ -232,7 +237,7 @@ impl Default for RawConfig {
 impl Default for Http {
     fn default() -> Self {
         let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4640);
-        Self { listen, plain: false, tls: None, metrics_open: false }
+        Self { listen, external_url: String::new(), plain: false, tls: None, metrics_open: false }
     }
 }
 
@@ -320,6 +325,12 @@ pub fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(millis))
 }
 
+/// `https://lapwing.example.com`, as links begin.
+fn is_page_address(url: &str) -> bool {
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    host.is_some_and(|host| !host.is_empty() && !host.ends_with('/') && !host.contains(char::is_whitespace))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,6 +353,7 @@ mod tests {
         check("\n[http]\nlissten = 1", "aggregator.toml, line 3: unknown key `lissten`, did you mean `listen`?");
         check("[alerts]\n", "aggregator.toml, line 1: unknown key `alerts`, did you mean `alert`?");
         check("[store]\ncommit_interval = \"1 s\"", "aggregator.toml, line 2: \"1 s\" is not a duration");
+        check("[http]\nexternal_url = \"lapwing.example.com/\"", "http.external_url: write it as https://");
         check("[http]\nlisten = \"localhost\"", "aggregator.toml, line 2: invalid socket address");
         check("[http]\nlisten = \"0.0.0.0:80\"", "http.listen: an address that others can reach needs TLS");
         check("[http.tls]\ncertificate = \"x\"", "http.tls: TLS is not there yet");

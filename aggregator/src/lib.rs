@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use anyhow::anyhow;
+use anyhow::ensure;
 use common::time::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -129,12 +130,14 @@ pub async fn run(
 /// # Errors
 /// When nobody answers, or the answer is a refusal.
 pub async fn ask(config: &Config, clock: &Clock, question: Question) -> anyhow::Result<serde_json::Value> {
+    let directory = config.data_dir.display();
+    ensure!(
+        Store::is_in(&config.data_dir),
+        "no aggregator has run with the data directory {directory}: name the one of yours by --data-dir or --config"
+    );
     match Lock::take(&config.data_dir) {
         Ok(lock) => ask_alone(config, clock, lock, question).await,
-        Err(LockError::Held(..)) => {
-            let unanswered = || format!("{} is in use, but nobody answers there", config.data_dir.display());
-            control::ask(&config.control_socket(), question).await.with_context(unanswered)
-        }
+        Err(LockError::Held(..)) => control::ask(&config.control_socket(), question).await,
         Err(error) => Err(explain(&error)),
     }
 }
@@ -241,6 +244,7 @@ fn access(config: &Config, listen: SocketAddr) -> anyhow::Result<Access> {
     Ok(Access {
         admin: Hash::of(&token),
         listen,
+        external_url: config.http.external_url.clone(),
         advertise: config.ingest.advertise.clone(),
         metrics_open: config.http.metrics_open,
     })

@@ -14,6 +14,10 @@ pub fn start() {
         .with_default(LevelFilter::WARN)
         .with_target("aggregator", LevelFilter::INFO)
         .with_target("lapwing_aggregator", LevelFilter::INFO);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        // Telling standard error that standard error is full would be the end of a thread.
+        .log_internal_errors(false);
     tracing_subscriber::registry().with(lines).with(targets).init();
 }

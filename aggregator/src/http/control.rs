@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use anyhow::Context as _;
 use axum::Extension;
 use axum::Router;
 use axum::body::Body;
@@ -85,7 +86,8 @@ impl Question {
 /// # Errors
 /// When it does not answer, or refuses.
 pub async fn ask(path: &Path, question: Question) -> anyhow::Result<Value> {
-    let stream = UnixStream::connect(path).await?;
+    let unanswered = || format!("an aggregator runs there, but {} does not answer", path.display());
+    let stream = UnixStream::connect(path).await.with_context(unanswered)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async move {
         let response = sender.send_request(question.request()?).await?;

@@ -106,6 +106,8 @@ pub struct Access {
     pub admin: Hash,
     /// Where the page is served.
     pub listen: SocketAddr,
+    /// How people reach the page; empty where it is served.
+    pub external_url: String,
     /// How agents reach the aggregator, `host:port`.
     pub advertise: String,
     /// Whether `/metrics` answers everybody.
@@ -118,9 +120,12 @@ impl Access {
         format!("lapwing_session_{}", self.listen.port())
     }
 
-    /// The address of the page as a person on this machine opens it.
+    /// The address of the page as people open it; by default, as a person on this machine does.
     #[must_use]
     pub fn address(&self) -> String {
+        if !self.external_url.is_empty() {
+            return self.external_url.clone();
+        }
         let ip = self.listen.ip();
         if ip.is_unspecified() {
             format!("http://127.0.0.1:{}", self.listen.port())

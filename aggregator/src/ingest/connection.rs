@@ -196,7 +196,8 @@ async fn session(
         Over::Left(None) => (last_words(stream).await, Ok(())),
         Over::Ended(end) => (None, Err(end)),
     };
-    tracing::info!(%from, instance = %opened.instance, ?goodbye, "session closed");
+    let reason = goodbye.map_or("link broken", Reason::words);
+    tracing::info!(%from, instance = %opened.instance, reason, "session closed");
     let close = shared.presence.close(host.id, opened.number, goodbye, shared.clock.wall());
     if !close.records.is_empty()
         && let Err(error) = shared.store.commit(close).await

@@ -21,6 +21,7 @@ mod stats;
 mod writer;
 
 use std::fmt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -138,13 +139,22 @@ pub enum Health {
     Failing,
 }
 
+/// The database, in the data directory.
+const FILE: &str = "lapwing.db";
+
 impl Store {
+    /// Whether there is one in a directory.
+    #[must_use]
+    pub fn is_in(data_dir: &Path) -> bool {
+        data_dir.join(FILE).exists()
+    }
+
     /// Opens `lapwing.db` in the directory owned, and rebuilds the head from its log. The writer wants a thread of its own.
     ///
     /// # Errors
     /// When the database is newer than this program, or cannot be read or written.
     pub fn open(lock: Lock, config: StoreConfig, clock: Clock) -> Result<(Self, Writer), OpenError> {
-        let file = lock.data_dir().join("lapwing.db");
+        let file = lock.data_dir().join(FILE);
         let failed = |why| OpenError::Sqlite { file: file.clone(), why };
         let mut connection = database::writing(&file).map_err(failed)?;
         migrate(&mut connection).map_err(|why| OpenError::Migration { file: file.clone(), why })?;

@@ -141,6 +141,9 @@ async fn commands_are_answered_whether_it_runs_or_not() {
     let refusal = aggregator::ask(&config, &clock, wrong.question()).await.unwrap_err().to_string();
     assert!(refusal.contains("invalid parameter \"query\""), "{refusal}");
     drop(dir);
+    let refusal = aggregator::ask(&config, &clock, query().question()).await.unwrap_err().to_string();
+    assert!(refusal.contains("no aggregator has run") && refusal.contains("--data-dir"), "{refusal}");
+    assert!(!config.data_dir.exists(), "a question makes no store");
 }
 
 #[tokio::test]

@@ -171,6 +171,24 @@ impl Reason {
         Self::Limit,
         Self::Expired,
     ];
+
+    /// For a line of a log.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Stopped => "stopped",
+            Self::Shutdown => "shutdown",
+            Self::Restart => "restart",
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Token => "token",
+            Self::Revoked => "revoked",
+            Self::Replaced => "replaced",
+            Self::Limit => "limit",
+            Self::Expired => "expired",
+        }
+    }
 }
 
 impl From<u16> for Reason {
