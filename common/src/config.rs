@@ -77,7 +77,8 @@ impl Layers<'_> {
         merged.try_into().map_err(|error| ConfigError { place: self.whole(), message: explain(&error) })
     }
 
-    /// The error that says that a value, which has the right form, means nothing: `key` is dotted, `uplink.aggregator`.
+    /// The error that says that a value, which has the right form, means nothing: `key` is dotted, `uplink.aggregator`, and counts items of a list from 0,
+    /// `processes.groups.0.name`.
     #[must_use]
     pub fn refuse(&self, key: &str, message: impl Into<String>) -> ConfigError {
         let line = self.command_line.iter().find(|(set, _)| *set == key).map(|(set, _)| Place::CommandLine(set));
@@ -96,11 +97,16 @@ impl Layers<'_> {
         let (name, text) = self.file.unwrap_or(("default", ""));
         let offset = DeTable::parse(text).ok().and_then(|table| {
             let mut keys = key.split('.');
-            let (mut at, mut value) = table.get_ref().get_key_value(keys.next()?)?;
+            let (at, mut value) = table.get_ref().get_key_value(keys.next()?)?;
+            let mut offset = at.span().start;
             for key in keys {
-                (at, value) = value.get_ref().as_table()?.get_key_value(key)?;
+                let (within, item) = (value.get_ref(), key.parse::<usize>().ok());
+                (offset, value) = match item.zip(within.as_array()) {
+                    Some((item, items)) => items.get(item).map(|it| (it.span().start, it))?,
+                    None => within.as_table()?.get_key_value(key).map(|(at, it)| (at.span().start, it))?,
+                };
             }
-            Some(at.span().start)
+            Some(offset)
         });
         Place::File { name: name.to_owned(), line: line(text, offset.unwrap_or(0)) }
     }

@@ -20,6 +20,7 @@ const HOMES: &[(&str, &str)] = &[
     ("rustix::", "agent/src/host common/src/time.rs aggregator/src/ingest"),
     ("procfs::", "agent/src/host agent/src/collect"),
     ("sysinfo::", "agent/src/host"),
+    ("regex_lite::", "agent/src/config"),
     ("promql_parser::", "aggregator/src/query"),
     ("gotmpl::", "aggregator/src/notify/template aggregator/src/alert/template"),
 ];

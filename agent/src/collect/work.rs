@@ -18,6 +18,7 @@ use crate::collect::Tick;
 use crate::collect::cgroup::Cgroups;
 use crate::collect::pace::Change;
 use crate::collect::pace::Pace;
+use crate::collect::process::Naming;
 use crate::collect::process::Processes;
 use crate::config::Config;
 use crate::host::Host;
@@ -35,9 +36,10 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn new(config: &Config, samples: &mut Samples) -> Self {
+        let naming = Naming { command_line: config.command_line, rules: config.groups.clone() };
         Self {
             cgroups: Cgroups::default(),
-            processes: Processes::new(&config.roots.procfs, config.command_line),
+            processes: Processes::new(&config.roots.procfs, naming),
             pace: Pace::new(config.cpu_limit),
             interval: samples.series(HOST, INTERVAL, &Labels::new()),
         }

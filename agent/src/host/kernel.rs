@@ -1,7 +1,10 @@
 //! Facts that come from system calls instead of files.
 
+use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::PROC_SUPER_MAGIC;
+use rustix::fs::statfs;
 use rustix::io::Errno;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
@@ -68,6 +71,17 @@ pub fn raise_descriptor_limit() -> u64 {
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let allowed = if raised.is_ok() { limit.maximum } else { limit.current };
     allowed.unwrap_or(u64::MAX)
+}
+
+/// How many descriptors this process may have open at once.
+#[must_use]
+pub fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Whether a directory is the kernel's tree of processes, not a copy of one.
+pub(super) fn is_procfs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC)
 }
 
 /// Whether an error number says that what the file belonged to is gone: kernfs answers `ENODEV` for a removed cgroup,

@@ -29,6 +29,7 @@ pub use filesystem::FilesystemSpace;
 pub use filesystem::filesystem_space;
 pub use kernel::Uname;
 pub use kernel::clock_ticks_per_second;
+pub use kernel::descriptor_limit;
 pub use kernel::own_cpu_time;
 pub use kernel::page_bytes;
 pub use kernel::raise_descriptor_limit;
@@ -126,6 +127,8 @@ pub struct Host {
     entries: Vec<u8>,
     /// For devices that may take milliseconds to answer, or for ever. File systems have their own.
     pub devices: Aside,
+    /// Whether the tree of processes is the kernel's own.
+    living: bool,
 }
 
 impl Host {
@@ -133,7 +136,8 @@ impl Host {
     #[must_use]
     pub fn new(roots: Roots) -> Self {
         let (buffer, entries) = (vec![0; BUFFER_BYTES], Vec::with_capacity(BUFFER_BYTES));
-        Self { roots, buffer, entries, devices: Aside::default() }
+        let living = kernel::is_procfs(&roots.procfs);
+        Self { roots, buffer, entries, devices: Aside::default(), living }
     }
 
     /// Where the host's trees are.
@@ -173,6 +177,20 @@ impl Host {
     pub fn read_either(&mut self, [first, second]: &[PathBuf; 2]) -> Result<&[u8], ReadError> {
         let read = read_into(&mut self.buffer, first).or_else(|_| read_into(&mut self.buffer, second));
         read.map(|length| &self.buffer[..length])
+    }
+
+    /// How many files a process has open: the entries of its `fd`.
+    ///
+    /// # Errors
+    /// When it cannot be opened or read.
+    pub fn count_open_files(&mut self, directory: &Path) -> Result<u64, ReadError> {
+        // Since Linux 6.2 the directory's size tells, without access to what is in it.
+        let size = if self.living { fs::metadata(directory).map(|it| it.len()).unwrap_or(0) } else { 0 };
+        let mut listed = 0;
+        if size == 0 {
+            self.list(&mut KeptDirectory::new(directory), |_| listed += 1)?;
+        }
+        Ok(size.max(listed))
     }
 
     /// Where a symbolic link points, as it is written: `/proc/PID/exe`, `/proc/PID/ns/net`.

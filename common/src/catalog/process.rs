@@ -7,6 +7,10 @@ use crate::metric::Tier;
 use crate::metric::Unit;
 
 pub(super) const METRICS: &[Metric] = &[
+    counter("namedprocess_namegroup_context_switches_total", Unit::None, "Times that first threads gave way.")
+        .tier(Tier::Window)
+        .group()
+        .labels(SWITCHES),
     counter("namedprocess_namegroup_cpu_seconds_total", Unit::Seconds, "CPU time of the processes of a group.")
         .decimals(2)
         .peak()
@@ -28,6 +32,7 @@ pub(super) const METRICS: &[Metric] = &[
         .decimals(2)
         .tier(Tier::Window)
         .group(),
+    gauge("namedprocess_namegroup_open_filedesc", Unit::None, "Open files of a group.").tier(Tier::Window).group(),
     counter("namedprocess_namegroup_read_bytes_total", Unit::Bytes, "Bytes that a group read from storage.")
         .tier(Tier::Window)
         .group(),
@@ -35,6 +40,10 @@ pub(super) const METRICS: &[Metric] = &[
         .tier(Tier::Window)
         .group()
         .labels(STATE),
+    gauge("namedprocess_namegroup_worst_fd_ratio", Unit::Ratio, "Open files of the process closest to its limit.")
+        .decimals(4)
+        .tier(Tier::Window)
+        .group(),
     counter("namedprocess_namegroup_write_bytes_total", Unit::Bytes, "Bytes that a group wrote to storage.")
         .tier(Tier::Window)
         .group(),
@@ -43,5 +52,6 @@ pub(super) const METRICS: &[Metric] = &[
 /// Labels of a group of processes; the last two where it runs in a container.
 pub(super) const LABELS: &[&str] = &["groupname", "container", "name"];
 const MODE: &[&str] = &["groupname", "mode", "container", "name"];
+const SWITCHES: &[&str] = &["groupname", "ctxswitchtype", "container", "name"];
 const MEMORY: &[&str] = &["groupname", "memtype", "container", "name"];
 const STATE: &[&str] = &["groupname", "state", "container", "name"];

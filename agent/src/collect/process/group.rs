@@ -38,6 +38,10 @@ pub(super) struct Counts {
     pub read_bytes: u64,
     /// Bytes written to storage.
     pub written_bytes: u64,
+    /// Times that it waited, of the first thread.
+    pub voluntary_switches: u64,
+    /// Times that it had to make room for another, of the first thread.
+    pub involuntary_switches: u64,
 }
 
 impl Counts {
@@ -68,6 +72,8 @@ impl Counts {
             minor_faults: join(self.minor_faults, other.minor_faults),
             read_bytes: join(self.read_bytes, other.read_bytes),
             written_bytes: join(self.written_bytes, other.written_bytes),
+            voluntary_switches: join(self.voluntary_switches, other.voluntary_switches),
+            involuntary_switches: join(self.involuntary_switches, other.involuntary_switches),
         }
     }
 }
@@ -83,6 +89,13 @@ pub(super) struct Level {
     pub resident_bytes: u64,
     /// Address space.
     pub virtual_bytes: u64,
+    /// Memory that was moved to swap.
+    pub swapped_bytes: u64,
+    /// Open files, and how many it may have open.
+    pub open_files: Option<u64>,
+    pub open_files_limit: Option<u64>,
+    /// Its part of the memory that it shares with others, and all its memory, when both were measured last.
+    pub proportional: Option<(u64, u64)>,
     /// Start, in clock ticks since boot.
     pub start_ticks: u64,
 }
@@ -94,6 +107,9 @@ const CPU: &Metric = metric("namedprocess_namegroup_cpu_seconds_total");
 const MEMORY: &Metric = metric("namedprocess_namegroup_memory_bytes");
 const MAJOR_FAULTS: &Metric = metric("namedprocess_namegroup_major_page_faults_total");
 const MINOR_FAULTS: &Metric = metric("namedprocess_namegroup_minor_page_faults_total");
+const SWITCHES: &Metric = metric("namedprocess_namegroup_context_switches_total");
+const OPEN_FILES: &Metric = metric("namedprocess_namegroup_open_filedesc");
+const WORST_FILES: &Metric = metric("namedprocess_namegroup_worst_fd_ratio");
 const READ: &Metric = metric("namedprocess_namegroup_read_bytes_total");
 const WRITTEN: &Metric = metric("namedprocess_namegroup_write_bytes_total");
 const THREADS: &Metric = metric("namedprocess_namegroup_num_threads");
@@ -125,6 +141,12 @@ struct Members {
     threads: u64,
     resident_bytes: u64,
     virtual_bytes: u64,
+    swapped_bytes: u64,
+    /// Of the members whose part of shared memory was measured: that part, and all their memory.
+    proportional: (u64, u64),
+    /// Of the members of which it is known.
+    open_files: Option<u64>,
+    worst_files: f64,
     oldest_ticks: Option<u64>,
     states: [u64; STATES.len()],
 }
@@ -134,10 +156,13 @@ struct Shown {
     entity: u32,
     num_procs: SeriesIndex,
     cpu: [SeriesIndex; 2],
-    memory: [SeriesIndex; 2],
-    counters: [SeriesIndex; 4],
+    memory: [SeriesIndex; 3],
+    counters: [SeriesIndex; 6],
     threads: SeriesIndex,
     oldest: SeriesIndex,
+    /// Made when the first process was measured.
+    proportional: Option<SeriesIndex>,
+    files: Option<[SeriesIndex; 2]>,
     /// Made when the first process is in the state.
     states: [Option<SeriesIndex>; STATES.len()],
 }
@@ -219,6 +244,13 @@ impl Groups {
         members.threads += level.threads;
         members.resident_bytes += level.resident_bytes;
         members.virtual_bytes += level.virtual_bytes;
+        members.swapped_bytes += level.swapped_bytes;
+        let (part, whole) = level.proportional.unwrap_or_default();
+        members.proportional = (members.proportional.0 + part, members.proportional.1 + whole);
+        if let Some(open) = level.open_files {
+            members.open_files = Some(members.open_files.unwrap_or(0) + open);
+            members.worst_files = members.worst_files.max(share(open, level.open_files_limit.unwrap_or(u64::MAX)));
+        }
         let oldest = members.oldest_ticks.map_or(level.start_ticks, |oldest| oldest.min(level.start_ticks));
         members.oldest_ticks = Some(oldest);
         members.states[state_index(level.state)] += 1;
@@ -258,10 +290,19 @@ impl Group {
         if !moment.due(MEMORY.tier) {
             return;
         }
-        for (series, bytes) in shown.memory.into_iter().zip([members.resident_bytes, members.virtual_bytes]) {
+        for (series, bytes) in
+            shown.memory.into_iter().zip([members.resident_bytes, members.virtual_bytes, members.swapped_bytes])
+        {
             samples.put_count(series, bytes);
         }
-        let counters = [counts.major_faults, counts.minor_faults, counts.read_bytes, counts.written_bytes];
+        let counters = [
+            counts.major_faults,
+            counts.minor_faults,
+            counts.read_bytes,
+            counts.written_bytes,
+            counts.voluntary_switches,
+            counts.involuntary_switches,
+        ];
         for (series, count) in shown.counters.into_iter().zip(counters) {
             samples.put_count(series, count);
         }
@@ -269,6 +310,7 @@ impl Group {
         if let Some(oldest) = members.oldest_ticks.and_then(|ticks| clockwork.began(ticks)) {
             samples.put(shown.oldest, oldest);
         }
+        shown.put_measured(samples, members);
         for (at, count) in members.states.into_iter().enumerate() {
             if shown.states[at].is_none() && 0 < count {
                 let labels = Labels::new().with("state", STATES[at]);
@@ -292,13 +334,45 @@ impl Shown {
             entity,
             num_procs: series(NUM_PROCS, &[]),
             cpu: ["user", "system"].map(|mode| series(CPU, &[("mode", mode)])),
-            memory: ["resident", "virtual"].map(|memtype| series(MEMORY, &[("memtype", memtype)])),
-            counters: [MAJOR_FAULTS, MINOR_FAULTS, READ, WRITTEN].map(|metric| series(metric, &[])),
+            memory: ["resident", "virtual", "swapped"].map(|memtype| series(MEMORY, &[("memtype", memtype)])),
+            counters: [
+                series(MAJOR_FAULTS, &[]),
+                series(MINOR_FAULTS, &[]),
+                series(READ, &[]),
+                series(WRITTEN, &[]),
+                series(SWITCHES, &[("ctxswitchtype", "voluntary")]),
+                series(SWITCHES, &[("ctxswitchtype", "nonvoluntary")]),
+            ],
             threads: series(THREADS, &[]),
             oldest: series(OLDEST, &[]),
+            proportional: None,
+            files: None,
             states: [None; STATES.len()],
         }
     }
+
+    /// Puts what is not known of every process.
+    fn put_measured(&mut self, samples: &mut Samples, members: Members) {
+        let entity = self.entity;
+        if let Some(open) = members.open_files {
+            let new = || [OPEN_FILES, WORST_FILES].map(|metric| samples.series(entity, metric, &Labels::new()));
+            let [files, worst] = *self.files.get_or_insert_with(new);
+            samples.put_count(files, open);
+            samples.put(worst, members.worst_files);
+        }
+        let (part, whole) = members.proportional;
+        if 0 < whole {
+            let new = || samples.series(entity, MEMORY, &Labels::new().with("memtype", "proportionalResident"));
+            let series = *self.proportional.get_or_insert_with(new);
+            // Those that were not measured run the same program, and share as much of their memory.
+            samples.put(series, (share(part, whole) * share(members.resident_bytes, 1)).round());
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "of memory and files")]
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
 }
 
 fn state_index(state: u8) -> usize {

@@ -1,11 +1,13 @@
 //! One process: what was read of it, and what of that its group has been given.
 
 use std::path::Path;
+use std::path::PathBuf;
 
 use common::batch::Process;
 
 use crate::collect::cgroup::Cgroups;
 use crate::collect::cgroup::Handle;
+use crate::collect::process::Naming;
 use crate::collect::process::group::Clockwork;
 use crate::collect::process::group::Counts;
 use crate::collect::process::group::Groups;
@@ -15,6 +17,9 @@ use crate::collect::process::stat;
 use crate::collect::process::stat::Stat;
 use crate::collect::process::top::Measures;
 use crate::config::CommandLine;
+use crate::config::Rule;
+use crate::config::Subject;
+use crate::config::group_name;
 use crate::host::Host;
 use crate::host::KeptFile;
 use crate::host::page_bytes;
@@ -23,11 +28,12 @@ use crate::identify::Users;
 /// What is known of a process.
 #[derive(Debug)]
 pub(super) struct Known {
+    pub pid: u32,
     pub stat: KeptFile,
+    /// Whether that is among those that are kept open.
+    pub keep_open: bool,
     io: KeptFile,
     io_refused: bool,
-    /// Whether it may have run since `/proc/P/io` was read.
-    pub ran: bool,
     pub round: u64,
     pub parent: u32,
     pub kernel: bool,
@@ -50,16 +56,24 @@ pub(super) struct Known {
     /// Read when it is first shown.
     pub command_line: Option<String>,
     user: Option<String>,
+    /// Name of its group, if a rule gives one.
+    named: Option<String>,
+    /// Whether it may have run since it was looked at last, and whether it ever was.
+    pub ran: bool,
+    looked_at: bool,
+    /// When it was asked for its part of shared memory.
+    pub asked: u64,
 }
 
 impl Known {
     pub(super) fn new(procfs: &Path, pid: u32) -> Self {
         let place = procfs.join(pid.to_string());
         Self {
+            pid,
             stat: KeptFile::in_one_piece(place.join("stat")),
+            keep_open: false,
             io: KeptFile::in_one_piece(place.join("io")),
             io_refused: false,
-            ran: true,
             round: 0,
             parent: 0,
             kernel: false,
@@ -76,32 +90,47 @@ impl Known {
             inherited: (0, 0),
             command_line: None,
             user: None,
+            named: None,
+            ran: true,
+            looked_at: false,
+            asked: 0,
         }
+    }
+
+    /// Gives its descriptor back. Returns whether it was kept open.
+    pub(super) fn close(&mut self) -> bool {
+        self.stat.close();
+        std::mem::take(&mut self.keep_open)
     }
 
     /// Takes what `/proc/P/stat` says. Returns whether it runs another program than before.
     pub(super) fn take(&mut self, stat: &Stat<'_>) -> bool {
         self.parent = stat.parent;
         self.kernel = stat.is_kernel();
+        // `statm` is exact; until it was read, this is better than nothing.
+        let resident_bytes = stat.resident_pages.saturating_mul(page_bytes());
+        let resident_bytes = if self.looked_at { self.level.resident_bytes } else { resident_bytes };
         self.level = Level {
             state: stat.state,
             threads: stat.threads,
-            resident_bytes: stat.resident_pages.saturating_mul(page_bytes()),
+            resident_bytes,
             virtual_bytes: stat.virtual_bytes,
             start_ticks: stat.start_ticks,
+            ..self.level
         };
-        self.counts = self.counts.max(Counts {
+        let before = self.counts;
+        self.counts = before.max(Counts {
             user_ticks: stat.user_ticks,
             system_ticks: stat.system_ticks,
             major_faults: stat.major_faults,
             minor_faults: stat.minor_faults,
-            read_bytes: 0,
-            written_bytes: 0,
+            ..Counts::default()
         });
+        self.ran |= self.kernel && self.counts != before;
         let renamed = self.comm != stat.comm;
         if renamed {
             self.comm = stat.comm.to_vec();
-            (self.group, self.command_line, self.user) = (None, None, None);
+            (self.group, self.named, self.command_line, self.user) = (None, None, None, None);
         }
         renamed
     }
@@ -112,9 +141,8 @@ impl Known {
         (self.given, self.opened, self.has_past) = (self.counts, self.counts, true);
     }
 
-    pub(super) fn identify(&mut self, host: &mut Host, cgroups: &Cgroups, pid: u32) {
-        let path = host.roots().procfs.join(pid.to_string()).join("cgroup");
-        let cgroup = host.read_once(&path).ok().and_then(stat::parse_cgroup);
+    pub(super) fn identify(&mut self, host: &mut Host, cgroups: &Cgroups) {
+        let cgroup = host.read_once(&self.place(host).join("cgroup")).ok().and_then(stat::parse_cgroup);
         let found = cgroup.and_then(|path| cgroups.find(path));
         if found != self.cgroup {
             self.has_past |= self.given != Counts::default();
@@ -131,8 +159,38 @@ impl Known {
         container.is_some()
     }
 
-    /// Name of its group: its command, of a kernel thread without what it works on.
+    /// Asks the rules for the name of its group.
+    pub(super) fn ask_rules(&mut self, host: &mut Host, users: &mut Users, naming: &Naming, clockwork: Clockwork) {
+        if naming.rules.is_empty() {
+            return;
+        }
+        let arguments = match naming.command_line {
+            CommandLine::Full => mask::arguments,
+            // What a rule captures leaves the host.
+            CommandLine::Masked | CommandLine::Off => mask::masked_arguments,
+        };
+        let mut arguments = host.read_once(&self.place(host).join("cmdline")).map(arguments).unwrap_or_default();
+        arguments.truncate(arguments.iter().rposition(|it| !it.is_empty()).map_or(0, |last| last + 1));
+        if naming.rules.iter().any(Rule::asks_for_user) {
+            self.read_user(host, users);
+        }
+        self.named = group_name(
+            &naming.rules,
+            Subject {
+                comm: &String::from_utf8_lossy(&self.comm),
+                arguments: &arguments,
+                user: self.user.as_deref().unwrap_or_default(),
+                pid: self.pid,
+                began: clockwork.began(self.level.start_ticks),
+            },
+        );
+    }
+
+    /// Name of its group: what a rule says, else its command, of a kernel thread without what it works on.
     pub(super) fn name(&self) -> String {
+        if let Some(named) = &self.named {
+            return named.clone();
+        }
         let name = String::from_utf8_lossy(&self.comm);
         let name = if self.kernel { name.split('/').next().unwrap_or_default() } else { &name };
         name.to_owned()
@@ -147,7 +205,7 @@ impl Known {
     }
 
     /// Reads what it read and wrote. What its ended children did was theirs, as far as we saw it.
-    pub(super) fn read_io(&mut self, host: &mut Host) {
+    fn read_io(&mut self, host: &mut Host) {
         if self.io_refused {
             return;
         }
@@ -163,7 +221,6 @@ impl Known {
             Err(error) => self.io_refused = error.is_denied(),
         }
         self.io.close();
-        self.ran = false;
     }
 
     pub(super) fn measures(&self) -> Measures {
@@ -176,30 +233,68 @@ impl Known {
         }
     }
 
-    /// Reads what only a person wants to know.
-    pub(super) fn look_closely(&mut self, host: &mut Host, users: &mut Users, command_line: CommandLine, pid: u32) {
-        let place = host.roots().procfs.join(pid.to_string());
-        if let Some(pages) = host.read_once(&place.join("statm")).ok().and_then(stat::parse_resident_pages) {
-            self.level.resident_bytes = pages.saturating_mul(page_bytes());
+    /// Reads what takes a file each: once a window, and but for its memory only if it may have run. `all` reads what can
+    /// change otherwise.
+    pub(super) fn look(&mut self, host: &mut Host, all: bool) {
+        let place = self.place(host);
+        let ran = std::mem::take(&mut self.ran) || all;
+        if ran && let Some(status) = host.read_once(&place.join("status")).ok().map(stat::parse_status) {
+            self.level.swapped_bytes = status.swapped_bytes;
+            self.counts = self.counts.max(Counts {
+                voluntary_switches: status.voluntary_switches,
+                involuntary_switches: status.involuntary_switches,
+                ..Counts::default()
+            });
         }
+        if self.kernel {
+            return;
+        }
+        self.looked_at |= self.read_resident(host);
+        if ran {
+            self.read_io(host);
+            self.level.open_files = host.count_open_files(&place.join("fd")).ok();
+        }
+        if all || (self.level.open_files.is_some() && self.level.open_files_limit.is_none()) {
+            let limit = host.read_once(&place.join("limits")).ok().and_then(stat::parse_open_files_limit);
+            self.level.open_files_limit = limit;
+        }
+    }
+
+    fn read_resident(&mut self, host: &mut Host) -> bool {
+        let pages = host.read_once(&self.place(host).join("statm")).ok().and_then(stat::parse_resident_pages);
+        self.level.resident_bytes = pages.map_or(self.level.resident_bytes, |it| it.saturating_mul(page_bytes()));
+        pages.is_some()
+    }
+
+    fn read_user(&mut self, host: &mut Host, users: &mut Users) {
         if self.user.is_none() {
-            let number = host.read_once(&place.join("status")).ok().and_then(stat::parse_user);
+            let number = host.read_once(&self.place(host).join("status")).ok().and_then(stat::parse_user);
             self.user = number.map(|number| users.name(host, number));
         }
+    }
+
+    fn place(&self, host: &Host) -> PathBuf {
+        host.roots().procfs.join(self.pid.to_string())
+    }
+
+    /// Reads what only a person wants to know.
+    pub(super) fn look_closely(&mut self, host: &mut Host, users: &mut Users, command_line: CommandLine) {
+        self.read_resident(host);
+        self.read_user(host, users);
         if self.command_line.is_none() {
             let shown = |cmdline: &[u8]| match command_line {
                 CommandLine::Masked => mask::masked(cmdline),
                 CommandLine::Full => mask::full(cmdline),
                 CommandLine::Off => String::new(),
             };
-            self.command_line = host.read_once(&place.join("cmdline")).ok().map(shown);
+            self.command_line = host.read_once(&self.place(host).join("cmdline")).ok().map(shown);
         }
     }
 
-    pub(super) fn show(&self, pid: u32, clockwork: Clockwork) -> Process {
+    pub(super) fn show(&self, clockwork: Clockwork) -> Process {
         let used = self.counts.since(self.opened);
         Process {
-            pid,
+            pid: self.pid,
             start_ticks: self.level.start_ticks,
             user: self.user.clone().unwrap_or_default(),
             command: String::from_utf8_lossy(&self.comm).into_owned(),

@@ -7,14 +7,17 @@ mod exited;
 mod group;
 mod known;
 mod mask;
+mod proportional;
 mod stat;
 mod top;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use common::batch::Process;
+use common::metric::Tier;
 use common::time::Timestamp;
 
 use crate::collect::CollectError;
@@ -25,14 +28,23 @@ use crate::collect::process::exited::Exited;
 use crate::collect::process::group::Clockwork;
 use crate::collect::process::group::Groups;
 use crate::collect::process::known::Known;
+use crate::collect::process::proportional::Proportional;
 use crate::config::CommandLine;
+use crate::config::Rule;
 use crate::host::Host;
 use crate::host::KeptDirectory;
 use crate::host::clock_ticks_per_second;
+use crate::host::descriptor_limit;
 use crate::identify::Users;
 
-/// Processes that are followed: a descriptor each. The agent of a host with more shows the first.
+/// Processes that are followed. The agent of a host with more shows the first.
 const PROCESSES_MAX: usize = 20_000;
+
+/// Processes whose `stat` is kept open: each descriptor holds 4.3 kB of kernel memory. Others are opened at each read.
+const KEPT_OPEN_MAX: usize = 4_096;
+
+/// Windows after which all of what a process has is read, also of those that did not run: memory goes to swap then too.
+const ALL_EVERY_WINDOWS: u64 = 6;
 
 /// Processes that ended in the open window and are still shown in its table.
 const ENDED_MAX: usize = 256;
@@ -47,18 +59,32 @@ const BOOT_WANDERS_SECONDS: f64 = 1.0;
 /// then is not growth of now. A late tick misses none that are younger.
 const OLD_SECONDS: f64 = 3.0;
 
+/// What of a command line is shown, and how it names groups.
+#[derive(Clone, Debug)]
+pub(super) struct Naming {
+    /// How much of it is shown.
+    pub command_line: CommandLine,
+    /// Rules that name groups.
+    pub rules: Vec<Rule>,
+}
+
 /// All processes of the host.
 pub(super) struct Processes {
-    command_line: CommandLine,
+    naming: Naming,
     listing: KeptDirectory,
     listed: Vec<u32>,
     known: HashMap<u32, Known>,
-    ended: Vec<(u32, Known)>,
+    /// Of those, how many are kept open, and how many may be.
+    kept_open: usize,
+    kept_open_max: usize,
+    ended: Vec<Known>,
     groups: Groups,
     exited: Exited,
+    proportional: Proportional,
     users: Users,
     clockwork: Clockwork,
     round: u64,
+    windows: u64,
     /// When processes were looked at last, and how long before that.
     looked: Option<Timestamp>,
     since_look: Duration,
@@ -67,19 +93,25 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    pub(super) fn new(procfs: &Path, command_line: CommandLine) -> Self {
+    pub(super) fn new(procfs: &Path, naming: Naming) -> Self {
         let ticks = u32::try_from(clock_ticks_per_second()).unwrap_or(100);
+        // The rest of them is for cgroups, spool and uplink.
+        let allowed = usize::try_from(descriptor_limit() / 2).unwrap_or(KEPT_OPEN_MAX);
         Self {
-            command_line,
+            naming,
             listing: KeptDirectory::new(procfs),
             listed: Vec::new(),
             known: HashMap::new(),
+            kept_open: 0,
+            kept_open_max: allowed.min(KEPT_OPEN_MAX),
             ended: Vec::new(),
             groups: Groups::default(),
             exited: Exited::default(),
+            proportional: Proportional::default(),
             users: Users::default(),
             clockwork: Clockwork { ticks_per_second: f64::from(ticks), boot_seconds: None },
             round: 0,
+            windows: 0,
             looked: None,
             since_look: Duration::ZERO,
             hidden: false,
@@ -103,6 +135,10 @@ impl Processes {
             Ok(()) => self.exited.settle(cgroups, now),
             Err(_) => self.exited.lapse(),
         }
+        if tick.moment.due(Tier::Minute) || beginning {
+            self.proportional.begin(tick.host.roots(), tick.moment, &mut self.known);
+        }
+        self.proportional.note(tick.moment, &mut self.known);
         self.groups.put(tick.samples, tick.moment, self.clockwork, welcome);
         self.exited.put(tick.samples, tick.moment, welcome, cgroups);
         outcome
@@ -111,22 +147,21 @@ impl Processes {
     /// The processes that did most since the last call.
     pub(super) fn take_top(&mut self, host: &mut Host) -> Vec<Process> {
         self.users.forget();
-        self.read_io(host);
-        let ended = std::mem::take(&mut self.ended);
-        let mut all: Vec<_> = ended.into_iter().map(|(pid, known)| (pid, Some(known))).collect();
-        all.extend(self.known.keys().map(|&pid| (pid, None)));
-        all.sort_unstable_by_key(|(pid, _)| *pid);
-        let of =
-            |(pid, ended): &(u32, Option<Known>)| ended.as_ref().or_else(|| self.known.get(pid)).map(Known::measures);
-        let measures: Vec<_> = all.iter().map(|process| of(process).unwrap_or_default()).collect();
+        self.windows += 1;
+        let all = self.windows.is_multiple_of(ALL_EVERY_WINDOWS);
+        for known in self.known.values_mut() {
+            known.look(host, all);
+        }
+        let mut candidates: Vec<_> = self.ended.iter_mut().chain(self.known.values_mut()).collect();
+        candidates.sort_unstable_by_key(|known| known.pid);
+        let measures: Vec<_> = candidates.iter().map(|known| known.measures()).collect();
         let mut shown = Vec::new();
         for at in top::top(&measures) {
-            let (pid, ended) = &mut all[at];
-            if let Some(known) = ended.as_mut().or_else(|| self.known.get_mut(pid)) {
-                known.look_closely(host, &mut self.users, self.command_line, *pid);
-                shown.push(known.show(*pid, self.clockwork));
-            }
+            let known = &mut candidates[at];
+            known.look_closely(host, &mut self.users, self.naming.command_line);
+            shown.push(known.show(self.clockwork));
         }
+        self.ended.clear();
         for known in self.known.values_mut() {
             known.opened = known.counts;
         }
@@ -164,7 +199,8 @@ impl Processes {
         if !first && !first_in_window && !may_have_run {
             return;
         }
-        let bytes = match tick.host.read(&mut known.stat) {
+        let read = tick.host.read(&mut known.stat);
+        let bytes = match read {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.hidden |= error.is_denied();
@@ -179,19 +215,28 @@ impl Processes {
             return;
         }
         let renamed = known.take(&stat);
+        if first && self.kept_open < self.kept_open_max {
+            known.keep_open = true;
+            self.kept_open += 1;
+        } else if !known.keep_open {
+            known.stat.close();
+        }
         // Containers inside containers are found later than what runs in them.
         if first || renamed || (first_in_window && !known.kernel && known.cgroup.is_none()) {
-            known.identify(tick.host, cgroups, pid);
+            known.identify(tick.host, cgroups);
+        }
+        if first || renamed {
+            known.ask_rules(tick.host, &mut self.users, &self.naming, self.clockwork);
         }
         let began = self.clockwork.began(known.level.start_ticks);
         let old = OLD_SECONDS + self.since_look.as_secs_f64();
         if first && began.is_none_or(|began| began < tick.moment.stamp.as_seconds() - old) {
-            known.read_io(tick.host);
+            known.look(tick.host, true);
             known.begin_here();
         }
         let busy = BUSY_TICKS <= known.measures().cpu_ticks;
         if busy && known.command_line.is_none() {
-            known.look_closely(tick.host, &mut self.users, self.command_line, pid);
+            known.look_closely(tick.host, &mut self.users, self.naming.command_line);
         }
     }
 
@@ -199,12 +244,17 @@ impl Processes {
     fn retire(&mut self) {
         let round = self.round;
         let mut left = HashMap::new();
-        for (pid, known) in self.known.extract_if(|_, known| known.round != round) {
+        for (pid, mut known) in self.known.extract_if(|_, known| known.round != round) {
+            self.kept_open -= usize::from(known.close());
             let io_bytes = (known.io_bytes.0 + known.inherited.0, known.io_bytes.1 + known.inherited.1);
             left.insert(pid, (known.parent, io_bytes));
-            if self.ended.len() < ENDED_MAX && known.measures().did_anything() {
-                self.ended.push((pid, known));
+            if known.measures().did_anything() {
+                self.ended.push(known);
             }
+        }
+        if ENDED_MAX < self.ended.len() {
+            self.ended.sort_unstable_by_key(|known| Reverse(known.measures().cpu_ticks));
+            self.ended.truncate(ENDED_MAX);
         }
         for &(parent, (read, written)) in left.values() {
             let mut heir = parent;
@@ -237,12 +287,6 @@ impl Processes {
         }
     }
 
-    fn read_io(&mut self, host: &mut Host) {
-        for known in self.known.values_mut().filter(|known| known.ran && !known.kernel) {
-            known.read_io(host);
-        }
-    }
-
     fn note_boot(&mut self, tick: &mut Tick<'_>) {
         let Some(boot) = cgroup::boot_seconds(tick.host, tick.moment.stamp) else { return };
         let moved = self.clockwork.boot_seconds.is_none_or(|known| BOOT_WANDERS_SECONDS < (known - boot).abs());
@@ -264,6 +308,9 @@ pub(super) fn parse_anything(bytes: &[u8]) {
     stat::parse_io(bytes);
     stat::parse_user(bytes);
     stat::parse_cgroup(bytes);
+    stat::parse_status(bytes);
+    stat::parse_open_files_limit(bytes);
+    stat::parse_proportional(bytes);
     drop([mask::masked(bytes), mask::full(bytes)]);
     number(bytes);
 }

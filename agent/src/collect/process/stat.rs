@@ -1,4 +1,4 @@
-//! `/proc/P/stat`, `statm`, `io`, `cgroup` and `status`. Pure.
+//! `/proc/P/stat`, `statm`, `io`, `cgroup`, `status`, `limits` and `smaps_rollup`. Pure.
 
 use crate::collect::text;
 
@@ -82,6 +82,49 @@ pub(super) fn parse_user(status: &[u8]) -> Option<u32> {
     u32::try_from(number(effective)?).ok()
 }
 
+/// What `/proc/P/status` says beyond `stat`; of a process without it nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Status {
+    /// Memory that was moved to swap.
+    pub swapped_bytes: u64,
+    /// Times that the first thread waited.
+    pub voluntary_switches: u64,
+    /// Times that the first thread had to make room for another.
+    pub involuntary_switches: u64,
+}
+
+/// Reads what else a process is and did from `/proc/P/status`.
+pub(super) fn parse_status(status: &[u8]) -> Status {
+    let mut found = Status::default();
+    for line in status.split(|&byte| byte == b'\n') {
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+        let value = || number(line[colon + 1..].split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?);
+        match &line[..colon] {
+            b"VmSwap" => found.swapped_bytes = value().unwrap_or(0).saturating_mul(1_024),
+            b"voluntary_ctxt_switches" => found.voluntary_switches = value().unwrap_or(0),
+            b"nonvoluntary_ctxt_switches" => found.involuntary_switches = value().unwrap_or(0),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Reads how many files a process may have open from `/proc/P/limits`: the limit in force, not the one it may set.
+pub(super) fn parse_open_files_limit(limits: &[u8]) -> Option<u64> {
+    let line = limits.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Max open files"))?;
+    number(line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?)
+}
+
+/// Reads the memory of a process from `/proc/P/smaps_rollup`, in bytes: its part of what it shares with others, and all
+/// that it has.
+pub(super) fn parse_proportional(rollup: &[u8]) -> Option<(u64, u64)> {
+    let kib = |key: &[u8]| {
+        let line = rollup.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(key))?;
+        number(line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?)
+    };
+    Some((kib(b"Pss:")?.saturating_mul(1_024), kib(b"Rss:")?.saturating_mul(1_024)))
+}
+
 /// Reads a process' cgroup from `/proc/P/cgroup`: where its CPU time counts on a v1 host, the one tree on a v2 host.
 pub(super) fn parse_cgroup(bytes: &[u8]) -> Option<&str> {
     let lines = || bytes.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
@@ -147,6 +190,33 @@ mod tests {
     }
 
     #[test]
+    fn swap_and_switches() {
+        let text =
+            b"Name:\tVmSwap: 9\nVmSwap:\t      12 kB\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t3\n";
+        let expect = Status { swapped_bytes: 12_288, voluntary_switches: 7, involuntary_switches: 3 };
+        assert_eq!(parse_status(text), expect);
+        assert_eq!(parse_status(b"VmSwap:\nvoluntary_ctxt_switches: -1\n:\n"), Status::default());
+    }
+
+    #[test]
+    fn how_many_files_may_be_open() {
+        let check = |line: &str, expect| {
+            let text = format!("Limit  Soft Limit  Hard Limit  Units\nMax processes  9 9 processes\n{line}\n");
+            assert_eq!(parse_open_files_limit(text.as_bytes()), expect);
+        };
+        check("Max open files            1024                 524288               files     ", Some(1_024));
+        check("Max open files            unlimited            unlimited            files     ", None);
+        check("Max open files", None);
+    }
+
+    #[test]
+    fn shared_memory_counts_in_part() {
+        let text = b"5581-7ffd ---p 00000000 00:00 0  [rollup]\nRss:    1024 kB\nPss:     512 kB\nPss_Dirty:  1 kB\n";
+        assert_eq!(parse_proportional(text), Some((512 << 10, 1_024 << 10)));
+        assert_eq!(parse_proportional(b"Rss: 1 kB\nPss_Dirty: 1 kB\n"), None);
+    }
+
+    #[test]
     fn a_missing_field_is_no_value() {
         assert_eq!(parse_io(b"rchar: 1\nread_bytes: 5\ncancelled_write_bytes: 1\n"), None);
         assert_eq!(parse_io(b"rchar: 1\nread_bytes: 5\nwrite_bytes: 6\ncancelled_write_bytes: 1\n"), Some((5, 6)));
@@ -168,7 +238,15 @@ mod tests {
         assert!(ours.minor_faults <= theirs.minflt && ours.user_ticks <= theirs.utime);
         assert!(ours.virtual_bytes.abs_diff(theirs.vsize) < 1 << 28);
         assert!(parse_resident_pages(&read("statm")).unwrap().abs_diff(myself.statm().unwrap().resident) < 1 << 16);
-        assert_eq!(parse_user(&read("status")), Some(myself.status().unwrap().euid));
+        let (bytes, theirs) = (read("status"), myself.status().unwrap());
+        assert_eq!(parse_user(&bytes), Some(theirs.euid));
+        assert_eq!(parse_status(&bytes).swapped_bytes, theirs.vmswap.unwrap() * 1_024);
+        assert!(parse_status(&bytes).voluntary_switches <= theirs.voluntary_ctxt_switches.unwrap());
+        let limit = match myself.limits().unwrap().max_open_files.soft_limit {
+            procfs::process::LimitValue::Value(limit) => Some(limit),
+            procfs::process::LimitValue::Unlimited => None,
+        };
+        assert_eq!(parse_open_files_limit(&read("limits")), limit);
         let (ours, theirs) = (parse_io(&read("io")).unwrap(), myself.io().unwrap());
         assert!(ours.0 <= theirs.read_bytes && ours.1 <= theirs.write_bytes);
         assert_eq!(parse_cgroup(&read("cgroup")).map(|path| path.starts_with('/')), Some(true));
@@ -181,7 +259,8 @@ mod tests {
             let cut = &whole.as_bytes()[..cut.min(whole.len())];
             for bytes in [bytes.as_slice(), cut] {
                 let _parsed = (parse_stat(bytes), parse_io(bytes), parse_user(bytes));
-                let _parsed = (parse_cgroup(bytes), parse_resident_pages(bytes));
+                let _parsed = (parse_cgroup(bytes), parse_resident_pages(bytes), parse_status(bytes));
+                let _parsed = (parse_open_files_limit(bytes), parse_proportional(bytes));
             }
         }
     }

@@ -32,11 +32,7 @@ const MASK: &str = "***";
 
 /// Makes one line of a process' arguments, separated by NUL, secrets masked.
 pub(super) fn masked(cmdline: &[u8]) -> String {
-    let arguments = arguments(cmdline);
-    let program = program(arguments.first().map_or("", String::as_str)).to_owned();
-    let mut masker = Masker { programs: vec![program], expecting: Expecting::Nothing, first: true };
-    let shown: Vec<_> = arguments.iter().map(|argument| masker.argument(argument)).collect();
-    line(&shown)
+    line(&masked_arguments(cmdline))
 }
 
 /// Makes one line of a process' arguments as they are.
@@ -44,7 +40,16 @@ pub(super) fn full(cmdline: &[u8]) -> String {
     line(&arguments(cmdline))
 }
 
-fn arguments(cmdline: &[u8]) -> Vec<String> {
+/// A process' arguments one by one, secrets masked.
+pub(super) fn masked_arguments(cmdline: &[u8]) -> Vec<String> {
+    let arguments = arguments(cmdline);
+    let program = program(arguments.first().map_or("", String::as_str)).to_owned();
+    let mut masker = Masker { programs: vec![program], expecting: Expecting::Nothing, first: true };
+    arguments.iter().map(|argument| masker.argument(argument)).collect()
+}
+
+/// A process' arguments one by one, as they are.
+pub(super) fn arguments(cmdline: &[u8]) -> Vec<String> {
     let cmdline = &cmdline[..cmdline.len().min(LOOKED_AT_BYTES)];
     let cmdline = cmdline.strip_suffix(b"\0").unwrap_or(cmdline);
     cmdline.split(|&byte| byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()

@@ -1,16 +1,19 @@
 //! Processes below a root of their own, ticked by hand.
 
 mod exited;
+mod fields;
 
 use std::fs;
 use std::time::Duration;
 
+use common::config::Layers;
 use common::metric::NAME;
 use common::time::Timestamp;
 
 use super::*;
 use crate::collect::Moment;
 use crate::collect::Samples;
+use crate::config::Config;
 use crate::config::Roots;
 
 const ID: &str = "91a1a1f01a5ed31b6460eda81aa65ce36f7aa3901f29321666ee6323fa42f546";
@@ -41,6 +44,13 @@ const BASH: Fake = Fake {
     container: false,
 };
 
+/// What a configuration says of processes.
+fn naming(text: &str) -> Naming {
+    let layers = Layers { file: Some(("agent.toml", text)), ..Layers::default() };
+    let config = Config::read(&layers).unwrap();
+    Naming { command_line: config.command_line, rules: config.groups }
+}
+
 /// Always there, and never doing anything.
 const INIT: Fake = Fake { pid: 1, comm: "init", parent: 0, start: 1, cpu: 0, pages: 0, ..BASH };
 
@@ -51,11 +61,13 @@ struct Machine {
     cgroups: Cgroups,
     processes: Processes,
     second: i64,
+    patience: Duration,
 }
 
 impl Machine {
     fn new() -> Self {
-        let base = tempfile::tempdir().unwrap();
+        // Ten thousand processes are thirty thousand files and directories: too many for a disk.
+        let base = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let at = |name: &str| base.path().join(name);
         let roots = Roots { procfs: at("proc"), sysfs: at("sys"), rootfs: at("root"), cgroupfs: at("cgroup") };
         fs::create_dir_all(at("proc/sys")).unwrap();
@@ -64,9 +76,9 @@ impl Machine {
         fs::write(at("proc/uptime"), "500.00 900.00\n").unwrap();
         fs::write(at("root/etc/passwd"), "www:x:33:33\n").unwrap();
         fs::write(at("cgroup/cgroup.controllers"), "cpu\n").unwrap();
-        let processes = Processes::new(&roots.procfs, CommandLine::Masked);
+        let processes = Processes::new(&roots.procfs, naming(""));
         let (host, samples, cgroups) = (Host::new(roots), Samples::default(), Cgroups::default());
-        let machine = Self { host, samples, cgroups, processes, second: 1_000, base };
+        let machine = Self { host, samples, cgroups, processes, second: 1_000, patience: Duration::ZERO, base };
         machine.run(INIT);
         machine
     }
@@ -122,7 +134,7 @@ impl Machine {
         let window = stamp.align_up(Duration::from_secs(10));
         let first_in_window = self.second % 10 == 1;
         self.samples.begin_tick();
-        Moment { stamp, now, wall: stamp, window, first_in_window, patience: now }
+        Moment { stamp, now, wall: stamp, window, first_in_window, patience: self.patience }
     }
 
     /// Makes the container's runtime write down what it used, and its name.
@@ -166,7 +178,7 @@ fn a_group_is_all_processes_of_a_command() {
     machine.check("num_procs", "bash", &[2.0]);
     machine.check("num_procs", "kworker", &[2.0]);
     machine.check("num_threads", "bash", &[4.0]);
-    machine.check("memory_bytes", "bash", &[15.0 * 4_096.0, 2.0 * 8_192.0]);
+    machine.check("memory_bytes", "bash", &[15.0 * 4_096.0, 2.0 * 8_192.0, 0.0]);
     machine.check("oldest_start_time_seconds", "bash", &[1_001.0 - 500.0 + 30.0]);
     machine.check("states", "bash", &[2.0]);
     machine.check("cpu_seconds_total", "bash", &[0.0, 0.0]);
@@ -432,7 +444,7 @@ fn past_the_limit_groups_are_one() {
 fn living_processes_are_read_as_the_kernel_shows_them() {
     let mut machine = Machine::new();
     let roots = Roots { rootfs: machine.base.path().join("root"), ..Roots::default() };
-    machine.processes = Processes::new(&roots.procfs, CommandLine::Full);
+    machine.processes = Processes::new(&roots.procfs, naming(""));
     machine.host = Host::new(roots);
     machine.tick();
     let ours = machine.processes.known.get(&std::process::id()).unwrap();

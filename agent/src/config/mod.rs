@@ -1,5 +1,7 @@
 //! What the agent is told: `RawConfig` is what was written, [`Config`] what is meant.
 
+mod rule;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -12,6 +14,15 @@ use common::config::Layers;
 use common::metric::Labels;
 use serde::Deserialize;
 use serde::Serialize;
+
+use crate::config::rule::RawRule;
+
+pub use rule::EXPRESSION_BYTES_MAX;
+pub use rule::GROUP_NAME_BYTES_MAX;
+pub use rule::GROUP_RULES_MAX;
+pub use rule::Rule;
+pub use rule::Subject;
+pub use rule::group_name;
 
 /// The file that is read when none is named, if it exists.
 pub const DEFAULT_FILE: &str = "/etc/lapwing/agent.toml";
@@ -66,6 +77,8 @@ pub struct Config {
     pub textfile_directories: Vec<PathBuf>,
     /// How much of a process' command line is shown.
     pub command_line: CommandLine,
+    /// How groups of processes are called; one that no rule matches belongs to the group of its command.
+    pub groups: Vec<Rule>,
     /// The part of one core that the agent may use before it looks at processes more seldom; nothing is no limit.
     pub cpu_limit: Option<f64>,
     /// Where batches go.
@@ -186,6 +199,8 @@ impl Default for RawCollect {
 #[serde(default, deny_unknown_fields)]
 struct RawProcesses {
     command_line: CommandLine,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<RawRule>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -224,6 +239,7 @@ impl Config {
             off,
             textfile_directories,
             command_line: raw.processes.command_line,
+            groups: rule::rules(layers, raw.processes.groups)?,
             cpu_limit: cpu_limit(layers, cpu_limit_percent)?,
             uplink: uplink(layers, raw.uplink)?,
         })
@@ -341,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_printed_configuration_says_the_same_and_no_secret() {
-        let text = "[host]\ninstance = 'web'\n[uplink]\njoin = 'sesame'\naggregator = 'a:1'";
+        let text = "[host]\ninstance = 'web'\n[[processes.groups]]\ncmdline = ['a']\n[uplink]\njoin = 'sesame'\naggregator = 'a:1'";
         let printed = print(&Layers { file: Some(("agent.toml", text)), ..Layers::default() }).unwrap();
         assert!(!printed.contains("sesame"), "{printed}");
         let expect = read(text).unwrap();

@@ -1,0 +1,157 @@
+//! Memory shared with other processes, counted in part: what programs forked from one really take.
+//!
+//! The kernel walks all pages of a process for it, 9 ms a GiB, and holds up the process meanwhile; a process that hangs
+//! in the kernel holds up whoever asks. So it is asked on a thread of its own, of a few processes a minute: by turns of
+//! those whose memory changed most and of those asked longest ago.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use crate::collect::Moment;
+use crate::collect::process::known::Known;
+use crate::collect::process::stat;
+use crate::host::Errand;
+use crate::host::Host;
+use crate::host::Roots;
+
+/// Memory whose pages may be walked each minute: 5 ms of CPU time.
+const BUDGET_BYTES: u64 = 512 << 20;
+
+/// Processes asked each minute, however small: 45 µs each.
+const ASKED_MAX: usize = 64;
+
+/// What is measured, and what was.
+#[derive(Debug, Default)]
+pub(super) struct Proportional {
+    errand: Errand<Vec<Measured>>,
+    round: u64,
+    /// Pages walked beyond the budget, which later minutes make up for.
+    debt_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Measured {
+    pid: u32,
+    start_ticks: u64,
+    bytes: Option<(u64, u64)>,
+}
+
+/// A process that may be asked.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    pid: u32,
+    start_ticks: u64,
+    resident_bytes: u64,
+    /// Its memory when it was asked last.
+    asked_bytes: u64,
+    /// When it was asked last.
+    asked: u64,
+}
+
+impl Proportional {
+    /// Begins a minute's measurements.
+    pub(super) fn begin(&mut self, roots: &Roots, moment: Moment, known: &mut HashMap<u32, Known>) {
+        self.round += 1;
+        let candidates = known.values().filter(|known| 0 < known.level.resident_bytes).map(|known| Candidate {
+            pid: known.pid,
+            start_ticks: known.level.start_ticks,
+            resident_bytes: known.level.resident_bytes,
+            asked_bytes: known.level.proportional.map_or(0, |(_, whole)| whole),
+            asked: known.asked,
+        });
+        let chosen = self.choose(candidates.collect());
+        for candidate in &chosen {
+            if let Some(known) = known.get_mut(&candidate.pid) {
+                known.asked = self.round;
+            }
+        }
+        let roots = roots.clone();
+        // Without a thread nothing is measured; the next minute tries again.
+        let _begun = self.errand.begin(moment.now, move || measure(Host::new(roots), &chosen));
+    }
+
+    /// Notes what was measured.
+    pub(super) fn note(&mut self, moment: Moment, known: &mut HashMap<u32, Known>) {
+        for measured in self.errand.found(moment.patience).into_iter().flatten() {
+            let same = |known: &&mut Known| known.level.start_ticks == measured.start_ticks;
+            if let Some(known) = known.get_mut(&measured.pid).filter(same) {
+                known.level.proportional = measured.bytes.or(known.level.proportional);
+            }
+        }
+    }
+
+    fn choose(&mut self, mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+        self.debt_bytes = self.debt_bytes.saturating_sub(BUDGET_BYTES);
+        if self.round % 2 == 1 {
+            candidates
+                .sort_unstable_by_key(|it| (Reverse(it.resident_bytes.abs_diff(it.asked_bytes)), it.asked, it.pid));
+        } else {
+            candidates.sort_unstable_by_key(|it| (it.asked, Reverse(it.resident_bytes), it.pid));
+        }
+        let mut chosen = Vec::new();
+        for candidate in candidates.into_iter().take(ASKED_MAX) {
+            if BUDGET_BYTES <= self.debt_bytes {
+                break;
+            }
+            self.debt_bytes += candidate.resident_bytes;
+            chosen.push(candidate);
+        }
+        chosen
+    }
+}
+
+fn measure(mut host: Host, chosen: &[Candidate]) -> Vec<Measured> {
+    let measured = chosen.iter().map(|&Candidate { pid, start_ticks, .. }| {
+        let rollup = host.roots().procfs.join(pid.to_string()).join("smaps_rollup");
+        Measured { pid, start_ticks, bytes: host.read_once(&rollup).ok().and_then(stat::parse_proportional) }
+    });
+    measured.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Processes by MiB now, MiB when asked last, and when that was; which are chosen in the rounds that follow.
+    #[track_caller]
+    fn check(processes: &[(u64, u64, u64)], expect: &[&[u32]]) {
+        let mut proportional = Proportional::default();
+        let mut candidates: Vec<_> = (1..)
+            .zip(processes)
+            .map(|(pid, &(now, then, asked))| Candidate {
+                pid,
+                start_ticks: 0,
+                resident_bytes: now * MIB,
+                asked_bytes: then * MIB,
+                asked,
+            })
+            .collect();
+        for expect in expect {
+            proportional.round += 1;
+            let chosen: Vec<_> = proportional.choose(candidates.clone()).iter().map(|it| it.pid).collect();
+            assert_eq!(chosen, *expect, "round {}", proportional.round);
+            for candidate in candidates.iter_mut().filter(|it| chosen.contains(&it.pid)) {
+                (candidate.asked, candidate.asked_bytes) = (10 + proportional.round, candidate.resident_bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn by_turns_what_changed_and_what_was_not_asked() {
+        check(&[(300, 299, 3), (300, 100, 3), (300, 298, 2), (300, 300, 1)], &[&[2, 3], &[4, 1], &[2, 3]]);
+    }
+
+    #[test]
+    fn what_is_larger_than_the_budget_is_paid_off() {
+        check(&[(2_048, 0, 0), (1, 0, 0)], &[&[1], &[], &[], &[], &[2, 1], &[]]);
+    }
+
+    #[test]
+    fn few_at_once_however_small() {
+        let mut proportional = Proportional { round: 1, ..Proportional::default() };
+        let small = Candidate { pid: 1, start_ticks: 0, resident_bytes: 1, asked_bytes: 0, asked: 0 };
+        assert_eq!(proportional.choose(vec![small; 1_000]).len(), ASKED_MAX);
+    }
+}
