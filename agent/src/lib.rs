@@ -84,6 +84,13 @@ async fn run_once(
     stop: CancellationToken,
     ticked: watch::Sender<Timestamp>,
 ) -> anyhow::Result<()> {
+    let denied: Vec<_> = host::denied(&config.roots).map(|sight| sight.name).collect();
+    if !denied.is_empty() {
+        tracing::info!(
+            denied = denied.join(" "),
+            "may not see all of this host; `lapwing-agent check-config` says why"
+        );
+    }
     let spool = Spool::new(RunId(random()?), SpoolId(random()?));
     let [jitter, ..] = random::<1>()?;
     let (first, last) = PHASE_MS;

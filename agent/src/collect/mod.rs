@@ -237,7 +237,7 @@ fn make(config: &Config, own: Arc<OwnCounts>, samples: &mut Samples) -> Vec<Box<
         Box::new(slow::zfs(roots)),
         Box::new(slow::textfile(config)),
         Box::new(work::Work::new(config, samples)),
-        Box::new(own::Own::new(own, samples)),
+        Box::new(own::Own::new(own, roots, samples)),
     ]
 }
 

@@ -17,7 +17,9 @@ use crate::collect::HOST;
 use crate::collect::Samples;
 use crate::collect::Tick;
 use crate::collect::text;
+use crate::config::Roots;
 use crate::host;
+use crate::host::SIGHTS;
 
 /// What other parts of the agent count about themselves; they write, this collector reads.
 #[derive(Debug, Default)]
@@ -46,6 +48,8 @@ const CPU_SECONDS: &Metric = metric("lapwing_agent_cpu_seconds_total");
 const RESIDENT_BYTES: &Metric = metric("lapwing_agent_resident_memory_bytes");
 const CLOCK_OFFSET: &Metric = metric("lapwing_agent_clock_offset_seconds");
 
+const DENIED: &Metric = metric("lapwing_agent_denied");
+
 type Count = fn(&OwnCounts) -> &AtomicU64;
 
 /// Metrics of [`OwnCounts`], and which count each shows.
@@ -67,10 +71,16 @@ pub(super) struct Own {
     resident: SeriesIndex,
     offset: SeriesIndex,
     series: [SeriesIndex; COUNTS.len()],
+    /// What the agent may see changes only with the process: asked once.
+    denied: [(SeriesIndex, bool); SIGHTS.len()],
 }
 
 impl Own {
-    pub(super) fn new(counts: Arc<OwnCounts>, samples: &mut Samples) -> Self {
+    pub(super) fn new(counts: Arc<OwnCounts>, roots: &Roots, samples: &mut Samples) -> Self {
+        let denied = SIGHTS.map(|sight| {
+            let labels = Labels::new().with("sight", sight.name);
+            (samples.series(HOST, DENIED, &labels), sight.is_denied(roots))
+        });
         let mut series = |metric| samples.series(HOST, metric, &Labels::new());
         Self {
             counts,
@@ -78,6 +88,7 @@ impl Own {
             resident: series(RESIDENT_BYTES),
             offset: series(CLOCK_OFFSET),
             series: COUNTS.map(|(metric, _)| series(metric)),
+            denied,
         }
     }
 }
@@ -94,6 +105,9 @@ impl Collector for Own {
         }
         for (series, (_, count)) in self.series.into_iter().zip(COUNTS) {
             tick.samples.put_count(series, count(&self.counts).load(Relaxed));
+        }
+        for (series, denied) in self.denied {
+            tick.samples.put(series, f64::from(u8::from(denied)));
         }
         tick.samples.put(self.cpu, host::own_cpu_time().as_secs_f64());
         tick.samples.put(self.offset, self.counts.clock_offset_ms.load(Relaxed) as f64 / 1e3);

@@ -8,6 +8,7 @@ mod directory;
 mod errand;
 mod filesystem;
 mod kernel;
+mod sight;
 mod small;
 
 use std::fs;
@@ -34,6 +35,9 @@ pub use kernel::own_cpu_time;
 pub use kernel::page_bytes;
 pub use kernel::raise_descriptor_limit;
 pub use kernel::uname;
+pub use sight::SIGHTS;
+pub use sight::Sight;
+pub use sight::denied;
 pub use small::ATTRIBUTE_BYTES_MAX;
 pub use small::entries;
 pub use small::listed;

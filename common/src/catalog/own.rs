@@ -18,6 +18,13 @@ pub(super) const METRICS: &[Metric] = &[
     .own()
     .labels(&["collector"]),
     counter("lapwing_agent_cpu_seconds_total", Unit::Seconds, "CPU time that the agent used.").own().decimals(3),
+    gauge(
+        "lapwing_agent_denied",
+        Unit::None,
+        "Whether the agent may not see something: `docs/PRIVILEGES.md` says what shows it.",
+    )
+    .own()
+    .labels(&["sight"]),
     counter("lapwing_agent_dropped_batches_total", Unit::None, "Batches dropped because the spool was full.").own(),
     counter("lapwing_agent_late_ticks_total", Unit::None, "Ticks that came so late that another was due already.")
         .own(),
