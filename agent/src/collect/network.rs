@@ -97,6 +97,11 @@ impl Interface {
     }
 }
 
+/// The interfaces that `/proc/net/dev` names and that can be understood.
+pub(super) fn interfaces(text: &[u8]) -> impl Iterator<Item = (&[u8], [u64; COLUMNS.len()])> {
+    text::lines(text).skip(HEADINGS).filter_map(parse)
+}
+
 /// `  eth0: 449260308   11104 …`; the first number may touch the colon.
 fn parse(line: &[u8]) -> Option<(&[u8], [u64; COLUMNS.len()])> {
     let colon = line.iter().rposition(|byte| *byte == b':')?;

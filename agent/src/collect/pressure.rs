@@ -102,8 +102,8 @@ impl Line {
 /// Totals of both lines, in microseconds.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Totals {
-    some: Option<u64>,
-    full: Option<u64>,
+    pub(super) some: Option<u64>,
+    pub(super) full: Option<u64>,
 }
 
 /// `some avg10=0.18 avg60=0.34 avg300=0.10 total=159886802`. The last line need not end: some kernels omit that.

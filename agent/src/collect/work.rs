@@ -23,6 +23,7 @@ use crate::collect::process::Processes;
 use crate::config::Config;
 use crate::host::Host;
 use crate::host::own_cpu_time;
+use crate::identify::LabelFilter;
 
 const INTERVAL: &Metric = metric("lapwing_agent_process_interval_seconds");
 
@@ -38,7 +39,7 @@ impl Work {
     pub(super) fn new(config: &Config, samples: &mut Samples) -> Self {
         let naming = Naming { command_line: config.command_line, rules: config.groups.clone() };
         Self {
-            cgroups: Cgroups::default(),
+            cgroups: Cgroups::new(LabelFilter::new(config.container_labels.as_deref())),
             processes: Processes::new(&config.roots.procfs, naming),
             pace: Pace::new(config.cpu_limit),
             interval: samples.series(HOST, INTERVAL, &Labels::new()),

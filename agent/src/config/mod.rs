@@ -81,6 +81,8 @@ pub struct Config {
     pub groups: Vec<Rule>,
     /// The part of one core that the agent may use before it looks at processes more seldom; nothing is no limit.
     pub cpu_limit: Option<f64>,
+    /// Labels of containers that are shown; all without a list. One that ends with `*` stands for all that begin so.
+    pub container_labels: Option<Vec<String>>,
     /// Where batches go.
     pub uplink: Uplink,
 }
@@ -150,6 +152,7 @@ struct RawConfig {
     host: RawHost,
     collect: RawCollect,
     processes: RawProcesses,
+    containers: RawContainers,
     uplink: RawUplink,
 }
 
@@ -203,6 +206,13 @@ struct RawProcesses {
     groups: Vec<RawRule>,
 }
 
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawContainers {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<Vec<String>>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawUplink {
@@ -241,6 +251,7 @@ impl Config {
             command_line: raw.processes.command_line,
             groups: rule::rules(layers, raw.processes.groups)?,
             cpu_limit: cpu_limit(layers, cpu_limit_percent)?,
+            container_labels: raw.containers.labels,
             uplink: uplink(layers, raw.uplink)?,
         })
     }

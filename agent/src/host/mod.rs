@@ -14,6 +14,7 @@ mod small;
 use std::fs;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -116,6 +117,15 @@ impl KeptFile {
     }
 }
 
+/// What tells one version of a file from another: who writes anew makes a new file, or moves at least its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileVersion {
+    /// The file's own number in its file system.
+    pub inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
 /// What a read starts with: the largest file of the tick (`/proc/stat` of a large machine) fits.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -203,6 +213,13 @@ impl Host {
     /// When it is none or may not be read.
     pub fn read_link(&self, path: &Path) -> Result<PathBuf, ReadError> {
         fs::read_link(path).map_err(|source| ReadError { path: path.into(), source })
+    }
+
+    /// What tells this version of a file from a later one, if it is there.
+    #[must_use]
+    pub fn version(&self, path: &Path) -> Option<FileVersion> {
+        let found = fs::metadata(path).ok()?;
+        Some(FileVersion { inode: found.ino(), bytes: found.len(), modified: (found.mtime(), found.mtime_nsec()) })
     }
 
     /// Calls `each` with every entry of a directory but `.` and `..`, in the kernel's order.

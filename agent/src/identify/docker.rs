@@ -1,43 +1,34 @@
 //! `config.v2.json`: what Docker keeps about a container. Pure.
 
-use std::collections::BTreeMap;
-
-use common::metric::Labels;
 use serde::Deserialize;
 
-/// What is known of a container besides its id.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Description {
-    /// Its name, as people use it.
-    pub name: String,
-    /// The image it was made from, as it was asked for.
-    pub image: String,
-    /// Its labels, named as cAdvisor names them: `container_label_…`.
-    pub labels: Labels,
-    /// How often Docker started it again after it ended.
-    pub restarts: u64,
-    /// When it was last started, as RFC 3339.
-    pub started: String,
-}
-
-/// Labels of a container that are kept: an orchestrator sets about twenty.
-pub const CONTAINER_LABELS_MAX: usize = 64;
-
-/// Bytes of one container label that are kept: a few tools put whole JSON documents there.
-pub const CONTAINER_LABEL_BYTES_MAX: usize = 256;
+use crate::identify::description::Description;
+use crate::identify::description::LabelFilter;
+use crate::identify::description::State;
+use crate::identify::description::Words;
 
 /// Reads `config.v2.json`, if it has a name to give.
 #[must_use]
-pub(super) fn parse(json: &[u8]) -> Option<Description> {
-    let file: File = serde_json::from_slice(json).ok()?;
-    let labels = file.config.labels.unwrap_or_default();
-    let labels = labels.iter().take(CONTAINER_LABELS_MAX).map(|(name, value)| (label_name(name), cut(value)));
+pub(super) fn parse(json: &[u8], filter: &LabelFilter) -> Option<Description> {
+    let File { name, config, state, restart_count } = serde_json::from_slice(json).ok()?;
+    let name = Some(name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty())?;
+    let labels = config.labels.unwrap_or_default();
+    let of_pod = Description::from_words(&labels);
     Some(Description {
-        name: Some(file.name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty())?,
-        image: file.config.image,
-        labels: labels.collect(),
-        restarts: file.restart_count,
-        started: file.state.started_at,
+        container: if of_pod.pod.is_empty() { name.clone() } else { of_pod.container },
+        name,
+        pod: of_pod.pod,
+        namespace: of_pod.namespace,
+        image: config.image,
+        labels: filter.apply(&labels),
+        is_sandbox: of_pod.is_sandbox,
+        state: state.map(|state| State {
+            is_running: state.running && !state.restarting,
+            exit_code: state.exit_code,
+            oom_killed: state.oom_killed,
+            restarts: restart_count,
+            health: state.health.map(|health| health.status).unwrap_or_default(),
+        }),
     })
 }
 
@@ -53,8 +44,7 @@ pub(super) fn data_root(daemon_json: &[u8]) -> Option<String> {
 struct File {
     name: String,
     config: Config,
-    #[serde(default)]
-    state: State,
+    state: Option<Condition>,
     #[serde(default)]
     restart_count: u64,
 }
@@ -64,13 +54,25 @@ struct File {
 struct Config {
     #[serde(default)]
     image: String,
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<Words>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct State {
-    started_at: String,
+struct Condition {
+    running: bool,
+    restarting: bool,
+    exit_code: i64,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    health: Option<Health>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Health {
+    #[serde(default)]
+    status: String,
 }
 
 #[derive(Deserialize)]
@@ -79,48 +81,69 @@ struct Daemon {
     data_root: Option<String>,
 }
 
-fn label_name(name: &str) -> String {
-    let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    std::iter::once("container_label_").flat_map(str::chars).chain(name.chars().map(legal)).collect()
-}
-
-fn cut(value: &str) -> String {
-    let end = (0..=CONTAINER_LABEL_BYTES_MAX.min(value.len())).rev().find(|&end| value.is_char_boundary(end));
-    value[..end.unwrap_or(0)].to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn reads_what_docker_wrote() {
-        let recorded = include_bytes!("fixtures/config.v2.json");
-        let found = parse(recorded).unwrap();
-        assert_eq!((found.name.as_str(), found.image.as_str(), found.restarts), ("spin", "lapwing-test:1", 0));
-        assert_eq!(found.labels.to_string(), r#"{container_label_team="birds"}"#);
-        assert_eq!(found.started, "2026-11-21T13:38:06.004413369Z");
+    fn read(json: &[u8]) -> Option<Description> {
+        parse(json, &LabelFilter::default())
     }
 
     #[test]
-    fn labels_have_legal_names_and_bounded_values() {
-        let long = "ä".repeat(CONTAINER_LABEL_BYTES_MAX);
-        let json = format!(r#"{{"Name":"/x","Config":{{"Labels":{{"com.docker/a-b":"1","big":"{long}"}}}}}}"#);
-        let labels = parse(json.as_bytes()).unwrap().labels;
-        assert_eq!(labels.get("container_label_com_docker_a_b"), "1");
-        assert_eq!(labels.get("container_label_big").len(), CONTAINER_LABEL_BYTES_MAX);
+    fn reads_what_docker_wrote() {
+        let found = read(include_bytes!("fixtures/config.v2.json")).unwrap();
+        assert_eq!(
+            (found.name.as_str(), found.container.as_str(), found.image.as_str()),
+            ("spin", "spin", "lapwing-test:1")
+        );
+        assert_eq!(found.labels.to_string(), r#"{container_label_team="birds"}"#);
+        assert_eq!(found.state, Some(State { is_running: true, ..State::default() }));
+    }
+
+    #[test]
+    fn how_a_container_fares() {
+        let check = |state: &str, expect: State| {
+            let json = format!(r#"{{"Name":"/x","Config":{{}},"State":{state},"RestartCount":{}}}"#, expect.restarts);
+            assert_eq!(read(json.as_bytes()).unwrap().state, Some(expect), "{state}");
+        };
+        check(
+            r#"{"Running":false,"ExitCode":137,"OOMKilled":true,"Health":null}"#,
+            State { exit_code: 137, oom_killed: true, restarts: 2, ..State::default() },
+        );
+        check(
+            r#"{"Running":true,"Health":{"Status":"unhealthy","FailingStreak":3,"Log":[]}}"#,
+            State { is_running: true, health: "unhealthy".to_owned(), ..State::default() },
+        );
+        check(r#"{"Running":true,"Restarting":true,"ExitCode":1}"#, State { exit_code: 1, ..State::default() });
+        check("{}", State::default());
+    }
+
+    #[test]
+    fn kubernetes_on_docker() {
+        let json = br#"{"Name":"/k8s_app_web-0_shop_1_0","Config":{"Image":"nginx:1","Labels":{
+            "io.kubernetes.container.name":"app","io.kubernetes.pod.name":"web-0",
+            "io.kubernetes.pod.namespace":"shop","io.kubernetes.docker.type":"container"}}}"#;
+        let found = read(json).unwrap();
+        assert_eq!(
+            [found.name, found.container, found.pod, found.namespace],
+            ["k8s_app_web-0_shop_1_0", "app", "web-0", "shop"]
+        );
+        assert!(!found.is_sandbox);
+        let json =
+            br#"{"Name":"/k8s_POD_web-0_shop_1_0","Config":{"Labels":{"io.kubernetes.docker.type":"podsandbox"}}}"#;
+        assert!(read(json).unwrap().is_sandbox);
     }
 
     #[test]
     fn a_file_that_says_nothing_is_no_description() {
         let whole = include_bytes!("fixtures/config.v2.json");
         for cut in [0, 1, 100, whole.len() / 2, whole.len() - 2] {
-            assert_eq!(parse(&whole[..cut]), None, "cut at {cut}");
+            assert_eq!(read(&whole[..cut]), None, "cut at {cut}");
         }
-        assert_eq!(parse(br#"{"Name":"","Config":{"Labels":null}}"#), None);
-        assert_eq!(parse(br#"{"Name":"/x","Config":{"Labels":null}}"#).unwrap().name, "x");
-        assert_eq!(parse(b"[]"), None);
-        assert_eq!(parse(b"\xff\xfe"), None);
+        assert_eq!(read(br#"{"Name":"","Config":{"Labels":null}}"#), None);
+        assert_eq!(read(br#"{"Name":"/x","Config":{"Labels":null}}"#).unwrap().name, "x");
+        assert_eq!(read(b"[]"), None);
+        assert_eq!(read(b"\xff\xfe"), None);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Identity<'a> {
 pub enum Runtime {
     /// Docker, rootless or not, with either cgroup driver.
     Docker,
+    /// A build of Docker's.
+    Buildkit,
     /// containerd, by Kubernetes or nerdctl.
     Containerd,
     /// CRI-O.
@@ -26,11 +28,13 @@ pub enum Runtime {
     Podman,
     /// LXC, LXD and Incus.
     Lxc,
-    /// systemd-nspawn.
+    /// systemd-nspawn, and whatever else registers with systemd-machined.
     Nspawn,
-    /// Something that names cgroups by 64 hexadecimal digits.
+    /// A virtual machine of libvirt or Proxmox.
+    Qemu,
+    /// Something that names cgroups by 64 hexadecimal digits: Docker or containerd below a pod, say.
     Other,
-    /// systemd: a service, not a container.
+    /// systemd: a service, a scope or a user's slice, not a container.
     Systemd,
 }
 
@@ -41,6 +45,68 @@ impl Runtime {
         self != Self::Systemd
     }
 }
+
+impl<'a> Identity<'a> {
+    /// The container or service that it lies in, if it lies in one.
+    #[must_use]
+    pub fn outer(&self) -> Option<Self> {
+        identify(above(self.root))
+    }
+
+    /// Whether containers and services come and go inside as they do outside: in what systemd runs for a user.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.runtime == Runtime::Systemd && (self.root.ends_with(".slice") || self.id.starts_with("user@"))
+    }
+
+    /// Whether its path alone says that it only holds the network of a pod: CRI-O makes scopes of all others.
+    #[must_use]
+    pub fn is_sandbox(&self) -> bool {
+        self.runtime == Runtime::Crio && !self.root.ends_with(".scope") && above(self.root).ends_with(".slice")
+    }
+
+    /// Whether it belongs to a pod.
+    #[must_use]
+    pub fn is_in_pod(&self) -> bool {
+        self.root.contains("/kubepods") || self.podman_pod().is_some()
+    }
+
+    /// The id of the Podman pod that it belongs to.
+    #[must_use]
+    pub fn podman_pod(&self) -> Option<&'a str> {
+        let (_, pod) = self.root.rsplit_once("libpod_pod_")?;
+        pod.split(['.', '/']).next().filter(|id| Shape::Digest.fits(id))
+    }
+
+    /// The user whose rootless runtime made it.
+    #[must_use]
+    pub fn user(&self) -> Option<u32> {
+        self.root.split('/').find_map(|it| it.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok())
+    }
+
+    /// What people call it, as far as its path says.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.runtime {
+            Runtime::Qemu | Runtime::Lxc if self.root.ends_with(".scope") => {
+                // `3-web`: libvirt counts what it started.
+                let name = unescape(self.id);
+                let counted = name.split_once('-').filter(|(count, _)| count.bytes().all(|byte| byte.is_ascii_digit()));
+                counted.map_or(name.as_str(), |(_, name)| name).to_owned()
+            }
+            Runtime::Lxc | Runtime::Nspawn | Runtime::Qemu | Runtime::Systemd => unescape(self.id),
+            Runtime::Docker
+            | Runtime::Buildkit
+            | Runtime::Containerd
+            | Runtime::Crio
+            | Runtime::Podman
+            | Runtime::Other => self.id.chars().take(SHORT_ID).collect(),
+        }
+    }
+}
+
+/// Digits of an id that stand for a name, as Docker shows them.
+pub const SHORT_ID: usize = 12;
 
 /// Names the container or service that a cgroup is or lies in.
 #[must_use]
@@ -82,6 +148,10 @@ struct Rule {
 enum Shape {
     /// 64 hexadecimal digits.
     Digest,
+    /// 25 digits and letters.
+    Build,
+    /// A task's id and a number.
+    Task,
     /// Any name.
     Name,
 }
@@ -92,17 +162,25 @@ const RULES: &[Rule] = &[
     rule("cri-containerd-", ".scope", Shape::Digest, Runtime::Containerd),
     rule("nerdctl-", ".scope", Shape::Digest, Runtime::Containerd),
     rule("docker-", ".scope", Shape::Digest, Runtime::Docker),
+    rule("docker-", ".scope", Shape::Build, Runtime::Buildkit),
     rule("libpod-", ".scope", Shape::Digest, Runtime::Podman),
     rule("libpod-payload-", "", Shape::Digest, Runtime::Podman),
     rule("libpod-", "", Shape::Digest, Runtime::Podman),
     rule("crio-", "", Shape::Digest, Runtime::Crio),
     rule("lxc.payload.", "", Shape::Name, Runtime::Lxc),
     rule("systemd-nspawn@", ".service", Shape::Name, Runtime::Nspawn),
+    rule(r"machine-qemu\x2d", ".scope", Shape::Name, Runtime::Qemu),
+    rule(r"machine-lxc\x2d", ".scope", Shape::Name, Runtime::Lxc),
+    rule("machine-", ".scope", Shape::Name, Runtime::Nspawn),
 ];
 
 /// Bare ids: the directory that holds them tells the runtime.
-const PARENTS: &[(&str, Shape, Runtime)] =
-    &[("docker", Shape::Digest, Runtime::Docker), ("lxc", Shape::Name, Runtime::Lxc)];
+const PARENTS: &[(&str, Shape, Runtime)] = &[
+    ("docker", Shape::Digest, Runtime::Docker),
+    ("buildkit", Shape::Build, Runtime::Buildkit),
+    ("lxc", Shape::Name, Runtime::Lxc),
+    ("qemu.slice", Shape::Name, Runtime::Qemu),
+];
 
 const fn rule(before: &'static str, behind: &'static str, id: Shape, runtime: Runtime) -> Rule {
     Rule { before, behind, id, runtime }
@@ -110,18 +188,27 @@ const fn rule(before: &'static str, behind: &'static str, id: Shape, runtime: Ru
 
 impl Shape {
     fn fits(self, id: &str) -> bool {
+        let hexadecimal = |id: &str| id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         match self {
-            Self::Digest => id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
+            Self::Digest => id.len() == 64 && hexadecimal(id),
+            Self::Build => id.len() == 25 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z')),
+            Self::Task => id.split_once('-').is_some_and(|(task, number)| {
+                task.len() == 32
+                    && hexadecimal(task)
+                    && !number.is_empty()
+                    && number.bytes().all(|b| b.is_ascii_digit())
+            }),
             Self::Name => !id.is_empty(),
         }
     }
 }
 
-fn innermost<'a>(path: &'a str, judge: fn(&'a str, &'a str) -> Option<(Runtime, &'a str)>) -> Option<Identity<'a>> {
+type Judge<'a> = fn(&'a str, &'a str) -> Option<(Runtime, &'a str)>;
+
+fn innermost<'a>(path: &'a str, judge: Judge<'a>) -> Option<Identity<'a>> {
     let mut root = path.trim_end_matches('/');
     while let Some((above, component)) = root.rsplit_once('/') {
-        let parent = above.rsplit('/').next().unwrap_or_default();
-        if let Some((runtime, id)) = judge(component, parent) {
+        if let Some((runtime, id)) = judge(component, above) {
             return Some(Identity { runtime, id, root });
         }
         root = above;
@@ -129,30 +216,45 @@ fn innermost<'a>(path: &'a str, judge: fn(&'a str, &'a str) -> Option<(Runtime, 
     None
 }
 
-fn container<'a>(component: &'a str, parent: &'a str) -> Option<(Runtime, &'a str)> {
+fn above(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(above, _)| above)
+}
+
+fn container<'a>(component: &'a str, above: &'a str) -> Option<(Runtime, &'a str)> {
     let by_rule = RULES.iter().find_map(|rule| {
         let id = component.strip_prefix(rule.before)?.strip_suffix(rule.behind)?;
         rule.id.fits(id).then_some((rule.runtime, id))
     });
-    by_rule.or_else(|| bare(component, parent))
+    by_rule.or_else(|| bare(component, above))
 }
 
-fn bare<'a>(component: &'a str, parent: &str) -> Option<(Runtime, &'a str)> {
-    let by_parent = PARENTS.iter().find(|(directory, shape, _)| *directory == parent && shape.fits(component));
+fn bare<'a>(component: &'a str, above: &str) -> Option<(Runtime, &'a str)> {
+    let parent = above.rsplit('/').next().unwrap_or_default();
+    let name = if parent.ends_with(".slice") { component.strip_suffix(".scope")? } else { component };
+    let by_parent = PARENTS.iter().find(|(directory, shape, _)| *directory == parent && shape.fits(name));
     if let Some((_, _, runtime)) = by_parent {
-        return Some((*runtime, component));
+        return Some((*runtime, name));
     }
     // `kubepods-burstable-pod….slice:cri-containerd:<id>`: containerd that was told of a systemd driver it does not use.
     if let Some((_, id)) = component.split_once(":cri-containerd:") {
         return Shape::Digest.fits(id).then_some((Runtime::Containerd, id));
     }
-    let kubernetes = parent.starts_with("pod");
-    let runtime = if kubernetes { Runtime::Containerd } else { Runtime::Other };
-    Shape::Digest.fits(component).then_some((runtime, component))
+    let of_ecs = above.split('/').any(|directory| directory == "ecs");
+    match () {
+        () if of_ecs && Shape::Task.fits(component) => Some((Runtime::Other, component)),
+        () if !Shape::Digest.fits(component) => None,
+        () if of_ecs => Some((Runtime::Docker, component)),
+        () => Some((Runtime::Other, component)),
+    }
 }
 
-fn service<'a>(component: &'a str, _parent: &'a str) -> Option<(Runtime, &'a str)> {
-    component.ends_with(".service").then_some((Runtime::Systemd, component))
+fn service<'a>(component: &'a str, above: &'a str) -> Option<(Runtime, &'a str)> {
+    let of_user = component.starts_with("user-") && above.ends_with("/user.slice");
+    let stands_alone = above.ends_with("/system.slice") && !component.contains("-conmon-");
+    let is_unit = component.ends_with(".service")
+        || (of_user && component.ends_with(".slice"))
+        || (stands_alone && component.ends_with(".scope"));
+    is_unit.then_some((Runtime::Systemd, component))
 }
 
 #[cfg(test)]
@@ -180,15 +282,24 @@ mod tests {
         check("/system.slice/docker-@.scope", docker);
         check("/my.slice/my-parent.slice/docker-@.scope", docker);
         check("/user.slice/user-1000.slice/user#1000.service/user.slice/docker-@.scope", docker);
+        let build = "qwertyuiopasdfghjklzx1234";
+        check(&format!("/docker/buildkit/{build}"), Some((Runtime::Buildkit, build)));
+        check(&format!("/system.slice/docker-{build}.scope"), Some((Runtime::Buildkit, build)));
         check("/docker/buildkit/w1x2", None);
         check("/docker", None);
         check("/system.slice/docker.service", Some((Runtime::Systemd, "docker.service")));
-        check("/system.slice/docker-91a1.scope", None);
+        check("/ecs/0f2a/@", docker);
+        check(
+            "/ecs/0f2a/0123456789abcdef0123456789abcdef-123",
+            Some((Runtime::Other, "0123456789abcdef0123456789abcdef-123")),
+        );
+        check("/ecs/0f2a/0123456789abcdef0123456789abcdef-", None);
     }
 
     #[test]
     fn kubernetes() {
-        check("/kubepods/burstable/pod6b3c/@", Some((Runtime::Containerd, "@")));
+        check("/kubepods/burstable/pod6b3c/@", Some((Runtime::Other, "@")));
+        check("/kubepods/pod0123456789abcdef0123456789abcdef/@", Some((Runtime::Other, "@")));
         let slices = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod6b_3c.slice";
         check(&format!("{slices}/cri-containerd-@.scope"), Some((Runtime::Containerd, "@")));
         check(&format!("{slices}/crio-@.scope"), Some((Runtime::Crio, "@")));
@@ -200,6 +311,10 @@ mod tests {
             Some((Runtime::Systemd, "containerd.service")),
         );
         check("/kubepods-besteffort-pod6b.slice:cri-containerd:@", Some((Runtime::Containerd, "@")));
+        let sandbox = |path: &str| identify(&path.replace('@', ID)).unwrap().is_sandbox();
+        assert!(sandbox(&format!("{slices}/crio-@")));
+        assert!(!sandbox(&format!("{slices}/crio-@.scope/container")));
+        assert!(!sandbox("/kubepods/pod6b/crio-@"));
     }
 
     #[test]
@@ -213,13 +328,22 @@ mod tests {
         check("/lxc/web", Some((Runtime::Lxc, "web")));
         let nspawn = identify("/machine.slice/systemd-nspawn@web.service/payload").unwrap();
         assert_eq!((nspawn.runtime, nspawn.id), (Runtime::Nspawn, "web"));
+        check("/machine.slice/machine-web.scope", Some((Runtime::Nspawn, "web")));
+        check(
+            r"/machine.slice/machine-qemu\x2d3\x2dweb\x2d1.scope|/libvirt/emulator",
+            Some((Runtime::Qemu, r"3\x2dweb\x2d1")),
+        );
+        check("/qemu.slice/104.scope", Some((Runtime::Qemu, "104")));
         check("/actions_job/@", Some((Runtime::Other, "@")));
+        check("/default/@", Some((Runtime::Other, "@")));
+        check("/system.slice/nerdctl-@.scope", Some((Runtime::Containerd, "@")));
     }
 
     #[test]
     fn the_innermost_container_wins() {
         check("/docker/O/docker/@", Some((Runtime::Docker, "@")));
-        check("/docker/O/kubepods/pod1/@", Some((Runtime::Containerd, "@")));
+        check("/docker/O/kubepods/pod1/@", Some((Runtime::Other, "@")));
+        check("/lxc.payload.node/kubepods.slice/pod1/cri-containerd-@.scope", Some((Runtime::Containerd, "@")));
         check("/docker/@|/system.slice/ssh.service", Some((Runtime::Docker, "@")));
     }
 
@@ -233,6 +357,47 @@ mod tests {
         check("/", None);
         check("", None);
         check("relative.service", None);
+    }
+
+    #[test]
+    fn what_a_user_runs() {
+        check("/user.slice/user-1000.slice", Some((Runtime::Systemd, "user-1000.slice")));
+        check("/user.slice/user-1000.slice|/session-3.scope", Some((Runtime::Systemd, "user-1000.slice")));
+        let manager = "/user.slice/user-1000.slice/user#1000.service".replace('#', "@");
+        let identity = |path: &str| identify(path).map(|it| (it.id.to_owned(), it.is_open(), it.user())).unwrap();
+        let user = Some(1_000);
+        assert_eq!(identity("/user.slice/user-1000.slice/session-3.scope"), ("user-1000.slice".to_owned(), true, user));
+        assert_eq!(identity(&format!("{manager}/app.slice")), ("user@1000.service".to_owned(), true, user));
+        assert_eq!(identity(&format!("{manager}/app.slice/a.service")), ("a.service".to_owned(), false, user));
+        assert_eq!(identity("/system.slice/a.service"), ("a.service".to_owned(), false, None));
+        check("/system.slice/run-r1f.scope", Some((Runtime::Systemd, "run-r1f.scope")));
+        check("/machine.slice/run-r1f.scope", None);
+        check("/user.slice", None);
+    }
+
+    #[test]
+    fn names_and_places() {
+        let check = |path: &str, expect: &str| {
+            let path = path.replace('O', OUTER).replace('@', ID);
+            let identity = identify(&path).unwrap();
+            let outer = identity.outer().map(|outer| format!(" in {}", outer.name())).unwrap_or_default();
+            let pod = identity.podman_pod().map(|pod| format!(" of {}", &pod[..4])).unwrap_or_default();
+            let of_pod = if identity.is_in_pod() { " (pod)" } else { "" };
+            assert_eq!(format!("{}{outer}{pod}{of_pod}", identity.name()), expect, "{path}");
+        };
+        check("/docker/@", "91a1a1f01a5e");
+        check("/docker/O/docker/@", "91a1a1f01a5e in 000000000000");
+        check("/lxc.payload.5-node/kubepods/pod1/@", "91a1a1f01a5e in 5-node (pod)");
+        check(r"/machine.slice/machine-qemu\x2d3\x2dweb\x2d1.scope/libvirt", "web-1");
+        check(r"/machine.slice/machine-lxc\x2d12\x2dweb.scope", "web");
+        check("/qemu.slice/104.scope", "104");
+        check(r"/machine.slice/machine-my\x2dbox.scope", "my-box");
+        check("/machine.slice/machine-libpod_pod_O.slice/libpod-@.scope", "91a1a1f01a5e of 0000 (pod)");
+        check(
+            "/user.slice/user-1000.slice/user-libpod_pod_O.slice/libpod-@.scope/container",
+            "91a1a1f01a5e in user-1000.slice of 0000 (pod)",
+        );
+        check("/system.slice/web.service/libpod-payload-@", "91a1a1f01a5e in web.service");
     }
 
     #[test]

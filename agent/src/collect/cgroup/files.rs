@@ -17,28 +17,38 @@ pub(super) enum Subject {
     CpuSplit,
     /// Throttling.
     Throttling,
-    /// CPU quota; in version 2 its period too.
-    Quota,
-    /// The quota's period.
-    Period,
     /// Shares or weight.
     Shares,
     /// Memory in use.
     Memory,
+    /// The most memory that was in use.
+    MemoryMost,
+    /// How often a limit was met; version 2 says it with the OOM kills.
+    MemoryFailures,
     /// Kinds of memory.
     MemoryStat,
-    /// The most memory that may be in use.
-    MemoryLimit,
+    /// The kernel's own memory; version 2 says it with the kinds.
+    MemoryKernel,
     /// Swap in use.
     Swap,
-    /// OOM kills.
+    /// OOM kills; in version 2 those in cgroups inside too.
     Oom,
+    /// OOM kills without those in cgroups inside.
+    OomLocal,
     /// Block IO: bytes; in version 2 operations too.
     Io,
     /// Block IO: operations.
     IoOperations,
     /// Threads.
     Tasks,
+    /// Whether anything lives in it.
+    Populated,
+    /// Time lost waiting for CPU.
+    CpuPressure,
+    /// Time lost waiting for memory.
+    MemoryPressure,
+    /// Time lost waiting for block IO.
+    IoPressure,
 }
 
 struct Row {
@@ -58,21 +68,26 @@ const SECOND: bool = true;
 const WINDOW: bool = false;
 
 /// One row a subject, in the order of [`Subject`].
-const ROWS: [Row; 14] = [
+const ROWS: [Row; Subject::IoPressure as usize + 1] = [
     row(Subject::Cpu, Controller::CpuAccounting, ["cpuacct.usage", "cpu.stat"], SECOND),
     row(Subject::CpuSplit, Controller::CpuAccounting, ["cpuacct.stat", ""], WINDOW),
     row(Subject::Throttling, Controller::Cpu, ["cpu.stat", ""], SECOND),
-    row(Subject::Quota, Controller::Cpu, ["cpu.cfs_quota_us", "cpu.max"], WINDOW),
-    row(Subject::Period, Controller::Cpu, ["cpu.cfs_period_us", ""], WINDOW),
     row(Subject::Shares, Controller::Cpu, ["cpu.shares", "cpu.weight"], WINDOW),
     row(Subject::Memory, Controller::Memory, ["memory.usage_in_bytes", "memory.current"], SECOND),
+    row(Subject::MemoryMost, Controller::Memory, ["memory.max_usage_in_bytes", "memory.peak"], WINDOW),
+    row(Subject::MemoryFailures, Controller::Memory, ["memory.failcnt", ""], WINDOW),
     row(Subject::MemoryStat, Controller::Memory, ["memory.stat", "memory.stat"], WINDOW),
-    row(Subject::MemoryLimit, Controller::Memory, ["memory.limit_in_bytes", "memory.max"], WINDOW),
+    row(Subject::MemoryKernel, Controller::Memory, ["memory.kmem.usage_in_bytes", ""], WINDOW),
     row(Subject::Swap, Controller::Memory, ["", "memory.swap.current"], WINDOW),
     row(Subject::Oom, Controller::Memory, ["memory.oom_control", "memory.events"], SECOND),
+    row(Subject::OomLocal, Controller::Memory, ["memory.oom_control", "memory.events.local"], WINDOW),
     row(Subject::Io, Controller::Io, ["blkio.throttle.io_service_bytes_recursive", "io.stat"], SECOND),
     row(Subject::IoOperations, Controller::Io, ["blkio.throttle.io_serviced_recursive", ""], SECOND),
     row(Subject::Tasks, Controller::Tasks, ["pids.current", "pids.current"], SECOND),
+    row(Subject::Populated, Controller::Tasks, ["", "cgroup.events"], WINDOW),
+    row(Subject::CpuPressure, Controller::Cpu, ["", "cpu.pressure"], WINDOW),
+    row(Subject::MemoryPressure, Controller::Memory, ["", "memory.pressure"], WINDOW),
+    row(Subject::IoPressure, Controller::Io, ["", "io.pressure"], WINDOW),
 ];
 
 const _: () = {
@@ -97,6 +112,11 @@ impl Files {
         for (slot, row) in self.found.iter_mut().zip(&ROWS).filter(|(slot, _)| slot.is_none()) {
             *slot = trees.of(row.controller).find_map(|(version, root)| open(host, row, version, root, cgroup));
         }
+    }
+
+    /// Whether one is there.
+    pub(super) fn has(&self, subject: Subject) -> bool {
+        self.found[subject as usize].is_some()
     }
 
     /// Reads one, if it is there.

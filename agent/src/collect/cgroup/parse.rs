@@ -26,13 +26,16 @@ pub(super) fn single(bytes: &[u8]) -> Option<u64> {
     number(bytes)
 }
 
-/// A limit in bytes: 0 where there is none, as cAdvisor says it.
+/// A limit: [`NO_LIMIT`] where there is none.
 pub(super) fn limit(bytes: &[u8]) -> Option<u64> {
     match bytes.trim_ascii() {
-        b"max" => Some(0),
-        digits => number(digits).map(|bytes| if UNLIMITED < bytes { 0 } else { bytes }),
+        b"max" => Some(NO_LIMIT),
+        digits => number(digits).map(|limit| if UNLIMITED < limit { NO_LIMIT } else { limit }),
     }
 }
+
+/// A limit that can never be reached.
+pub(super) const NO_LIMIT: u64 = u64::MAX;
 
 /// CPU time by kind, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -75,12 +78,9 @@ pub(super) fn throttling(bytes: &[u8], version: Version) -> Option<Throttling> {
     })
 }
 
-/// Reads `cpu.max`: the quota in microseconds, none where there is no limit, and the period.
-pub(super) fn cpu_max(bytes: &[u8]) -> Option<(Option<u64>, u64)> {
-    let mut words = bytes.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    let quota = words.next()?;
-    let period = number(words.next()?)?;
-    Some((if quota == b"max" { None } else { Some(number(quota)?) }, period))
+/// Reads `cpu.max`: the quota in microseconds and its period, if there is a limit.
+pub(super) fn cpu_max(bytes: &[u8]) -> Option<(u64, u64)> {
+    text::array(bytes.trim_ascii()).map(|[quota, period]| (quota, period))
 }
 
 /// Version 1's shares that a version 2 weight stands for, by the formula of cAdvisor.
@@ -88,31 +88,66 @@ pub(super) fn shares(weight: u64) -> u64 {
     2 + (weight.clamp(1, 10_000) - 1) * 262_142 / 9_999
 }
 
-/// What `memory.stat` says, in bytes, all below the cgroup included.
+/// What `memory.stat` says, in bytes and in counts, all below the cgroup included. What it does not say is nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MemoryStat {
     /// Page cache.
-    pub cache: u64,
+    pub cache: Option<u64>,
     /// Anonymous memory.
-    pub rss: u64,
+    pub rss: Option<u64>,
     /// Page cache that was not used lately: what the kernel takes first.
-    pub inactive_file: u64,
+    pub inactive_file: Option<u64>,
+    /// Page cache that is mapped.
+    pub mapped_file: Option<u64>,
+    /// The kernel's own; only version 2 says it here, since 5.18 in one number.
+    pub kernel: Option<u64>,
     /// Swapped out; only version 1 says it here.
     pub swap: Option<u64>,
+    /// Page faults: all, and those that needed storage.
+    pub faults: [Option<u64>; 2],
+    /// Page faults without those of cgroups inside: only version 1 tells them apart.
+    pub own_faults: [Option<u64>; 2],
+    /// Pages that had to be fetched again soon after they were taken: of files, and anonymous ones.
+    pub refaults: [Option<u64>; 2],
 }
 
 /// Reads `memory.stat`.
-pub(super) fn memory_stat(bytes: &[u8], version: Version) -> Option<MemoryStat> {
-    let [cache, rss, inactive_file] = match version {
-        Version::V1 => ["total_cache", "total_rss", "total_inactive_file"],
-        Version::V2 => ["file", "anon", "inactive_file"],
-    };
-    Some(MemoryStat {
-        cache: value_of(bytes, cache)?,
-        rss: value_of(bytes, rss)?,
-        inactive_file: value_of(bytes, inactive_file)?,
-        swap: if version == Version::V1 { value_of(bytes, "total_swap") } else { None },
-    })
+pub(super) fn memory_stat(bytes: &[u8], version: Version) -> MemoryStat {
+    let mut stat = MemoryStat::default();
+    let mut parts = None;
+    for line in lines(bytes) {
+        let Some(space) = line.iter().position(|&byte| byte == b' ') else { continue };
+        let (key, value) = (&line[..space], number(&line[space..]));
+        let slot = match (version, key) {
+            (Version::V1, b"total_cache") | (Version::V2, b"file") => &mut stat.cache,
+            (Version::V1, b"total_rss") | (Version::V2, b"anon") => &mut stat.rss,
+            (Version::V1, b"total_inactive_file") | (Version::V2, b"inactive_file") => &mut stat.inactive_file,
+            (Version::V1, b"total_mapped_file") | (Version::V2, b"file_mapped") => &mut stat.mapped_file,
+            (Version::V1, b"total_swap") => &mut stat.swap,
+            (Version::V1, b"total_pgfault") | (Version::V2, b"pgfault") => &mut stat.faults[0],
+            (Version::V1, b"total_pgmajfault") | (Version::V2, b"pgmajfault") => &mut stat.faults[1],
+            (Version::V1, b"pgfault") => &mut stat.own_faults[0],
+            (Version::V1, b"pgmajfault") => &mut stat.own_faults[1],
+            // Before 5.9 only those of files are counted, under the bare name.
+            (Version::V1, b"total_workingset_refault_file" | b"total_workingset_refault")
+            | (Version::V2, b"workingset_refault_file" | b"workingset_refault") => &mut stat.refaults[0],
+            (Version::V1, b"total_workingset_refault_anon") | (Version::V2, b"workingset_refault_anon") => {
+                &mut stat.refaults[1]
+            }
+            (Version::V2, b"kernel") => &mut stat.kernel,
+            (Version::V2, b"kernel_stack" | b"pagetables" | b"percpu" | b"slab") => {
+                parts = Some(parts.unwrap_or(0_u64).saturating_add(value.unwrap_or(0)));
+                continue;
+            }
+            _ => continue,
+        };
+        *slot = value;
+    }
+    stat.kernel = stat.kernel.or(parts);
+    if version == Version::V2 {
+        stat.own_faults = stat.faults;
+    }
+    stat
 }
 
 /// A block device's number.
@@ -211,8 +246,8 @@ mod tests {
         assert_eq!(throttling(V2_THROTTLED, Version::V2).map(|it| it.throttled_seconds), Some(1.440_444));
         assert_eq!(throttling(V2_CPU_STAT, Version::V2), None);
         let check = |text: &str, expect| assert_eq!(cpu_max(text.as_bytes()), expect, "{text}");
-        check("max 100000\n", Some((None, 100_000)));
-        check("30000 100000\n", Some((Some(30_000), 100_000)));
+        check("max 100000\n", None);
+        check("30000 100000\n", Some((30_000, 100_000)));
         check("30000", None);
         check("", None);
         assert_eq!([1, 100, 10_000, 0, u64::MAX].map(shares), [2, 2_597, 262_144, 2, 262_144]);
@@ -220,15 +255,34 @@ mod tests {
 
     #[test]
     fn memory() {
-        let v1 = memory_stat(V1_MEMORY_STAT, Version::V1);
-        assert_eq!(v1, Some(MemoryStat { cache: 0, rss: 61_440, inactive_file: 0, swap: Some(0) }));
-        let v2 = memory_stat(V2_MEMORY_STAT, Version::V2);
-        assert_eq!(v2, Some(MemoryStat { cache: 8_192, rss: 61_440, inactive_file: 4_096, swap: None }));
-        assert_eq!(memory_stat(b"anon 1\n", Version::V2), None);
+        let v1 = MemoryStat {
+            cache: Some(0),
+            rss: Some(61_440),
+            inactive_file: Some(0),
+            mapped_file: Some(0),
+            swap: Some(0),
+            faults: [Some(1_115), Some(0)],
+            own_faults: [Some(1_115), Some(0)],
+            refaults: [Some(0), Some(0)],
+            kernel: None,
+        };
+        assert_eq!(memory_stat(V1_MEMORY_STAT, Version::V1), v1);
+        let v2 = MemoryStat {
+            cache: Some(8_192),
+            rss: Some(61_440),
+            inactive_file: Some(4_096),
+            kernel: Some(4_096),
+            ..MemoryStat::default()
+        };
+        assert_eq!(memory_stat(V2_MEMORY_STAT, Version::V2), v2);
+        let old = b"anon 1\nkernel_stack 16\nslab 32\nworkingset_refault 7\npgfault 3\npgmajfault\n";
+        let old = memory_stat(old, Version::V2);
+        assert_eq!((old.kernel, old.refaults, old.faults), (Some(48), [Some(7), None], [Some(3), None]));
+        assert_eq!(old.own_faults, old.faults);
         let check = |text: &str, expect| assert_eq!(limit(text.as_bytes()), expect, "{text}");
-        check("max\n", Some(0));
+        check("max\n", Some(NO_LIMIT));
         check("67108864\n", Some(67_108_864));
-        check("9223372036854771712\n", Some(0));
+        check("9223372036854771712\n", Some(NO_LIMIT));
         check("-1\n", None);
         check("", None);
     }

@@ -3,70 +3,25 @@
 //! A cgroup that used no CPU since the last tick did nothing that a counter of it could show, so only its CPU time is
 //! read each second; the rest is read when that moved, and once a window.
 
-use std::path::Path;
-
-use common::catalog::Metric;
-use common::catalog::metric;
-use common::metric::Labels;
 use common::metric::Tier;
-use common::schema::SeriesIndex;
 
 use crate::collect::Moment;
 use crate::collect::Samples;
 use crate::collect::cgroup::device::Devices;
+use crate::collect::cgroup::figure::Figure;
+use crate::collect::cgroup::figure::Figures;
 use crate::collect::cgroup::files::Files;
 use crate::collect::cgroup::files::Subject;
+use crate::collect::cgroup::limits::LimitsRead;
 use crate::collect::cgroup::parse;
 use crate::collect::cgroup::parse::CpuTime;
 use crate::collect::cgroup::parse::Io;
+use crate::collect::cgroup::parse::NO_LIMIT;
 use crate::collect::cgroup::parse::Version;
 use crate::collect::cgroup::tree::Trees;
+use crate::collect::pressure;
 use crate::host::Host;
 use crate::host::clock_ticks_per_second;
-
-/// Metrics with one value a cgroup. [`Figure`] names them.
-const METRICS: [&Metric; 18] = [
-    metric("container_cpu_usage_seconds_total"),
-    metric("container_cpu_user_seconds_total"),
-    metric("container_cpu_system_seconds_total"),
-    metric("container_cpu_cfs_periods_total"),
-    metric("container_cpu_cfs_throttled_periods_total"),
-    metric("container_cpu_cfs_throttled_seconds_total"),
-    metric("container_spec_cpu_quota"),
-    metric("container_spec_cpu_period"),
-    metric("container_spec_cpu_shares"),
-    metric("container_memory_usage_bytes"),
-    metric("container_memory_working_set_bytes"),
-    metric("container_memory_rss"),
-    metric("container_memory_cache"),
-    metric("container_memory_swap"),
-    metric("container_spec_memory_limit_bytes"),
-    metric("container_oom_events_total"),
-    metric("container_threads"),
-    metric("container_start_time_seconds"),
-];
-
-#[derive(Clone, Copy)]
-enum Figure {
-    Cpu,
-    User,
-    System,
-    Periods,
-    ThrottledPeriods,
-    ThrottledSeconds,
-    Quota,
-    Period,
-    Shares,
-    Memory,
-    WorkingSet,
-    Rss,
-    Cache,
-    Swap,
-    MemoryLimit,
-    Oom,
-    Threads,
-    Start,
-}
 
 /// Growth of memory in use after which its kinds are read again within the window.
 const MEMORY_MOVED_BYTES: u64 = 1 << 20;
@@ -74,59 +29,82 @@ const MEMORY_MOVED_BYTES: u64 = 1 << 20;
 /// Ticks for which a cgroup's limits and files may still be on their way.
 const YOUNG_TICKS: u32 = 60;
 
+/// Ticks for which limits may be on their way after their runtime wrote them down.
+const CHANGING_TICKS: u32 = 20;
+
+/// Pressure by file: time that some tasks lost waiting, and time that all did.
+const PRESSURES: [(Subject, Figure, Figure); 3] = [
+    (Subject::CpuPressure, Figure::CpuWaiting, Figure::CpuStalled),
+    (Subject::MemoryPressure, Figure::MemoryWaiting, Figure::MemoryStalled),
+    (Subject::IoPressure, Figure::IoWaiting, Figure::IoStalled),
+];
+
 /// What is known of one cgroup.
 #[derive(Debug)]
 pub(super) struct Usage {
     files: Files,
-    figures: [Option<f64>; METRICS.len()],
-    series: [Option<SeriesIndex>; METRICS.len()],
+    figures: Figures,
     devices: Devices,
     memory_bytes: u64,
     memory_bytes_at_stat: u64,
     inactive_file_bytes: u64,
+    /// OOM kills as they were read last, and from which file.
+    oom_read: Option<(Subject, u64)>,
     oom_kills: u64,
-    age_ticks: u32,
+    /// Ticks for which limits are read each window.
+    limits_move: u32,
+    fresh: bool,
     used_cpu_since_stat: bool,
     /// Whether anything in it ran since the tick before.
     used_cpu: bool,
+    /// Whether containers or services of their own lie inside.
+    pub holds_others: bool,
 }
 
 impl Usage {
     pub(super) fn new() -> Self {
         Self {
             files: Files::default(),
-            figures: [None; METRICS.len()],
-            series: [None; METRICS.len()],
+            figures: Figures::default(),
             devices: Devices::default(),
             memory_bytes: 0,
             memory_bytes_at_stat: 0,
             inactive_file_bytes: 0,
+            oom_read: None,
             oom_kills: 0,
-            age_ticks: 0,
+            limits_move: YOUNG_TICKS,
+            fresh: true,
             used_cpu_since_stat: true,
             used_cpu: true,
+            holds_others: false,
         }
     }
 
     /// Reads what may have changed. Returns how many tasks the kernel killed for want of memory since the last call, or
     /// nothing when the cgroup is gone.
-    pub(super) fn read(&mut self, host: &mut Host, trees: &Trees, cgroup: &str, moment: Moment) -> Option<u64> {
-        let fresh = self.age_ticks == 0;
+    pub(super) fn read(
+        &mut self,
+        host: &mut Host,
+        mut around: Around<'_>,
+        cgroup: &str,
+        moment: Moment,
+    ) -> Option<u64> {
+        let fresh = std::mem::take(&mut self.fresh);
         let all = fresh || moment.first_in_window;
-        // A runtime makes a cgroup first and sets its limits then; later they are changed by hand, and seldom.
-        let limits = all && (self.age_ticks <= YOUNG_TICKS || moment.due(Tier::Minute));
-        self.age_ticks = self.age_ticks.saturating_add(1);
-        if limits {
-            self.files.find(host, trees, cgroup);
-            self.read_limits(host);
+        // A runtime makes a cgroup first and sets its limits then; later they change when it says so, or by hand.
+        if all && (0 < self.limits_move || moment.due(Tier::Minute)) {
+            self.files.find(host, around.trees, cgroup);
+            self.read_limits(host, &mut around, cgroup);
         }
-        let before = self.get(Figure::Cpu);
+        self.limits_move = self.limits_move.saturating_sub(1);
+        let before = self.figures.get(Figure::Cpu);
         self.read_cpu(host);
         // A cgroup whose CPU time is nowhere counted may always have moved.
-        self.used_cpu = fresh || before.is_none() || self.get(Figure::Cpu) != before;
+        self.used_cpu = fresh || before.is_none() || self.figures.get(Figure::Cpu) != before;
         self.used_cpu_since_stat |= self.used_cpu;
         if all {
             self.read_split(host);
+            self.read_pressure(host);
         }
         let killed = if all || self.used_cpu { self.read_moving(host) } else { 0 };
         let moved = self.memory_bytes.abs_diff(self.memory_bytes_at_stat);
@@ -139,56 +117,72 @@ impl Usage {
 
     /// Puts what is due, under the labels of `entity`.
     pub(super) fn put(&mut self, samples: &mut Samples, entity: u32, moment: Moment) {
-        for (at, metric) in METRICS.iter().enumerate() {
-            let Some(value) = self.figures[at].filter(|_| moment.due(metric.tier)) else { continue };
-            let series = *self.series[at].get_or_insert_with(|| samples.series(entity, metric, &column(at)));
-            samples.put(series, value);
-        }
+        self.figures.put(samples, entity, moment);
         self.devices.put(samples, entity, moment);
     }
 
     /// Lets the next [`Self::put`] make new series: the entity changed.
     pub(super) fn forget_series(&mut self) {
-        self.series = [None; METRICS.len()];
+        self.figures.forget_series();
         self.devices.forget_series();
     }
 
     /// What it used in all.
     pub(super) fn cpu_time(&self) -> Option<CpuTime> {
-        let split = |figure| self.get(figure).unwrap_or_default();
-        Some(CpuTime { usage: self.get(Figure::Cpu)?, user: split(Figure::User), system: split(Figure::System) })
+        let get = |figure| self.figures.get(figure);
+        let split = |figure| get(figure).unwrap_or_default();
+        Some(CpuTime { usage: get(Figure::Cpu)?, user: split(Figure::User), system: split(Figure::System) })
     }
 
     /// Says when it began, in seconds since the epoch.
     pub(super) fn began(&mut self, seconds: f64) {
-        self.set(Figure::Start, Some(seconds));
+        self.figures.set(Figure::Start, Some(seconds));
     }
 
-    fn get(&self, figure: Figure) -> Option<f64> {
-        self.figures[figure as usize]
+    /// When it began, in seconds since the epoch.
+    pub(super) fn start(&self) -> Option<f64> {
+        self.figures.get(Figure::Start)
     }
 
-    fn set(&mut self, figure: Figure, value: Option<f64>) {
-        self.figures[figure as usize] = value.or(self.figures[figure as usize]);
+    /// Says that its limits may be about to change.
+    pub(super) fn expect_change(&mut self) {
+        self.limits_move = self.limits_move.max(CHANGING_TICKS);
     }
 
-    /// Sets a counter. The kernel scales the split of CPU time anew at each read: it may step back a little.
-    fn grow(&mut self, figure: Figure, value: Option<f64>) {
-        let before = self.get(figure);
-        self.set(figure, value.map(|value| before.map_or(value, |before| value.max(before))));
+    /// Adds what was killed in the cgroup that it was before: the count of an entity never falls, though a new cgroup
+    /// begins at zero.
+    pub(super) fn add_oom_kills(&mut self, before: u64) {
+        self.oom_kills = self.oom_kills.saturating_add(before);
+        if self.oom_read.is_some() {
+            self.figures.grow(Figure::Oom, Some(count(self.oom_kills)));
+        }
+    }
+
+    /// OOM kills in this and in earlier instances.
+    pub(super) fn oom_kills(&self) -> u64 {
+        self.oom_kills
+    }
+
+    /// Whether any task lives in it or in a cgroup inside, if that can be told.
+    pub(super) fn is_populated(&mut self, host: &mut Host) -> Option<bool> {
+        if let Some(threads) = self.figures.get(Figure::Threads) {
+            return Some(0.0 < threads);
+        }
+        let (_, events) = self.files.read(host, Subject::Populated)?;
+        parse::value_of(events, "populated").map(|populated| populated != 0)
     }
 
     fn read_cpu(&mut self, host: &mut Host) {
         match self.files.read(host, Subject::Cpu) {
             Some((Version::V1, bytes)) => {
                 let usage = parse::single(bytes).map(|ns| parse::scaled(ns, 1e9));
-                self.grow(Figure::Cpu, usage);
+                self.figures.grow(Figure::Cpu, usage);
             }
             Some((Version::V2, bytes)) => {
                 let (time, throttling) = (parse::cpu_time(bytes), parse::throttling(bytes, Version::V2));
-                self.grow(Figure::Cpu, time.map(|time| time.usage));
-                self.grow(Figure::User, time.map(|time| time.user));
-                self.grow(Figure::System, time.map(|time| time.system));
+                self.figures.grow(Figure::Cpu, time.map(|time| time.usage));
+                self.figures.grow(Figure::User, time.map(|time| time.user));
+                self.figures.grow(Figure::System, time.map(|time| time.system));
                 self.set_throttling(throttling);
             }
             None => {}
@@ -199,35 +193,37 @@ impl Usage {
         let Some((_, bytes)) = self.files.read(host, Subject::CpuSplit) else { return };
         let ticks = parse::scaled(clock_ticks_per_second(), 1.0);
         let [user, system] = ["user", "system"].map(|key| parse::value_of(bytes, key));
-        self.grow(Figure::User, user.map(|user| parse::scaled(user, ticks)));
-        self.grow(Figure::System, system.map(|system| parse::scaled(system, ticks)));
+        self.figures.grow(Figure::User, user.map(|user| parse::scaled(user, ticks)));
+        self.figures.grow(Figure::System, system.map(|system| parse::scaled(system, ticks)));
     }
 
-    fn read_limits(&mut self, host: &mut Host) {
-        let (mut quota, mut period) = (None, None);
-        match self.files.read(host, Subject::Quota) {
-            // -1 is no limit, and not a number here.
-            Some((Version::V1, bytes)) => quota = parse::single(bytes),
-            Some((Version::V2, bytes)) => {
-                if let Some((limit, length)) = parse::cpu_max(bytes) {
-                    (quota, period) = (limit, Some(length));
-                }
+    fn read_pressure(&mut self, host: &mut Host) {
+        for (subject, some, full) in PRESSURES {
+            if let Some(totals) = self.files.read(host, subject).and_then(|(_, bytes)| pressure::parse(bytes)) {
+                let seconds = |total: Option<u64>| total.map(|us| parse::scaled(us, 1e6));
+                self.figures.grow(some, seconds(totals.some));
+                self.figures.grow(full, seconds(totals.full));
             }
-            None => {}
         }
-        if let Some((_, bytes)) = self.files.read(host, Subject::Period) {
-            period = parse::single(bytes);
+    }
+
+    fn read_limits(&mut self, host: &mut Host, around: &mut Around<'_>, cgroup: &str) {
+        let limits = around.limits.effective(host, around.trees, cgroup);
+        match limits.cpu {
+            Some((quota, period)) => {
+                self.figures.set(Figure::Quota, Some(count(quota)));
+                self.figures.set(Figure::Period, Some(count(period)));
+            }
+            None => self.figures.clear(Figure::Quota),
         }
-        self.figures[Figure::Quota as usize] = quota.map(count);
-        self.set(Figure::Period, period.map(count));
+        // Without a limit cAdvisor says 0.
+        let shown = |limit: Option<u64>| limit.map(|limit| if limit == NO_LIMIT { 0.0 } else { count(limit) });
+        self.figures.set(Figure::MemoryLimit, shown(limits.memory));
+        self.figures.set(Figure::ThreadsMax, shown(limits.threads));
         if let Some((version, bytes)) = self.files.read(host, Subject::Shares) {
             let value = parse::single(bytes);
             let shares = if version == Version::V2 { value.map(parse::shares) } else { value };
-            self.set(Figure::Shares, shares.map(count));
-        }
-        if let Some((_, bytes)) = self.files.read(host, Subject::MemoryLimit) {
-            let limit = parse::limit(bytes);
-            self.set(Figure::MemoryLimit, limit.map(count));
+            self.figures.set(Figure::Shares, shares.map(count));
         }
     }
 
@@ -239,22 +235,33 @@ impl Usage {
         if let Some((_, bytes)) = self.files.read(host, Subject::Memory) {
             let memory = parse::single(bytes);
             self.memory_bytes = memory.unwrap_or(self.memory_bytes);
-            self.set(Figure::Memory, memory.map(count));
+            self.figures.set(Figure::Memory, memory.map(count));
         }
-        if let Some((_, bytes)) = self.files.read(host, Subject::Tasks) {
-            let tasks = parse::single(bytes);
-            self.set(Figure::Threads, tasks.map(count));
-        }
+        self.read_single(host, Subject::Tasks, Figure::Threads);
         self.read_io(host);
         self.read_oom_kills(host)
     }
 
+    /// Counts kills of its own tasks: those in cgroups inside are its own too, unless they are others' containers.
     fn read_oom_kills(&mut self, host: &mut Host) -> u64 {
-        let Some((_, bytes)) = self.files.read(host, Subject::Oom) else { return 0 };
+        let local = self.holds_others && self.files.has(Subject::OomLocal);
+        let subject = if local { Subject::OomLocal } else { Subject::Oom };
+        let Some((version, bytes)) = self.files.read(host, subject) else { return 0 };
         let Some(kills) = parse::value_of(bytes, "oom_kill") else { return 0 };
-        let killed = if self.get(Figure::Oom).is_some() { kills.saturating_sub(self.oom_kills) } else { 0 };
-        self.oom_kills = kills;
-        self.grow(Figure::Oom, Some(count(kills)));
+        let failures = if version == Version::V2 { parse::value_of(bytes, "max") } else { None };
+        self.figures.grow(Figure::MemoryFailures, failures.map(count));
+        let before = self.oom_read.replace((subject, kills));
+        let killed = match before {
+            Some((known, before)) if known == subject => kills.saturating_sub(before),
+            Some(_) => 0,
+            // What was killed before it was first seen is told in its count and in no event.
+            None => {
+                self.oom_kills = self.oom_kills.saturating_add(kills);
+                0
+            }
+        };
+        self.oom_kills = self.oom_kills.saturating_add(killed);
+        self.figures.grow(Figure::Oom, Some(count(self.oom_kills)));
         killed
     }
 
@@ -277,60 +284,60 @@ impl Usage {
     fn read_memory_stat(&mut self, host: &mut Host) {
         self.memory_bytes_at_stat = self.memory_bytes;
         self.used_cpu_since_stat = false;
-        if let Some((version, bytes)) = self.files.read(host, Subject::MemoryStat)
-            && let Some(stat) = parse::memory_stat(bytes, version)
-        {
-            self.inactive_file_bytes = stat.inactive_file;
-            self.set(Figure::Rss, Some(count(stat.rss)));
-            self.set(Figure::Cache, Some(count(stat.cache)));
-            self.set(Figure::Swap, stat.swap.map(count));
+        if let Some((version, bytes)) = self.files.read(host, Subject::MemoryStat) {
+            let stat = parse::memory_stat(bytes, version);
+            self.inactive_file_bytes = stat.inactive_file.unwrap_or(self.inactive_file_bytes);
+            let gauges = [
+                (Figure::Rss, stat.rss),
+                (Figure::Cache, stat.cache),
+                (Figure::MappedFile, stat.mapped_file),
+                (Figure::Kernel, stat.kernel),
+                (Figure::Swap, stat.swap),
+            ];
+            let counters = [
+                (Figure::Faults, stat.own_faults[0]),
+                (Figure::MajorFaults, stat.own_faults[1]),
+                (Figure::FaultsOfAll, stat.faults[0]),
+                (Figure::MajorFaultsOfAll, stat.faults[1]),
+                (Figure::RefaultsFile, stat.refaults[0]),
+                (Figure::RefaultsAnon, stat.refaults[1]),
+            ];
+            gauges.into_iter().for_each(|(figure, value)| self.figures.set(figure, value.map(count)));
+            counters.into_iter().for_each(|(figure, value)| self.figures.grow(figure, value.map(count)));
         }
-        if let Some((_, bytes)) = self.files.read(host, Subject::Swap) {
-            let swap = parse::single(bytes);
-            self.set(Figure::Swap, swap.map(count));
-        }
+        self.read_single(host, Subject::Swap, Figure::Swap);
+        self.read_single(host, Subject::MemoryKernel, Figure::Kernel);
+        self.read_single(host, Subject::MemoryMost, Figure::MemoryMost);
+        self.read_single(host, Subject::MemoryFailures, Figure::MemoryFailures);
+    }
+
+    fn read_single(&mut self, host: &mut Host, subject: Subject, figure: Figure) {
+        let value = self.files.read(host, subject).and_then(|(_, bytes)| parse::single(bytes));
+        self.figures.set(figure, value.map(count));
     }
 
     /// As the kubelet computes it: what is in use without the page cache that the kernel would take first.
     fn set_working_set(&mut self) {
         let working_set = count(self.memory_bytes.saturating_sub(self.inactive_file_bytes));
-        let known = self.get(Figure::Memory).is_some() && self.get(Figure::Rss).is_some();
-        self.set(Figure::WorkingSet, known.then_some(working_set));
+        let known = self.figures.get(Figure::Memory).is_some() && self.figures.get(Figure::Rss).is_some();
+        self.figures.set(Figure::WorkingSet, known.then_some(working_set));
     }
 
     /// A cgroup without a quota has no periods; cAdvisor does not show them then.
     fn set_throttling(&mut self, throttling: Option<parse::Throttling>) {
-        let throttling = throttling.filter(|it| self.get(Figure::Quota).is_some() || 0 < it.periods);
-        self.grow(Figure::Periods, throttling.map(|it| count(it.periods)));
-        self.grow(Figure::ThrottledPeriods, throttling.map(|it| count(it.throttled_periods)));
-        self.grow(Figure::ThrottledSeconds, throttling.map(|it| it.throttled_seconds));
+        let throttling = throttling.filter(|it| self.figures.get(Figure::Quota).is_some() || 0 < it.periods);
+        self.figures.grow(Figure::Periods, throttling.map(|it| count(it.periods)));
+        self.figures.grow(Figure::ThrottledPeriods, throttling.map(|it| count(it.throttled_periods)));
+        self.figures.grow(Figure::ThrottledSeconds, throttling.map(|it| it.throttled_seconds));
     }
 }
 
-fn column(at: usize) -> Labels {
-    let labels = Labels::new();
-    if at == Figure::Cpu as usize { labels.with("cpu", "total") } else { labels }
+/// What is known of the cgroups around one.
+pub(super) struct Around<'a> {
+    pub trees: &'a Trees,
+    pub limits: &'a mut LimitsRead,
 }
 
 fn count(value: u64) -> f64 {
     parse::scaled(value, 1.0)
-}
-
-/// When the oldest process of a cgroup began, in clock ticks since boot.
-pub(super) fn oldest_start_ticks(host: &mut Host, trees: &Trees, cgroup: &str) -> Option<u64> {
-    /// The oldest process stands among the first.
-    const LOOKED_AT: usize = 16;
-    let root = trees.roots().next()?;
-    let listed = host.read_once(&root.join(cgroup.trim_start_matches('/')).join("cgroup.procs")).ok()?;
-    let members: Vec<_> = String::from_utf8_lossy(listed).lines().take(LOOKED_AT).map(str::to_owned).collect();
-    let start = |member: &String| start_ticks(host, Path::new(member));
-    members.iter().filter_map(start).min()
-}
-
-fn start_ticks(host: &mut Host, process: &Path) -> Option<u64> {
-    let path = host.roots().procfs.join(process).join("stat");
-    let stat = host.read_once(&path).ok()?;
-    let behind_name = stat.iter().rposition(|&byte| byte == b')')?;
-    let field = stat[behind_name..].split(|&byte| byte == b' ').nth(20)?;
-    parse::single(field)
 }

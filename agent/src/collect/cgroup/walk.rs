@@ -14,6 +14,10 @@ use crate::identify::identify;
 /// Cgroups that are followed: ten thousand are more than any kernel serves well.
 pub(super) const CGROUPS_MAX: usize = 10_000;
 
+/// How often what lies inside a container or service is looked for each second: a manager in it makes the cgroups of its
+/// own containers when it begins.
+const YOUNG_LISTINGS: u32 = 10;
+
 /// What a round of looking found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Change {
@@ -49,7 +53,7 @@ struct Directory {
     path: String,
     listing: KeptDirectory,
     inside: bool,
-    listed: bool,
+    listings: u32,
 }
 
 impl Walk {
@@ -72,7 +76,8 @@ impl Walk {
         let mut outcome = Ok(());
         let mut at = 0;
         while at < self.directories.len() {
-            let wanted = everywhere || !self.directories[at].inside || !self.directories[at].listed;
+            let Directory { inside, listings, .. } = self.directories[at];
+            let wanted = everywhere || !inside || listings < YOUNG_LISTINGS;
             let listed = if wanted { self.list(host, roots, at, &mut changes) } else { Ok(()) };
             if self.directories[at].path.is_empty() {
                 outcome = outcome.and(listed);
@@ -97,9 +102,9 @@ impl Walk {
         changes: &mut Vec<Change>,
     ) -> Result<(), ReadError> {
         let Self { nodes, directories, round, path, .. } = self;
-        let Directory { tree, path: parent, listing, inside, listed } = &mut directories[at];
+        let Directory { tree, path: parent, listing, inside, listings } = &mut directories[at];
         let (tree, inside, round) = (*tree, *inside, *round);
-        *listed = true;
+        *listings = listings.saturating_add(1);
         let (mut found, mut replaced) = (Vec::new(), Vec::new());
         let outcome = host.list(listing, |entry| {
             let (true, Ok(name)) = (entry.is_directory, str::from_utf8(entry.name)) else { return };
@@ -156,7 +161,8 @@ impl Walk {
 impl Directory {
     fn new(tree: usize, root: &Path, path: &str) -> Self {
         let listing = KeptDirectory::new(root.join(path.trim_start_matches('/')));
-        Self { tree, path: path.to_owned(), listing, inside: identify(path).is_some(), listed: false }
+        let inside = identify(path).is_some_and(|identity| !identity.is_open());
+        Self { tree, path: path.to_owned(), listing, inside, listings: 0 }
     }
 }
 
@@ -224,14 +230,39 @@ mod tests {
     #[test]
     fn inside_a_container_one_looks_seldom() {
         let mut trees = Trees::new();
-        trees.make("memory/docker/@");
-        trees.check(false, &["+/docker", "+/docker/@"]);
+        trees.make("memory/docker/@/young");
+        trees.check(false, &["+/docker", "+/docker/@", "+/docker/@/young"]);
+        for _ in 1..YOUNG_LISTINGS {
+            trees.check(false, &[]);
+        }
         trees.make("memory/docker/@/docker/@");
         trees.check(false, &[]);
         trees.check(true, &["+/docker/@/docker", "+/docker/@/docker/@"]);
         trees.remove("memory/docker/@/docker");
         trees.check(false, &[]);
         trees.check(true, &["-/docker/@/docker", "-/docker/@/docker/@"]);
+    }
+
+    #[test]
+    fn what_a_container_begins_with_and_what_users_run_is_seen_at_once() {
+        let mut trees = Trees::new();
+        let manager = "unified/user.slice/user-7.slice/user@7.service";
+        let slices = format!("{manager}/user.slice");
+        fs::create_dir_all(trees.base.path().join(&slices)).unwrap();
+        trees.make("memory/docker/@");
+        trees.walk.look(&mut trees.host, &trees.roots, true).unwrap();
+        trees.make("memory/docker/@/docker");
+        trees.check(false, &["+/docker/@/docker"]);
+        for _ in 0..YOUNG_LISTINGS {
+            trees.check(false, &[]);
+        }
+        fs::create_dir(trees.base.path().join(slices).join(format!("libpod-{ID}.scope"))).unwrap();
+        let path = format!("/user.slice/user-7.slice/user@7.service/user.slice/libpod-{ID}.scope");
+        let changes = trees.walk.look(&mut trees.host, &trees.roots, false).unwrap();
+        assert_eq!(changes, [Change::Appeared(path.clone())]);
+        fs::remove_dir_all(trees.base.path().join(manager)).unwrap();
+        let changes = trees.walk.look(&mut trees.host, &trees.roots, false).unwrap();
+        assert!(changes.contains(&Change::Ended(path)), "{changes:?}");
     }
 
     #[test]

@@ -1,0 +1,115 @@
+//! Containers that ended: what is told of their end, and when they were seen last.
+
+use std::time::Duration;
+
+use common::catalog::Metric;
+use common::catalog::metric;
+use common::metric::Labels;
+use common::schema::SeriesIndex;
+use common::time::Timestamp;
+
+use crate::collect::Samples;
+use crate::collect::Tick;
+use crate::collect::cgroup::event;
+use crate::host::Host;
+use crate::identify::Described;
+use crate::identify::Directory;
+use crate::identify::State;
+use crate::identify::identify;
+
+pub(super) const LAST_SEEN: &Metric = metric("container_last_seen");
+
+/// How long `container_last_seen` outlives its container, so that a rule can notice.
+const LAST_SEEN_KEPT: Duration = Duration::from_secs(300);
+
+/// A cgroup is gone before its runtime has written down why; after this long it never will.
+const EXIT_WRITTEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// A container that ended.
+pub(super) struct Departed {
+    pub entity: u32,
+    pub labels: Labels,
+    /// The path of its cgroup.
+    pub path: String,
+    pub name: String,
+    pub at: Timestamp,
+    /// How many of its tasks the kernel killed for want of memory.
+    pub oom_kills: u64,
+}
+
+/// All that ended lately.
+#[derive(Default)]
+pub(super) struct Departures(Vec<Departure>);
+
+struct Departure {
+    departed: Departed,
+    last_seen: SeriesIndex,
+    told: bool,
+}
+
+impl Departures {
+    /// Notes that a container ended. Its other series have ended already.
+    pub(super) fn push(&mut self, samples: &mut Samples, departed: Departed) {
+        let last_seen = samples.series(departed.entity, LAST_SEEN, &Labels::new());
+        self.0.push(Departure { departed, last_seen, told: false });
+    }
+
+    /// The container that an entity was until it ended, if it is there again.
+    pub(super) fn take(&mut self, tick: &mut Tick<'_>, directory: &mut Directory, entity: u32) -> Option<Departed> {
+        let at = self.0.iter().position(|departure| departure.departed.entity == entity)?;
+        let mut departure = self.0.swap_remove(at);
+        departure.tell(tick, directory, true);
+        Some(departure.departed)
+    }
+
+    /// Tells of ends that became known, puts when containers were seen last, and forgets those that ended long ago.
+    pub(super) fn tick(&mut self, tick: &mut Tick<'_>, directory: &mut Directory) {
+        self.0.retain_mut(|departure| {
+            let now = tick.moment.stamp;
+            let age = now.since(departure.departed.at);
+            departure.tell(tick, directory, EXIT_WRITTEN_WITHIN <= age);
+            if LAST_SEEN_KEPT <= age {
+                tick.samples.end(departure.last_seen);
+            } else if tick.moment.due(LAST_SEEN.tier) {
+                tick.samples.put(departure.last_seen, departure.departed.at.as_seconds());
+            }
+            age < LAST_SEEN_KEPT
+        });
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Departure {
+    /// Tells that it ended, once: when it is known how, or when nobody will say any more.
+    fn tell(&mut self, tick: &mut Tick<'_>, directory: &mut Directory, at_last: bool) {
+        if self.told {
+            return;
+        }
+        let state = state(tick.host, directory, &self.departed.path);
+        if !at_last && state.as_ref().is_some_and(|state| state.is_running) {
+            return;
+        }
+        self.told = true;
+        let Departed { name, labels, at, oom_kills, .. } = &mut self.departed;
+        let state = state.filter(|state| !state.is_running);
+        let code = state.as_ref().map(|state| format!(" with exit code {}", state.exit_code)).unwrap_or_default();
+        if state.is_some_and(|state| state.oom_killed) && *oom_kills == 0 {
+            // Its last task was killed and its cgroup removed between two ticks: only the runtime saw it.
+            *oom_kills = 1;
+            let text = format!("The kernel killed a task of {name} for want of memory.");
+            event(tick.samples, *at, "oom_kill", labels, text);
+        }
+        event(tick.samples, *at, "container_exited", labels, format!("Container {name} ended{code}."));
+    }
+}
+
+fn state(host: &mut Host, directory: &mut Directory, path: &str) -> Option<State> {
+    match directory.describe(host, &identify(path)?) {
+        Described::Known(description, _) => description.state,
+        Described::Missing | Described::Never => None,
+    }
+}
