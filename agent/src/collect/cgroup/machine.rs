@@ -6,7 +6,6 @@ use common::metric::Labels;
 
 use crate::collect::HOST;
 use crate::collect::Tick;
-use crate::collect::cgroup::parse;
 use crate::collect::text;
 
 const CORES: &Metric = metric("machine_cpu_cores");
@@ -29,14 +28,17 @@ pub(super) fn put(tick: &mut Tick<'_>) {
 }
 
 pub(super) fn cores(stat: &[u8]) -> Option<u64> {
-    let is_core =
-        |line: &&[u8]| line.strip_prefix(b"cpu").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit));
-    Some(text::lines(stat).filter(is_core).count() as u64).filter(|cores| 0 < *cores)
+    let mut lines = text::lines(stat);
+    // The line of all of them stands first; some other line follows, or the file was cut off among them.
+    lines.next().filter(|line| line.starts_with(b"cpu "))?;
+    let cores = lines.by_ref().take_while(|line| line.starts_with(b"cpu")).count() as u64;
+    let is_whole = text::lines(stat).any(|line| !line.starts_with(b"cpu"));
+    Some(cores).filter(|cores| is_whole && 0 < *cores)
 }
 
 pub(super) fn memory_bytes(meminfo: &[u8]) -> Option<u64> {
-    let total = text::lines(meminfo).find_map(|line| line.strip_prefix(b"MemTotal:")?.strip_suffix(b" kB"))?;
-    parse::single(total)?.checked_mul(1_024)
+    let total = text::lines(meminfo).find_map(|line| line.strip_prefix(b"MemTotal:"))?;
+    text::numbers(total).next()?.checked_mul(1_024)
 }
 
 #[cfg(test)]
@@ -48,6 +50,7 @@ mod tests {
         let check = |stat: &str, expect| assert_eq!(cores(stat.as_bytes()), expect, "{stat}");
         check("cpu  1 2\ncpu0 1\ncpu2 1\ncpu10 1\nintr 5\n", Some(3));
         check("cpu  1 2\nintr 5\n", None);
+        check("cpu  1 2\ncpu0 1\ncpu1 1\n", None);
         check("", None);
         let check = |meminfo: &str, expect| assert_eq!(memory_bytes(meminfo.as_bytes()), expect, "{meminfo}");
         check("MemTotal:        2048 kB\nMemFree: 1 kB\n", Some(2_097_152));
