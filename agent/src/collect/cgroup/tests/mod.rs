@@ -1,6 +1,9 @@
 //! Whole trees below a root of their own, ticked by hand. Values of version 1 are as recorded from Docker 20.10 on Linux
 //! 6.18; the version 2 tree is made from the kernel's documentation.
 
+mod life;
+mod network;
+
 use std::fs;
 use std::time::Duration;
 
@@ -140,6 +143,11 @@ impl Machine {
     fn events(&mut self) -> Vec<String> {
         self.samples.take_events().into_iter().map(|event| event.kind).collect()
     }
+
+    /// The same files, seen for the first time.
+    fn again(&self) -> Self {
+        Self { host: Host::new(self.host.roots().clone()), base: tempfile::tempdir().unwrap(), ..Self::new() }
+    }
 }
 
 #[test]
@@ -201,7 +209,7 @@ fn a_container_of_version_1() {
     file(&machine, "cpu/docker/@/cpu.shares", "1024\n");
     file(&machine, "memory/docker/@/memory.usage_in_bytes", "323584\n");
     file(&machine, "memory/docker/@/memory.limit_in_bytes", "9223372036854771712\n");
-    file(&machine, "memory/docker/@/memory.stat", include_str!("fixtures/v1/memory.stat"));
+    file(&machine, "memory/docker/@/memory.stat", include_str!("../fixtures/v1/memory.stat"));
     file(&machine, "memory/docker/@/memory.max_usage_in_bytes", "400000\n");
     file(&machine, "memory/docker/@/memory.failcnt", "6\n");
     file(&machine, "memory/docker/@/memory.kmem.usage_in_bytes", "53248\n");
@@ -351,321 +359,6 @@ fn limits_that_the_runtime_writes_down_anew_are_seen_within_a_window() {
     machine.check("container_spec_memory_limit_bytes", &[134_217_728.0]);
     let names = machine.values("container_threads", "name").into_iter().map(|(name, _)| name);
     assert_eq!(names.collect::<Vec<_>>(), ["renamed"]);
-}
-
-#[test]
-fn a_cgroup_that_nobody_lives_in_is_no_container() {
-    let mut machine = Machine::new();
-    machine.v2();
-    machine.describe_as("web", r#""State":{"Running":false,"ExitCode":137}"#);
-    let file = |machine: &Machine, name: &str, text: &str| {
-        machine.write(&format!("cgroup/system.slice/docker-@.scope/{name}"), text);
-    };
-    file(&machine, "pids.current", "0\n");
-    machine.ticks(20);
-    machine.check("container_last_seen", &[]);
-    machine.check("container_cpu_usage_seconds_total", &[]);
-    // Somebody moves in, and dies with the engine.
-    machine.v2_container("11", "0");
-    machine.describe("web", 0);
-    machine.tick();
-    machine.check("container_cpu_usage_seconds_total", &[11.0]);
-    file(&machine, "pids.current", "0\n");
-    file(&machine, "cpu.stat", "usage_usec 12000000\nuser_usec 0\nsystem_usec 0\n");
-    machine.tick();
-    machine.check("container_cpu_usage_seconds_total", &[]);
-    machine.ticks(5);
-    assert_eq!(machine.events(), ["container_exited"]);
-    // Without a pids controller the cgroup itself says it, and without that the runtime.
-    for name in ["pids.current", "pids.max"] {
-        fs::remove_file(machine.base.path().join(format!("cgroup/system.slice/docker-{ID}.scope/{name}"))).unwrap();
-    }
-    let check = |machine: &Machine, shown: usize| {
-        let mut fresh = Machine { samples: Samples::default(), cgroups: Cgroups::default(), ..machine.again() };
-        fresh.tick();
-        assert_eq!(fresh.values("container_memory_usage_bytes", "name").len(), shown);
-    };
-    file(&machine, "cgroup.events", "populated 0\nfrozen 0\n");
-    check(&machine, 0);
-    file(&machine, "cgroup.events", "populated 1\nfrozen 0\n");
-    check(&machine, 1);
-    fs::remove_file(machine.base.path().join(format!("cgroup/system.slice/docker-{ID}.scope/cgroup.events"))).unwrap();
-    check(&machine, 1);
-    machine.describe_as("web", r#""State":{"Running":false}"#);
-    check(&machine, 0);
-}
-
-#[test]
-fn an_end_is_told_with_its_reason_once_the_runtime_wrote_it() {
-    let check = |state: &str, expect: &[(&str, &str)]| {
-        let mut machine = Machine::new();
-        machine.v2();
-        machine.describe("web", 0);
-        machine.ticks(2);
-        machine.remove("cgroup/system.slice/docker-@.scope");
-        machine.ticks(2);
-        assert_eq!(machine.events(), Vec::<String>::new(), "the runtime still has it running");
-        machine.describe_as("web", state);
-        machine.ticks(5);
-        let told = machine.samples.take_events();
-        let told: Vec<_> = told.iter().map(|event| (event.kind.as_str(), event.text.as_str())).collect();
-        assert_eq!(told, expect, "{state}");
-    };
-    let exited = "container_exited";
-    check(r#""State":{"Running":false,"ExitCode":3}"#, &[(exited, "Container web ended with exit code 3.")]);
-    check(r#""State":{"Running":true}"#, &[(exited, "Container web ended.")]);
-    let killed = ("oom_kill", "The kernel killed a task of web for want of memory.");
-    let ended = (exited, "Container web ended with exit code 137.");
-    check(r#""State":{"Running":false,"ExitCode":137,"OOMKilled":true}"#, &[killed, ended]);
-}
-
-#[test]
-fn kills_are_counted_on_through_restarts() {
-    let mut machine = Machine::new();
-    machine.v2();
-    machine.v2_container("10", "2");
-    machine.describe("web", 0);
-    machine.ticks(2);
-    machine.remove("cgroup/system.slice/docker-@.scope");
-    machine.describe_as("web", r#""State":{"Running":false,"ExitCode":137,"OOMKilled":true}"#);
-    machine.ticks(2);
-    machine.describe("web", 1);
-    machine.v2_container("1", "0");
-    machine.ticks(2);
-    machine.check("container_oom_events_total", &[2.0]);
-    assert_eq!(machine.events(), ["container_exited", "container_restarted"]);
-}
-
-#[test]
-fn a_kill_in_a_container_inside_is_its_own() {
-    let mut machine = Machine::new();
-    machine.v2();
-    machine.describe("web", 0);
-    let inner = format!("cgroup/system.slice/docker-@.scope/docker/{}", ID.replace('9', "8"));
-    let file = |machine: &Machine, place: &str, name: &str, kills: u32| {
-        machine.write(&format!("{place}/{name}"), &format!("max 0\noom_kill {kills}\n"));
-    };
-    machine.write(&format!("{inner}/cpu.stat"), "usage_usec 1\nuser_usec 1\nsystem_usec 0\n");
-    machine.write(&format!("{inner}/pids.current"), "1\n");
-    let outer = "cgroup/system.slice/docker-@.scope";
-    let write = |machine: &Machine, own: u32, inside: u32| {
-        file(machine, outer, "memory.events", own + inside);
-        file(machine, outer, "memory.events.local", own);
-        file(machine, &inner, "memory.events", inside);
-        file(machine, &inner, "memory.events.local", inside);
-    };
-    write(&machine, 1, 4);
-    machine.ticks(5);
-    write(&machine, 2, 6);
-    machine.window();
-    machine.check("container_oom_events_total", &[2.0, 6.0]);
-    let parents = machine.values("container_oom_events_total", "parent").into_iter().map(|(parent, _)| parent);
-    assert_eq!(parents.collect::<Vec<_>>(), ["", "web"]);
-    let told: Vec<_> = machine.samples.take_events().into_iter().map(|event| event.text).collect();
-    let killed =
-        |count: u32, name: &str| format!("The kernel killed {count} of the tasks of {name} for want of memory.");
-    assert_eq!(told, [killed(1, "web"), killed(2, &ID.replace('9', "8")[..SHORT_ID])]);
-}
-
-#[test]
-fn health_checks() {
-    let mut machine = Machine::new();
-    machine.v2();
-    let health = |machine: &Machine, status: &str| {
-        machine.describe_as("web", &format!(r#""State":{{"Running":true,"Health":{{"Status":"{status}"}}}}"#));
-    };
-    health(&machine, "starting");
-    machine.tick();
-    machine.check("container_health_state", &[0.0]);
-    for (status, value, told) in [
-        ("healthy", 1.0, &[][..]),
-        ("unhealthy", 0.0, &["container_unhealthy"]),
-        ("unhealthy ", 0.0, &[]),
-        ("healthy", 1.0, &[]),
-        ("unhealthy", 0.0, &["container_unhealthy"]),
-        ("healthy", 1.0, &["container_healthy"]),
-    ] {
-        health(&machine, status);
-        machine.window();
-        machine.check("container_health_state", &[value]);
-        assert_eq!(machine.events(), told, "{status}");
-    }
-}
-
-const DEV: &str = "Inter-|   Receive |  Transmit\n face |bytes |bytes\n\
-    lo: 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n  eth0: 10 11 12 13 0 0 0 0 20 21 22 23 0 0 0 0\n";
-
-impl Machine {
-    /// The same files, seen for the first time.
-    fn again(&self) -> Self {
-        Self { host: Host::new(self.host.roots().clone()), base: tempfile::tempdir().unwrap(), ..Self::new() }
-    }
-
-    /// A process in a cgroup, in a network namespace of its own or that of another process.
-    fn process(&self, cgroup: &str, pid: u32, namespace_of: Option<u32>) {
-        self.write(&format!("cgroup{cgroup}/cgroup.procs"), &format!("{pid}\n"));
-        self.write(&format!("proc/{pid}/comm"), "pause\n");
-        self.write(&format!("proc/{pid}/stat"), &format!("{pid} (x) S{} {pid}00 0 0\n", " 0".repeat(18)));
-        let file = |pid: u32| self.base.path().join(format!("proc/{pid}/net/dev"));
-        match namespace_of {
-            None => self.write(&format!("proc/{pid}/net/dev"), DEV),
-            Some(other) => {
-                fs::create_dir_all(file(pid).parent().unwrap()).unwrap();
-                fs::hard_link(file(other), file(pid)).unwrap();
-            }
-        }
-    }
-}
-
-#[test]
-fn a_container_has_the_network_that_its_processes_see() {
-    let mut machine = Machine::new();
-    machine.v2();
-    machine.describe("web", 0);
-    machine.write("proc/1/net/dev", DEV);
-    machine.process("/system.slice/docker-@.scope/init.scope", 40, None);
-    machine.tick();
-    for (what, expect) in [("receive", 10.0), ("transmit", 20.0)] {
-        let metric = |name: &str| format!("container_network_{what}_{name}_total");
-        assert_eq!(machine.values(&metric("bytes"), "interface"), [("eth0".to_owned(), expect)]);
-        machine.check(&metric("packets"), &[expect + 1.0]);
-        machine.check(&metric("errors"), &[expect + 2.0]);
-        machine.check(&metric("packets_dropped"), &[expect + 3.0]);
-    }
-    machine.tick();
-    machine.check("container_network_receive_bytes_total", &[]);
-    machine.write("proc/40/net/dev", &DEV.replace("eth0", "eth1"));
-    machine.window();
-    assert_eq!(machine.values("container_network_receive_bytes_total", "interface"), [("eth1".to_owned(), 10.0)]);
-    machine.write("proc/40/net/dev", "garbage");
-    machine.window();
-    machine.check("container_network_receive_bytes_total", &[]);
-}
-
-#[test]
-fn the_network_of_the_host_is_no_containers() {
-    let mut machine = Machine::new();
-    machine.v2();
-    machine.describe("web", 0);
-    machine.write("proc/1/net/dev", DEV);
-    machine.process("/system.slice/docker-@.scope", 40, Some(1));
-    machine.tick();
-    machine.check("container_network_receive_bytes_total", &[]);
-    machine.check("container_threads", &[3.0]);
-}
-
-#[test]
-fn a_pod_has_one_network_and_its_sandbox_is_not_listed() {
-    let mut machine = Machine::new();
-    machine.write("proc/1/net/dev", DEV);
-    machine.write("cgroup/cgroup.controllers", "cpu io memory pids\n");
-    let pod = "/kubepods.slice/kubepods-pod6b.slice";
-    let [sandbox, app] = ['1', '2'].map(|digit| digit.to_string().repeat(64));
-    let bundle = |machine: &Machine, id: &str, kind: &str, name: &str| {
-        let json = format!(
-            r#"{{"annotations":{{"io.kubernetes.cri.container-type":"{kind}",{name}
-                "io.kubernetes.cri.sandbox-name":"web-0","io.kubernetes.cri.sandbox-namespace":"shop"}}}}"#
-        );
-        machine.write(&format!("root/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}/config.json"), &json);
-    };
-    // The sandbox comes second and is no older.
-    for (id, pid, of) in [(&app, 50, None), (&sandbox, 60, Some(50))] {
-        machine.write(
-            &format!("cgroup{pod}/cri-containerd-{id}.scope/cpu.stat"),
-            "usage_usec 1\nuser_usec 1\nsystem_usec 0\n",
-        );
-        machine.process(&format!("{pod}/cri-containerd-{id}.scope"), pid, of);
-    }
-    bundle(&machine, &sandbox, "sandbox", "");
-    bundle(&machine, &app, "container", r#""io.kubernetes.cri.container-name":"app","#);
-    machine.tick();
-    let network = machine.values("container_network_receive_bytes_total", "id");
-    assert_eq!(network, [(format!("{pod}/cri-containerd-{sandbox}.scope"), 10.0)]);
-    assert_eq!(machine.values("container_network_receive_bytes_total", "pod"), [("web-0".to_owned(), 10.0)]);
-    let listed = |label: &str| {
-        let values = machine.values("container_last_seen", label).into_iter();
-        values.map(|(value, _)| value).collect::<Vec<_>>()
-    };
-    assert_eq!(listed("id"), [format!("{pod}/cri-containerd-{app}.scope")]);
-    assert_eq!([listed("container"), listed("pod"), listed("namespace")], [["app"], ["web-0"], ["shop"]]);
-    assert_eq!(listed("name"), ["shop/web-0/app"]);
-    let sandbox = machine.cgroups.find(&format!("{pod}/cri-containerd-{sandbox}.scope")).unwrap();
-    assert_eq!(machine.cgroups.name(sandbox), Some(""), "its process belongs to no container");
-}
-
-#[test]
-fn a_sandbox_that_nobody_describes_is_known_by_its_command() {
-    let mut machine = Machine::new();
-    machine.write("cgroup/cgroup.controllers", "cpu\n");
-    let scope = "/kubepods.slice/kubepods-pod6b.slice/cri-containerd-@.scope";
-    machine.write(&format!("cgroup{scope}/cpu.stat"), "usage_usec 1\nuser_usec 1\nsystem_usec 0\n");
-    machine.process(scope, 60, None);
-    machine.ticks(15);
-    assert_eq!(machine.values("container_last_seen", "id"), []);
-}
-
-#[test]
-fn an_oom_kill_is_counted_and_told() {
-    let mut machine = Machine::new();
-    machine.v2();
-    machine.v2_container("10", "4");
-    machine.describe("web", 0);
-    machine.tick();
-    assert_eq!(machine.events(), Vec::<String>::new());
-    machine.v2_container("11", "6");
-    machine.tick();
-    machine.check("container_oom_events_total", &[6.0]);
-    let told = machine.samples.take_events();
-    let told: Vec<_> =
-        told.iter().map(|event| (event.kind.as_str(), event.entity.get("name"), event.text.as_str())).collect();
-    assert_eq!(told, [("oom_kill", "web", "The kernel killed 2 of the tasks of web for want of memory.")]);
-}
-
-#[test]
-fn a_container_that_ends_leaves_when_it_was_seen_last_for_five_minutes() {
-    let mut machine = Machine::new();
-    machine.v2();
-    machine.describe("web", 0);
-    machine.ticks(2);
-    machine.remove("cgroup/system.slice/docker-@.scope");
-    machine.describe_as("web", r#""State":{"Running":false}"#);
-    machine.tick();
-    assert_eq!(machine.events(), ["container_exited"]);
-    machine.check("container_cpu_usage_seconds_total", &[]);
-    machine.window();
-    machine.check("container_last_seen", &[1_003.0]);
-    machine.check("container_memory_rss", &[]);
-    machine.ticks(280);
-    machine.check("container_last_seen", &[1_003.0]);
-    machine.ticks(10);
-    machine.check("container_last_seen", &[1_003.0]);
-    machine.ticks(10);
-    machine.check("container_last_seen", &[]);
-    assert!(machine.cgroups.departures.is_empty());
-}
-
-#[test]
-fn a_restarted_container_is_a_new_instance_with_the_same_labels() {
-    let mut machine = Machine::new();
-    machine.v2();
-    machine.describe("web", 0);
-    machine.ticks(2);
-    let before = machine.cgroups.find(&format!("/system.slice/docker-{ID}.scope")).unwrap();
-    machine.remove("cgroup/system.slice/docker-@.scope");
-    machine.write("cgroup/between/cpu.stat", "");
-    machine.describe("web", 1);
-    machine.v2_container("1", "0");
-    machine.tick();
-    machine.check("container_cpu_usage_seconds_total", &[1.0]);
-    assert_eq!(machine.events(), ["container_exited", "container_restarted"]);
-    let after = machine.cgroups.find(&format!("/system.slice/docker-{ID}.scope")).unwrap();
-    assert_ne!(before, after);
-    assert_eq!([before, after].map(|handle| machine.cgroups.is_living(handle)), [false, true]);
-    machine.window();
-    machine.check("container_last_seen", &[1_011.0]);
-    machine.check("lapwing_container_restarts_total", &[1.0]);
-    machine.ticks(400);
-    machine.check("container_last_seen", &[1_411.0]);
 }
 
 #[test]
