@@ -27,14 +27,14 @@ use crate::host::Inquiry;
 use crate::host::filesystem_space;
 
 const DEVICE_ERROR: &Metric = metric("node_filesystem_device_error");
-type Part = fn(&FilesystemSpace) -> u64;
+type Part = fn(&FilesystemSpace, bool) -> u64;
 const SPACE: [(&Metric, Part); 6] = [
-    (metric("node_filesystem_size_bytes"), |space| space.size_bytes),
-    (metric("node_filesystem_free_bytes"), |space| space.free_bytes),
-    (metric("node_filesystem_avail_bytes"), |space| space.available_bytes),
-    (metric("node_filesystem_files"), |space| space.files),
-    (metric("node_filesystem_files_free"), |space| space.files_free),
-    (metric("node_filesystem_readonly"), |space| u64::from(space.read_only)),
+    (metric("node_filesystem_size_bytes"), |space, _| space.size_bytes),
+    (metric("node_filesystem_free_bytes"), |space, _| space.free_bytes),
+    (metric("node_filesystem_avail_bytes"), |space, _| space.available_bytes),
+    (metric("node_filesystem_files"), |space, _| space.files),
+    (metric("node_filesystem_files_free"), |space, _| space.files_free),
+    (metric("node_filesystem_readonly"), |_, read_only| u64::from(read_only)),
 ];
 
 /// File systems that hold no data of their own; node_exporter's default.
@@ -89,7 +89,9 @@ struct Mount {
     entity: u32,
     labels: Labels,
     error: SeriesIndex,
-    /// Whether it could be written to when it was asked last.
+    /// What the host's table says: the agent's own view of the mount may be narrower.
+    read_only: bool,
+    /// Whether it was not read-only in the window before.
     writable: bool,
     space: Option<[SeriesIndex; SPACE.len()]>,
     /// The window that has its values.
@@ -119,11 +121,11 @@ impl Filesystem {
         let mut understood = Some(()).filter(|()| !text.is_empty());
         self.mounts.begin();
         for line in text::lines(text) {
-            let Some([mountpoint, fstype, device]) = parse(line) else {
+            let Some(([mountpoint, fstype, device], read_only)) = parse(line) else {
                 understood = None;
                 continue;
             };
-            self.mounts.get(&[mountpoint, fstype, device].join(&b' '), || {
+            let mount = self.mounts.get(&[mountpoint, fstype, device].join(&b' '), || {
                 let (mountpoint, fstype) = (unescape(mountpoint), text::label(fstype));
                 (!is_passed_over(&mountpoint, &fstype)).then(|| {
                     let labels = Labels::new()
@@ -133,9 +135,11 @@ impl Filesystem {
                     let entity = samples.entity(&labels);
                     let path = self.roots.on_rootfs(Path::new(&OsString::from_vec(mountpoint)));
                     let error = samples.series(entity, DEVICE_ERROR, &Labels::new());
-                    Mount { path, entity, labels, error, writable: false, space: None, reported: None }
+                    let (writable, space, reported) = (false, None, None);
+                    Mount { path, entity, labels, error, read_only, writable, space, reported }
                 })
             });
+            mount.iter_mut().for_each(|mount| mount.read_only = read_only);
         }
         self.mounts.end(|mount| mount.into_iter().for_each(|mount| samples.end_entity(mount.entity)));
         understood
@@ -180,26 +184,29 @@ impl Mount {
             let make = || SPACE.map(|(metric, _)| samples.series(entity, metric, &Labels::new()));
             let series = *self.space.get_or_insert_with(make);
             for (series, (_, value)) in series.into_iter().zip(SPACE) {
-                samples.put_count(series, value(&space));
+                samples.put_count(series, value(&space, self.read_only));
             }
-            if std::mem::replace(&mut self.writable, !space.read_only) && space.read_only {
-                let text = format!("The file system on {} is read-only.", self.labels.get("mountpoint"));
-                let (kind, entity) = ("mount_read_only".to_owned(), self.labels.clone());
-                samples.event(Event { at: moment.stamp, kind, entity, text });
-            }
+        }
+        if std::mem::replace(&mut self.writable, !self.read_only) && self.read_only {
+            let text = format!("The file system on {} is read-only.", self.labels.get("mountpoint"));
+            let (kind, entity) = ("mount_read_only".to_owned(), self.labels.clone());
+            samples.event(Event { at: moment.stamp, kind, entity, text });
         }
     }
 }
 
-/// Mount point, type and device of `27 1 254:0 / /home rw,relatime shared:1 - ext4 /dev/sda1 rw`.
-fn parse(line: &[u8]) -> Option<[&[u8]; 3]> {
+/// Mount point, type and device of `27 1 254:0 / /home rw,relatime shared:1 - ext4 /dev/sda1 rw`, and whether it is
+/// read-only: the mount, or the file system that an error made so.
+fn parse(line: &[u8]) -> Option<([&[u8]; 3], bool)> {
     const MOUNTPOINT: usize = 4;
     let mut columns = line.split(|byte| *byte == b' ');
-    let mountpoint = columns.nth(MOUNTPOINT)?;
+    let (mountpoint, options) = (columns.nth(MOUNTPOINT)?, columns.next()?);
     // Between the options and the dash stand any number of tags.
     columns.find(|column| *column == b"-")?;
     let (fstype, device) = (columns.next()?, columns.next()?);
-    (mountpoint.starts_with(b"/") && !fstype.is_empty()).then_some([mountpoint, fstype, device])
+    let says_so = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
+    let read_only = says_so(options) || columns.next().is_some_and(says_so);
+    (mountpoint.starts_with(b"/") && !fstype.is_empty()).then_some(([mountpoint, fstype, device], read_only))
 }
 
 /// Spaces, tabs, newlines, backslashes and hashes are written as three octal digits.
@@ -297,7 +304,7 @@ mod tests {
     }
 
     const ASKED: FilesystemSpace =
-        FilesystemSpace { size_bytes: 9, free_bytes: 5, available_bytes: 4, files: 3, files_free: 2, read_only: true };
+        FilesystemSpace { size_bytes: 9, free_bytes: 5, available_bytes: 4, files: 3, files_free: 2 };
 
     fn of_window(seconds: i64) -> Moment {
         let (stamp, now, patience) = (Timestamp::from_seconds(seconds), Duration::ZERO, Duration::ZERO);
@@ -308,7 +315,7 @@ mod tests {
     fn a_mount_has_one_value_a_window_and_says_when_it_fails() {
         let mut samples = Samples::default();
         let mut filesystem = Filesystem::new(&Roots::default());
-        filesystem.parse(b"27 1 8:1 / / rw - ext4 /dev/sda1 rw\n", &mut samples);
+        filesystem.parse(b"27 1 8:1 / / ro - ext4 /dev/sda1 rw\n", &mut samples);
         let mount = filesystem.mounts.items().flatten().next().unwrap();
         let mut check = |space: Option<FilesystemSpace>, window: i64, expect: &[f64]| {
             samples.begin_tick();
@@ -326,15 +333,16 @@ mod tests {
     fn a_mount_that_goes_read_only_is_an_event_and_one_that_was_so_is_none() {
         let mut samples = Samples::default();
         let mut filesystem = Filesystem::new(&Roots::default());
-        filesystem.parse(b"27 1 8:1 / /srv rw - ext4 /dev/sda1 rw\n", &mut samples);
-        let mount = filesystem.mounts.items().flatten().next().unwrap();
         let mut window = 0;
-        // One character a window: `r` read-only, `w` writable, `?` it did not answer.
-        let mut check = |answers: &str, expect: &[i64]| {
-            for answer in answers.chars() {
+        // One character a window: `r` read-only, `e` after an error, `w` writable.
+        let mut check = |tables: &str, expect: &[i64]| {
+            for table in tables.chars() {
                 window += 10;
-                let space = FilesystemSpace { read_only: answer == 'r', ..ASKED };
-                mount.report(Some(space).filter(|_| answer != '?'), of_window(window), &mut samples);
+                let [mount, whole] = [table == 'r', table == 'e'].map(|it| if it { "ro,noatime" } else { "rw,ro_x" });
+                let line = format!("27 1 8:1 / /srv {mount} shared:1 - ext4 /dev/sda1 {whole}\n");
+                filesystem.parse(line.as_bytes(), &mut samples);
+                let mount = filesystem.mounts.items().flatten().next().unwrap();
+                mount.report(None, of_window(window), &mut samples);
             }
             let events = samples.take_events();
             let named = |event: &Event| event.kind == "mount_read_only" && event.entity.get("mountpoint") == "/srv";
@@ -343,6 +351,6 @@ mod tests {
         };
         check("rr", &[]);
         check("wrr", &[40]);
-        check("w?r", &[80]);
+        check("wee", &[70]);
     }
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use rustix::fs::StatVfsMountFlags;
 use rustix::fs::statvfs;
 
 /// Space and inodes of one file system.
@@ -19,8 +18,6 @@ pub struct FilesystemSpace {
     pub files: u64,
     /// Free inodes.
     pub files_free: u64,
-    /// Mounted read-only, or made so by the kernel after an error.
-    pub read_only: bool,
 }
 
 /// Asks a file system. On a dead network mount that may take for ever: ask aside.
@@ -35,7 +32,6 @@ pub fn filesystem_space(path: &Path) -> io::Result<FilesystemSpace> {
         available_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
         files: stat.f_files,
         files_free: stat.f_ffree,
-        read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY),
     })
 }
 
