@@ -1,11 +1,11 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test lint fmt bench ui fuzz help
+.PHONY: run test lint fmt bench bench-agent static soak ui fuzz help
 
 UI = aggregator/ui/web
 PAGE = $(UI)/dist/page/index.html
 
 help:           ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 run:            ## build, start the aggregator with this host's agent joined, in ./var, and print the link to open
 	@packaging/need run
@@ -34,6 +34,16 @@ ui: $(PAGE)     ## build the page that the aggregator embeds, if its sources cha
 
 $(PAGE): $(shell find $(UI) \( -name node_modules -o -name dist -o -name test \) -prune -o -type f -print)
 	cd $(UI) && npm ci --no-audit --no-fund && npm run build
+
+bench-agent:    ## what the agent costs with 500 processes in 100 cgroups, and with 5,000 in 1,000
+	tests/benches/agent
+
+static:         ## the agent as one static file, for two architectures
+	packaging/static x86_64
+	packaging/static aarch64
+
+soak:           ## half an hour of containers that come and go
+	tests/soak/run
 
 bench:          ## budgets beside the neighbours that are installed
 	tests/benches/run
