@@ -20,6 +20,7 @@ test:           ## everything CI runs: format, lint, tidy, unit, property, simul
 	tests/page/run
 	tests/docker/run
 	tests/disk/run
+	tests/processes/run
 
 lint:           ## format and lints of the Rust sources
 	cargo fmt --all -- --check
