@@ -111,6 +111,12 @@ pub enum CollectError {
     /// A file of one value does not have it.
     #[error("{} has not the form that the kernel gives it", .0.display())]
     Garbled(Box<Path>),
+    /// What a thread aside found.
+    #[error("{0}")]
+    Aside(Arc<CollectError>),
+    /// systemd did not answer as it should.
+    #[error("ask systemd: {0}")]
+    Systemd(io::Error),
     /// A file of an operator has a slip.
     #[error("textfile {0}")]
     Textfile(String),
@@ -235,6 +241,7 @@ fn make(config: &Config, own: Arc<OwnCounts>, samples: &mut Samples) -> Vec<Box<
         Box::new(slow::btrfs(roots)),
         Box::new(slow::xfs(roots)),
         Box::new(slow::zfs(roots)),
+        Box::new(slow::systemd(roots)),
         Box::new(slow::textfile(config)),
         Box::new(work::Work::new(config, samples)),
         Box::new(own::Own::new(own, roots, samples)),

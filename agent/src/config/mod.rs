@@ -55,6 +55,7 @@ pub const COLLECTORS: &[&str] = &[
     "btrfs",
     "xfs",
     "zfs",
+    "systemd",
     "textfile",
     "processes",
     "own",

@@ -4,6 +4,7 @@
 //! each tick are kept, and all reads share one buffer: a read costs one system call and no allocation.
 
 mod aside;
+mod bus;
 mod directory;
 mod errand;
 mod filesystem;
@@ -24,6 +25,9 @@ use rustix::io::pread;
 pub use crate::config::Roots;
 pub use aside::Aside;
 pub use aside::Inquiry;
+pub use bus::Bus;
+pub use bus::Call;
+pub use bus::Values;
 pub use directory::DirectoryEntry;
 pub use directory::KeptDirectory;
 pub use errand::Errand;

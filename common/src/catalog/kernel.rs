@@ -116,6 +116,27 @@ pub(super) const METRICS: &[Metric] = &[
         .peak(),
     gauge("node_procs_blocked", Unit::None, "Tasks that wait for IO."),
     gauge("node_procs_running", Unit::None, "Tasks that run or want to."),
+    counter("node_systemd_service_restart_total", Unit::None, "Times that systemd restarted a service.")
+        .labels(&["name"])
+        .tier(Tier::Minute),
+    gauge("node_systemd_system_running", Unit::None, "Whether all units are as they should be.").tier(Tier::Minute),
+    gauge(
+        "node_systemd_timer_last_trigger_seconds",
+        Unit::Seconds,
+        "When a timer ran last, in seconds since the epoch.",
+    )
+    .labels(&["name"])
+    .decimals(6)
+    .tier(Tier::Minute),
+    gauge(
+        "node_systemd_unit_state",
+        Unit::None,
+        "Whether a unit is in that state. Without systemd's bus: services that run, `active`, alone.",
+    )
+    .labels(&["name", "state", "type"])
+    .tier(Tier::Minute),
+    gauge("node_systemd_units", Unit::None, "Units by state.").labels(&["state"]).tier(Tier::Minute),
+    gauge("node_systemd_version", Unit::None, "systemd's version.").labels(&["version"]).decimals(3).tier(Tier::Minute),
     gauge("node_textfile_mtime_seconds", Unit::Seconds, "When a textfile was written, in seconds since the epoch.")
         .labels(&["file"])
         .tier(Tier::Window),

@@ -10,6 +10,7 @@ mod mdadm;
 mod nvme;
 mod powersupplyclass;
 mod rapl;
+mod systemd;
 mod textfile;
 mod thermal_zone;
 mod xfs;
@@ -17,6 +18,7 @@ mod zfs;
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use common::catalog;
 use common::catalog::Metric;
@@ -47,6 +49,7 @@ pub(super) use mdadm::mdadm;
 pub(super) use nvme::nvme;
 pub(super) use powersupplyclass::powersupplyclass;
 pub(super) use rapl::rapl;
+pub(super) use systemd::systemd;
 pub(super) use textfile::textfile;
 pub(super) use thermal_zone::thermal_zone;
 pub(super) use xfs::xfs;
@@ -185,14 +188,15 @@ fn name_behind(path: &Path, prefix: &str) -> Option<String> {
 /// One such subject.
 pub(super) struct Slow<R> {
     name: &'static str,
+    tier: Tier,
     /// Where it is to be read. Asked on the sampling thread: it lists directories of the kernel and opens nothing.
     list: Box<dyn Fn() -> Vec<PathBuf> + Send>,
     /// Reads one of these places: what it finds there, and what that says.
     read: R,
     inquiry: Inquiry<Vec<(PathBuf, Visit)>>,
     devices: Vec<Device>,
-    /// What went wrong since it was told last.
-    failed: Option<CollectError>,
+    /// What went wrong in the latest round.
+    failed: Option<Arc<CollectError>>,
 }
 
 struct Device {
@@ -213,6 +217,7 @@ pub(super) fn parse_anything(bytes: &[u8]) {
     debug_assert!(visit.readings.iter().all(|reading| reading.value.is_finite()), "what is not finite was left out");
     drop(textfile::parse(bytes));
     hwmon::parse_name(&text::label(bytes));
+    systemd::parse_anything(bytes);
 }
 
 /// A subject whose places are its devices.
@@ -220,7 +225,7 @@ fn devices(
     name: &'static str,
     list: impl Fn() -> Vec<PathBuf> + Send + 'static,
     visit: fn(&Path, &mut Visit),
-) -> impl Collector {
+) -> Slow<impl Fn(&Path) -> Vec<(PathBuf, Visit)> + Clone + Send + 'static> {
     let read = move |device: &Path| {
         let mut said = Visit::default();
         visit(device, &mut said);
@@ -234,7 +239,13 @@ where
     R: Fn(&Path) -> Vec<(PathBuf, Visit)> + Clone + Send + 'static,
 {
     fn new(name: &'static str, list: impl Fn() -> Vec<PathBuf> + Send + 'static, read: R) -> Self {
-        Self { name, list: Box::new(list), read, inquiry: Inquiry::default(), devices: Vec::new(), failed: None }
+        let (list, inquiry) = (Box::new(list), Inquiry::default());
+        Self { name, tier: Tier::Window, list, read, inquiry, devices: Vec::new(), failed: None }
+    }
+
+    /// Is read as often as that instead of once a window; its metrics are of that tier.
+    fn each(self, tier: Tier) -> Self {
+        Self { tier, ..self }
     }
 
     fn begin_round(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
@@ -256,7 +267,7 @@ where
         self.keep(samples, is_there);
         for (path, visit) in found {
             let failed = visit.failed.is_some();
-            self.failed = self.failed.take().or(visit.failed);
+            self.failed = self.failed.take().or(visit.failed.map(Arc::new));
             let is_known = |device: &Device| device.place == place && device.path == path;
             let at = self.devices.iter().position(is_known).unwrap_or_else(|| {
                 self.devices.push(Device { place: place.to_owned(), path, said: Vec::new(), reported: None });
@@ -280,17 +291,20 @@ where
 
     fn tick(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
         let Moment { now, window, patience, first_in_window, .. } = tick.moment;
-        let begun = if tick.moment.due(Tier::Window) { self.begin_round(tick) } else { Ok(()) };
+        let is_due = tick.moment.due(self.tier);
+        let before = if is_due { self.failed.take() } else { None };
+        let begun = if is_due { self.begin_round(tick) } else { Ok(()) };
         while let Some((place, found)) = self.inquiry.next(&mut tick.host.devices, now, patience)? {
             self.report(&place, found, window, tick.samples);
         }
         begun?;
-        // Once a window, where it is also said whether the collector succeeds.
+        // Once a window, where it is also said whether the collector succeeds: the round before has ended by then.
         if !first_in_window {
             return Ok(());
         }
         let silent = self.inquiry.silent().next().map(|path| CollectError::Silent(path.display().to_string()));
-        silent.or(self.failed.take()).map_or(Ok(()), Err)
+        let failed = || self.failed.clone().or(before).map(CollectError::Aside);
+        silent.or_else(failed).map_or(Ok(()), Err)
     }
 }
 
@@ -332,5 +346,128 @@ impl Name {
             }
             Self::Foreign(metric) => samples.foreign_series(labels, metric),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::Host;
+    use crate::host::Roots;
+
+    /// Runs a collector through seconds that it need not wait for.
+    struct Bench<C> {
+        host: Host,
+        samples: Samples,
+        collector: C,
+        second: u32,
+    }
+
+    impl<C: Collector> Bench<C> {
+        fn new(roots: Roots, make: impl FnOnce(&Roots) -> C) -> Self {
+            let collector = make(&roots);
+            Self { host: Host::new(roots), samples: Samples::default(), collector, second: 0 }
+        }
+
+        /// One tick: what was put, and what failed.
+        fn tick(&mut self) -> (Vec<String>, Option<String>) {
+            self.samples.begin_tick();
+            let window = Timestamp::from_seconds(i64::from(self.second / 10 * 10 + 10));
+            let moment = Moment {
+                stamp: window,
+                now: Duration::from_secs(1) * self.second,
+                wall: window,
+                window,
+                first_in_window: self.second.is_multiple_of(10),
+                patience: Duration::ZERO,
+            };
+            let (host, samples) = (&mut self.host, &mut self.samples);
+            let failed = self.collector.tick(&mut Tick { host, samples, moment }).err().map(|error| error.to_string());
+            self.second += 1;
+            self.samples.settle();
+            let show = |(series, value): &(SeriesIndex, f64)| {
+                let labels = self.samples.schema().labels(*series).unwrap();
+                format!("{} {} {value}", labels.get("chip"), labels.get("sensor"))
+            };
+            (self.samples.values().iter().map(show).collect(), failed)
+        }
+
+        /// The ticks of one window, in which the thread aside has the time that it takes.
+        fn window(&mut self) -> (Vec<String>, Vec<String>) {
+            let (mut put, mut failed) = (Vec::new(), Vec::new());
+            for _ in 0..10 {
+                let (values, error) = self.tick();
+                put.extend(values);
+                failed.extend(error);
+                thread::sleep(Duration::from_millis(20));
+            }
+            put.sort();
+            (put, failed)
+        }
+    }
+
+    #[test]
+    fn a_sensor_that_never_answers_is_counted_and_holds_no_other_up() {
+        let sysfs = tempfile::tempdir().unwrap();
+        let class = sysfs.path().join("class/hwmon");
+        for (chip, name, temperature) in [("hwmon0", "good", "41000\n"), ("hwmon2", "late", "42000\n")] {
+            fs::create_dir_all(class.join(chip)).unwrap();
+            fs::write(class.join(chip).join("name"), name).unwrap();
+            fs::write(class.join(chip).join("temp1_input"), temperature).unwrap();
+        }
+        let roots = Roots { sysfs: sysfs.path().to_owned(), ..Roots::default() };
+        let mut bench = Bench::new(roots, hwmon);
+        let whole = ["good  1", "good temp1 41", "late  1", "late temp1 42"];
+        assert_eq!(bench.window(), (whole.map(str::to_owned).to_vec(), vec![]));
+
+        let silent = class.join("hwmon1");
+        fs::create_dir(&silent).unwrap();
+        let fifo = silent.join("temp1_input");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        for _ in 0..3 {
+            let (put, failed) = bench.window();
+            assert_eq!(put, whole);
+            assert!(failed.iter().all(|error| *error == format!("{} does not answer", silent.display())), "{failed:?}");
+        }
+        assert_eq!(bench.tick().1, Some(format!("{} does not answer", silent.display())));
+
+        fs::remove_file(&fifo).unwrap();
+        fs::write(silent.join("temp1_input"), "43000\n").unwrap();
+    }
+
+    #[test]
+    fn what_is_gone_ends_and_what_comes_again_is_a_new_series() {
+        let sysfs = tempfile::tempdir().unwrap();
+        let chip = sysfs.path().join("class/hwmon/hwmon0");
+        fs::create_dir_all(&chip).unwrap();
+        let write = |name: &str, text: &str| fs::write(chip.join(name), text).unwrap();
+        write("temp1_input", "1000\n");
+        write("temp2_input", "2000\n");
+        let mut bench = Bench::new(Roots { sysfs: sysfs.path().to_owned(), ..Roots::default() }, hwmon);
+        let living = |bench: &Bench<_>| {
+            let schema = bench.samples.schema();
+            schema.living(schema.version()).count()
+        };
+        assert_eq!(bench.window().0, ["hwmon0 temp1 1", "hwmon0 temp2 2"]);
+        fs::remove_file(chip.join("temp1_input")).unwrap();
+        assert_eq!(bench.window().0, ["hwmon0 temp2 2"]);
+        assert_eq!(bench.window().0, ["hwmon0 temp2 2"]);
+        assert_eq!(living(&bench), 1);
+        write("temp1_input", "3000\n");
+        assert_eq!(bench.window().0, ["hwmon0 temp1 3", "hwmon0 temp2 2"]);
+        // Somebody else ended what has the same labels.
+        let entity = bench.samples.entity(&Labels::new().with("chip", "hwmon0").with("sensor", "temp2"));
+        bench.samples.end_entity(entity);
+        assert_eq!(bench.window().0, ["hwmon0 temp1 3", "hwmon0 temp2 2"]);
+        assert_eq!(living(&bench), 2);
+        fs::remove_dir_all(&chip).unwrap();
+        assert_eq!(bench.window().0, [""; 0]);
+        bench.window();
+        assert_eq!(living(&bench), 0);
     }
 }
