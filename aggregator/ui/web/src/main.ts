@@ -1,6 +1,7 @@
 import { mount } from "svelte";
 import App from "./App.svelte";
 import "./tokens.css";
+import "./dark.css";
 import "./base.css";
 import { words } from "./words/words.svelte";
 

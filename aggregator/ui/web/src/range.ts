@@ -24,6 +24,8 @@ export const PRESETS = ["15m", "1h", "3h", "6h", "12h", "24h"] as const;
 
 /** The narrowest zoom: six windows. */
 const SPAN_MS_MIN = 60_000;
+/** A host that has just joined is shown with at least this. */
+const YOUNG_MS_MIN = 5 * 60_000;
 /** A point is a pixel or two of a chart in two columns. */
 const POINTS_MAX = 400;
 const STEPS = [10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400];
@@ -50,6 +52,15 @@ export function spanOf(range: Range, nowMs: number): Span | undefined {
   const startMs = momentOf(range.from, nowMs);
   const endMs = momentOf(range.to, nowMs);
   return startMs === undefined || endMs === undefined ? undefined : { startMs, endMs };
+}
+
+/** The span of a live range of the last so long. Of what joined in its later half it shows what there can be. */
+export function spanSince(range: Range, nowMs: number, joinedMs: number | undefined): Span | undefined {
+  const span = spanOf(range, nowMs);
+  if (!span || joinedMs === undefined || !isLive(range) || !range.from.startsWith("now-")) return span;
+  const middle = (span.startMs + span.endMs) / 2;
+  const startMs = Math.min(joinedMs, span.endMs - YOUNG_MS_MIN);
+  return middle < startMs ? { ...span, startMs } : span;
 }
 
 /** A range that stands still. Narrower than the narrowest zoom it grows around its middle. */

@@ -48,6 +48,14 @@ export function digits(value: number): string {
   return value.toFixed(9.995 <= size ? 1 : 2);
 }
 
+/** A text that a program made, its fractions as short as a person reads them: `0.01364887` becomes `0.0136`. */
+export function readable(text: string): string {
+  return text.replace(/(?<![\w.:/-])-?\d+\.\d{4,}(?![\w.:/-]*\w)/g, (fraction) => {
+    const whole = Math.trunc(Math.abs(Number(fraction)));
+    return String(Number(Number(fraction).toPrecision(Math.max(3, String(whole).length))));
+  });
+}
+
 /** A percentage without a fraction once it matters little: `0.4%`, `37%`. */
 export function percent(ratio: number | null | undefined): string {
   if (ratio === null || ratio === undefined || !Number.isFinite(ratio)) return "–";

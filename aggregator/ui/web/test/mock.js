@@ -6,6 +6,8 @@ import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
+const PLAIN = fileURLToPath(new URL("../../plain", import.meta.url));
+const SOURCES = fileURLToPath(new URL("../src", import.meta.url));
 const PAGE = fileURLToPath(new URL("../dist/page", import.meta.url));
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 /** The aggregator's own: what it forbids would show in the console. */
@@ -19,6 +21,7 @@ const GIB = 1024 ** 3;
  * @property {boolean} [empty] No host has joined.
  * @property {boolean} [anonymous] Nobody is logged in.
  * @property {boolean} [failing] Every question fails.
+ * @property {boolean} [misrouted] `alertmanager.yml` cannot be read.
  */
 
 /** Starts on a free port, or on the one given. @param {Mood} mood @param {number} port */
@@ -30,7 +33,8 @@ export async function serve(mood = {}, port = 0) {
     const url = new URL(request.url ?? "/", "http://mock");
     asked.push(url.pathname + url.search);
     if (url.pathname === "/api/v1/events" && !mood.anonymous) return stream(streams, response);
-    answer(mood, request.method ?? "GET", url).then(
+    const language = request.headers["accept-language"]?.startsWith("zh") ? "zh" : "en";
+    answer(mood, request.method ?? "GET", url, language).then(
       ({ status, type, body }) =>
         response.writeHead(status, { "content-type": type, "content-security-policy": POLICY }).end(body),
       (failure) => response.writeHead(500).end(String(failure)),
@@ -41,6 +45,7 @@ export async function serve(mood = {}, port = 0) {
   return {
     url: `http://127.0.0.1:${address.port}`,
     asked,
+    mood,
     /** Says that a window was committed. */
     tell: () => streams.forEach((one) => one.write(`event: window\ndata: {"host":1,"stamp_ms":${Date.now()}}\n\n`)),
     close: () => {
@@ -58,9 +63,13 @@ function stream(streams, response) {
   response.on("close", () => streams.delete(response));
 }
 
-/** @param {Mood} mood @param {string} method @param {URL} url */
-async function answer(mood, method, url) {
+/** @param {Mood} mood @param {string} method @param {URL} url @param {string} language */
+async function answer(mood, method, url, language) {
   const { pathname, searchParams } = url;
+  if (pathname === "/login") return login(searchParams.get("link") ?? "", language);
+  if (pathname === "/plain.css") return { status: 200, type: TYPES[".css"], body: await plainStyle() };
+  if (pathname === "/mark.svg")
+    return { status: 200, type: TYPES[".svg"], body: await readFile(join(SOURCES, "mark.svg")) };
   if (!pathname.startsWith("/api/") && !pathname.startsWith("/prometheus/")) return file(pathname);
   if (mood.anonymous) return problem(401, "Unauthorized", "log in with a link");
   if (mood.failing) return problem(500, "Internal Server Error", "the store could not be read: disk I/O error");
@@ -68,7 +77,7 @@ async function answer(mood, method, url) {
   if (pathname === "/api/v1/hosts") return json(mood.empty ? { hosts: [], totals: totals([]) } : fleet());
   if (pathname === "/api/v1/alerts") return json({ alerts: mood.empty ? [] : alerts() });
   if (pathname === "/api/v1/rules") return json(mood.empty ? { files: [], ignored: [] } : rules());
-  if (pathname === "/api/v1/notifications") return json({ notifications: mood.empty ? [] : history() });
+  if (pathname === "/api/v1/notifications") return json(told(mood));
   if (pathname === "/prometheus/api/v1/query") return json(instant(searchParams.get("query") ?? ""));
   if (pathname === "/prometheus/api/v1/query_range") return json(range(searchParams));
   const host = HOSTS.find(
@@ -82,6 +91,22 @@ async function answer(mood, method, url) {
   if (pathname.endsWith("/processes")) return json(processes(host, searchParams.get("at") ?? "now"));
   if (pathname.endsWith("/events")) return json({ events: events(host, searchParams) });
   return json(figures(host));
+}
+
+/** The link `open` waits; every other is spent. @param {string} link @param {string} language */
+async function login(link, language) {
+  const name = `${link === "open" ? "sign-in" : "spent"}.${language}.html`;
+  return { status: link === "open" ? 200 : 403, type: TYPES[".html"], body: await readFile(join(PLAIN, name)) };
+}
+
+/** As the aggregator puts it together. */
+async function plainStyle() {
+  const [tokens, dark, base, plain] = await Promise.all(
+    [join(SOURCES, "tokens.css"), join(SOURCES, "dark.css"), join(SOURCES, "base.css"), join(PLAIN, "plain.css")].map(
+      (path) => readFile(path, "utf8"),
+    ),
+  );
+  return `${tokens}@media (prefers-color-scheme: dark) {${dark}}${base}${plain}`;
 }
 
 /** @param {string} pathname */
@@ -121,8 +146,8 @@ const ROLES = [
     count: 12,
     cores: 4,
     memory: 8,
-    os: "Debian GNU/Linux 12",
-    kernel: "6.1.0-28-amd64",
+    os: "Debian GNU/Linux 13 (trixie)",
+    kernel: "6.12.57+deb13-cloud-amd64",
     env: "prod",
     team: "shop",
   },
@@ -218,6 +243,7 @@ function figures(host) {
     labels: { instance: host.instance, env: host.env, team: host.team, ...(host.id % 7 === 0 && { dc: "fra-2" }) },
     state: host.state,
     state_since_ms: now - host.since,
+    joined_ms: now - ageOf(host),
     last_seen_ms: seen,
     agent_version: host.id % 11 === 0 ? "0.0.9" : "0.1.0",
     address: `10.4.${host.id % 9}.${20 + host.id}:47${100 + host.id}`,
@@ -265,6 +291,7 @@ const CONTAINERS = [
   ["nginx", "nginx:1.27", 0.11, null, 0, 256, 41],
   ["mailer", "registry.example.net/shop/mailer:41", 0.003, 0.25, 0, 128, 127],
   ["promtail", "grafana/promtail:3.2.1", 0.02, null, 0, null, 62],
+  ["migrate", null, 0.008, null, 0, null, 23],
 ];
 const SERVICES = [
   "ssh",
@@ -372,24 +399,24 @@ function events(host, parameters) {
       at_ms: now - 11 * MINUTE,
       kind: "oom_kill",
       entity: { name: "mailer" },
-      text: "mailer: killed, out of memory (python3, 127 MiB)",
+      text: "the kernel killed 1 of the tasks of mailer for want of memory",
       host: host.id,
     },
     {
       at_ms: now - 11 * MINUTE + 2_000,
       kind: "container_started",
       entity: { name: "mailer" },
-      text: "mailer: started",
+      text: "container mailer began",
       host: host.id,
     },
     {
       at_ms: now - 34 * MINUTE,
       kind: "container_started",
       entity: { name: "shop-web" },
-      text: "shop-web: started from shop/web:2026.11.3",
+      text: "container shop-web began",
       host: host.id,
     },
-    { at_ms: now - 5 * HOUR, kind: "agent_started", entity: {}, text: "the agent started (0.1.0)", host: host.id },
+    { at_ms: now - 5 * HOUR, kind: "agent_started", entity: {}, text: "agent 0.1.0 started", host: host.id },
   ].filter((event) => from <= event.at_ms && event.at_ms <= to);
 }
 
@@ -417,7 +444,7 @@ function alerts() {
       0.87,
       '1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m])) > 0.8',
       22 * MINUTE,
-      "CPU of web-3 has been above 80 % for ten minutes",
+      "CPU of web-3 is at 0.8713648875000001 of its cores",
       [
         told(12 * MINUTE, '{}:{alertname="HostHighCpu"}', {
           status: "failed",
@@ -545,6 +572,12 @@ function rules() {
   };
 }
 
+/** @param {Mood} mood */
+function told(mood) {
+  const error = 'line 9: unknown field "recieivers" in the route, did you mean "receiver"?';
+  return { notifications: mood.empty ? [] : history(), config_error: mood.misrouted ? error : null };
+}
+
 function history() {
   return alerts()
     .flatMap((one) =>
@@ -585,10 +618,15 @@ function range(parameters) {
   };
 }
 
+/** How long ago it joined: most two days, web-12 twelve minutes. @param {MockHost} host */
+function ageOf(host) {
+  return host.instance === "web-12" ? 12 * MINUTE : 48 * HOUR;
+}
+
 /** Silent since its end, two days of history, and a hole of four minutes in the last hour of web-1. @param {MockHost} host @param {number} ms */
 function isGap(host, ms) {
   const now = Date.now();
-  if (ms > now || ms < now - 48 * HOUR) return true;
+  if (ms > now || ms < now - ageOf(host)) return true;
   if (host.state !== "up" && ms > now - host.since) return true;
   return host.instance === "web-1" && ms > now - 27 * MINUTE && ms < now - 23 * MINUTE;
 }

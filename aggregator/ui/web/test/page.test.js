@@ -113,8 +113,60 @@ for (const [screen, address] of Object.entries(SCREENS)) {
 
       await page.setViewportSize({ width: 360, height: 800 });
       await drawn(page, screen);
-      assert.ok((await overflow(page)) <= 0, "scrolls sideways");
+      assert.equal(await overflow(page), 0, "scrolls sideways");
     }));
+}
+
+const HOST_SCREENS = [...Object.values(SCREENS), "/hosts/33", "/hosts/999", "/nothing", "/?q=nothing"];
+for (const locale of ["en-GB", "zh-CN"]) {
+  test(`a phone in ${locale} scrolls no screen sideways, and the header reaches both edges`, () =>
+    visit(
+      "/",
+      async (page) => {
+        for (const address of HOST_SCREENS) {
+          await page.goto(mock.url + address);
+          await page.locator("main h1, main h2").first().waitFor({ state: "attached" });
+          await page.waitForLoadState("networkidle");
+          assert.equal(await overflow(page), 0, `${address} scrolls sideways`);
+          const edges = await page.locator("header").evaluate((header) => header.getBoundingClientRect().toJSON());
+          assert.deepEqual([edges.left, edges.right], [0, 360], address);
+        }
+      },
+      { locale, viewport: { width: 360, height: 800 }, expected: /404/ },
+    ));
+}
+
+for (const { locale, button } of [
+  { locale: "en-GB", button: "Sign in" },
+  { locale: "zh-CN", button: "登录" },
+]) {
+  test(`what a person sees before the login in ${locale} is styled, readable in light and dark, and fits a phone`, async () => {
+    const stranger = await serve({ anonymous: true });
+    await visit(
+      "/login?link=open",
+      async (page) => {
+        for (const address of ["/login?link=open", "/login?link=spent", "/"]) {
+          await page.goto(stranger.url + address);
+          await page.locator("h1").waitFor();
+          await page.evaluate(AXE);
+          const shades = new Set();
+          for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+            await page.emulateMedia({ colorScheme });
+            await page.waitForTimeout(50);
+            assert.deepEqual(await violations(page), [], `${address} ${colorScheme}`);
+            shades.add(await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor));
+          }
+          assert.deepEqual([...shades], ["rgb(247, 247, 248)", "rgb(16, 17, 20)"], address);
+          assert.equal(await overflow(page), 0, `${address} scrolls sideways`);
+        }
+        await page.goto(`${stranger.url}/login?link=open`);
+        await page.getByRole("button", { name: button, exact: true }).waitFor();
+        assert.equal(await page.getByRole("button").count(), 1);
+      },
+      { url: stranger.url, expected: /401|403/, locale, viewport: { width: 360, height: 800 } },
+    );
+    await stranger.close();
+  });
 }
 
 test("hosts: trouble comes first, the filter narrows, and the order is in the address", () =>
@@ -181,6 +233,26 @@ test("a chart is a table too, and its cursor moves by keys", () =>
     assert.ok((await chart.getByRole("row").count()) > 100);
   }));
 
+test("an image that is not known is a dash, and its runtime is one look away", () =>
+  visit("/hosts/3", async (page) => {
+    const image = page.locator("tr", { hasText: "migrate" }).locator("td").first();
+    await image.waitFor();
+    assert.deepEqual([await image.innerText(), await image.getAttribute("title")], ["–", "docker"]);
+  }));
+
+test("a broken alertmanager.yml is said before everything else", async () => {
+  const misrouted = await serve({ misrouted: true });
+  const steps = async (/** @type {Page} */ page) => {
+    const said = page.getByRole("alert").first();
+    await said.getByText("alertmanager.yml").waitFor();
+    await said.getByText(/line 9: unknown field/).waitFor();
+    const [above, below] = [await said.boundingBox(), await page.locator("article").first().boundingBox()];
+    assert.ok(above && below && above.y < below.y);
+  };
+  await visit("/alerts", steps, { url: misrouted.url });
+  await misrouted.close();
+});
+
 test("a container's charts open in place", () =>
   visit("/hosts/3", async (page) => {
     await drawn(page, "host");
@@ -240,10 +312,17 @@ test("new windows arrive by themselves", () =>
 
 test("without a login the page says how to get one", async () => {
   const stranger = await serve({ anonymous: true });
-  await visit("/", (page) => page.getByText("lapwing-aggregator user link").waitFor(), {
-    url: stranger.url,
-    expected: /401|MIME/,
-  });
+  const steps = async (/** @type {Page} */ page) => {
+    await page.getByText("lapwing-aggregator user link").waitFor();
+    await page.getByText("--data-dir or --config").waitFor();
+    assert.equal(await page.getByText("Live").count(), 0, "nothing is live for a stranger");
+    assert.ok(!stranger.asked.includes("/api/v1/events"), "a stream that is refused");
+    stranger.mood.anonymous = false;
+    // By the button or by itself: whoever opened the link in another tab need not come back to ask.
+    await drawn(page, "hosts");
+    await until(() => stranger.asked.includes("/api/v1/events"), "the stream after the login");
+  };
+  await visit("/", steps, { url: stranger.url, expected: /401/ });
   await stranger.close();
 });
 
@@ -261,11 +340,25 @@ test("an aggregator that goes away leaves the data and a bar", async () => {
       await drawn(page, "hosts");
       await leaving.close();
       await page.getByText("The aggregator does not answer").waitFor();
+      await page.getByRole("button", { name: "Offline" }).waitFor();
       assert.ok((await page.getByRole("row").count()) > 5);
     },
     { url: leaving.url, expected: /ERR_|Failed to load/ },
   );
 });
+
+test("a host that has just joined is shown from then on, and the range says so", () =>
+  visit("/hosts/12", async (page) => {
+    await drawn(page, "host");
+    await page.getByRole("button", { name: /^Last 1 h · since \d\d:\d\d/ }).waitFor();
+    const asked = mock.asked.filter((one) => one.includes("query_range") && one.includes("web-12"));
+    assert.ok(asked.length > 0 && asked.every((one) => startsAt(one, Date.now() - 12 * 60_000)), asked[0]);
+    await page.getByRole("link", { name: "Alerts" }).click();
+    await page.getByRole("button", { name: /^Last 1 h$/ }).waitFor();
+  }));
+
+test("an alert's summary is written for a person", () =>
+  visit("/alerts", (page) => page.getByText("is at 0.871 of its cores").waitFor()));
 
 test("a host that is not there and a range without data say so", async () => {
   await visit("/hosts/999", (page) => page.getByText("There is no such host").waitFor(), { expected: /404/ });

@@ -33,6 +33,37 @@ test("quantities have three significant digits and the unit that fits", () => {
   check(Number.NaN, "ratio", "–");
 });
 
+test("fractions in texts are as short as a person reads them; what only looks like one stays", () => {
+  const check = (/** @type {string} */ text, /** @type {string} */ expect) =>
+    assert.equal(units.readable(text), expect);
+  check("is at 0.013648875000000001 of its cores", "is at 0.0136 of its cores");
+  check("1234.567891, then -0.66666666%", "1235, then -0.667%");
+  check("2.5 and 0.125", "2.5 and 0.125");
+  check(
+    "version 1.20261121.3, v1.23456, 10.0.12345.7, 1.23456/2",
+    "version 1.20261121.3, v1.23456, 10.0.12345.7, 1.23456/2",
+  );
+});
+
+test("a live range of a host that joined in its later half begins when it joined", () => {
+  const check = (
+    /** @type {[string, string]} */ [from, to],
+    /** @type {number} */ agoMs,
+    /** @type {number} */ startAgoMs,
+  ) => {
+    const nowMs = 1_800_000_000_000;
+    const span = range.spanSince({ from, to }, nowMs, nowMs - agoMs);
+    assert.equal(nowMs - span.startMs, startAgoMs);
+  };
+  const minute = 60_000;
+  check(["now-1h", "now"], 12 * minute, 12 * minute);
+  check(["now-1h", "now"], 31 * minute, 60 * minute);
+  check(["now-1h", "now"], 1 * minute, 5 * minute);
+  check(["now-15m", "now"], 1 * minute, 5 * minute);
+  check(["now-5m", "now"], 1 * minute, 5 * minute);
+  check(["1799999000000", "1800000000000"], 1 * minute, 1_000_000);
+});
+
 test("a range is read from the address, and what cannot be read is the last hour", () => {
   const check = (/** @type {string} */ search, /** @type {[string, string]} */ [from, to]) =>
     assert.deepEqual(range.parseRange(new URLSearchParams(search)), { from, to });

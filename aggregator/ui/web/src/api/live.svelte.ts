@@ -16,31 +16,27 @@ class Live {
   changes = $state(0);
   /** The aggregator's time at the last pulse. */
   nowMs = $state(connection.now());
-  streaming = $state(false);
 
   #lastPulseMs = 0;
   #pending: ReturnType<typeof setTimeout> | undefined;
 
-  /** Opens the stream; the browser reconnects it by itself. Returns what closes it. */
-  open(): () => void {
+  /** Lets time pass also without windows: no stream, or every host silent. Returns what ends it. */
+  tick(): () => void {
+    const timer = setInterval(() => {
+      if (PULSE_MS <= Date.now() - this.#lastPulseMs) this.#beat();
+    }, 1_000);
+    return () => clearInterval(timer);
+  }
+
+  /** Opens the stream; the browser reconnects it unless it was refused. Returns what closes it. */
+  stream(): () => void {
     const source = new EventSource("/api/v1/events");
-    source.onopen = () => {
-      this.streaming = true;
-      this.#beat();
-    };
-    source.onerror = () => (this.streaming = false);
+    source.onopen = () => this.#beat();
     source.addEventListener("window", () => this.#soon());
     for (const subject of ["alert", "host", "notification"] satisfies Subject[]) {
       source.addEventListener(subject, () => (this.changes += 1));
     }
-    const timer = setInterval(() => {
-      // Without windows (no stream, or every host silent) time still passes.
-      if (PULSE_MS <= Date.now() - this.#lastPulseMs) this.#beat();
-    }, 1_000);
-    return () => {
-      source.close();
-      clearInterval(timer);
-    };
+    return () => source.close();
   }
 
   #soon(): void {

@@ -9,6 +9,8 @@ export interface Host {
   labels: Labels;
   state: HostState;
   state_since_ms: number | null;
+  /** It has no data from before. */
+  joined_ms: number;
   last_seen_ms: number | null;
   agent_version: string | null;
   address: string | null;
