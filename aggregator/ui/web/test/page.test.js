@@ -117,7 +117,7 @@ for (const [screen, address] of Object.entries(SCREENS)) {
     }));
 }
 
-const HOST_SCREENS = [...Object.values(SCREENS), "/hosts/33", "/hosts/999", "/nothing", "/?q=nothing"];
+const HOST_SCREENS = [...Object.values(SCREENS), "/hosts/12", "/hosts/33", "/hosts/999", "/nothing", "/?q=nothing"];
 for (const locale of ["en-GB", "zh-CN"]) {
   test(`a phone in ${locale} scrolls no screen sideways, and the header reaches both edges`, () =>
     visit(
@@ -348,7 +348,9 @@ test("an aggregator that goes away leaves the data and a bar", async () => {
 });
 
 test("a host that has just joined is shown from then on, and the range says so", () =>
-  visit("/hosts/12", async (page) => {
+  visit("/", async (page) => {
+    mock.asked.length = 0;
+    await page.goto(`${mock.url}/hosts/12`);
     await drawn(page, "host");
     await page.getByRole("button", { name: /^Last 1 h · since \d\d:\d\d/ }).waitFor();
     const asked = mock.asked.filter((one) => one.includes("query_range") && one.includes("web-12"));

@@ -56,6 +56,11 @@ class Words {
     return Math.abs(nowMs - ms) < DAY / 2 ? this.#clock.format(ms) : this.#full.format(ms);
   }
 
+  /** A moment to the minute where its day is plain. */
+  brief(ms: number, nowMs: number): string {
+    return nowMs - ms < DAY / 2 ? this.#short.format(ms) : this.#full.format(ms);
+  }
+
   /** A label of a time axis whose labels are `stepSeconds` apart. */
   axis(ms: number, stepSeconds: number): string {
     if (DAY <= stepSeconds * SECOND) return this.#day.format(ms);
