@@ -130,15 +130,15 @@ impl Processes {
         self.exited.look(cgroups, beginning);
         let outcome = self.visit_all(tick, cgroups);
         self.retire();
+        if tick.moment.due(Tier::Minute) || beginning {
+            self.proportional.begin(tick.host.roots(), tick.moment, &mut self.known);
+        }
+        self.proportional.note(tick.moment, &mut self.known);
         self.count(tick, cgroups);
         match outcome {
             Ok(()) => self.exited.settle(cgroups, now),
             Err(_) => self.exited.lapse(),
         }
-        if tick.moment.due(Tier::Minute) || beginning {
-            self.proportional.begin(tick.host.roots(), tick.moment, &mut self.known);
-        }
-        self.proportional.note(tick.moment, &mut self.known);
         self.groups.put(tick.samples, tick.moment, self.clockwork, welcome);
         self.exited.put(tick.samples, tick.moment, welcome, cgroups);
         outcome
