@@ -49,6 +49,7 @@ impl NotifyConfig {
         }
         let root = Route {
             key: String::new(),
+            path: String::new(),
             matchers: Vec::new(),
             continues: false,
             receiver: String::new(),
@@ -60,7 +61,7 @@ impl NotifyConfig {
         };
         let muted = raw.route.mutes();
         let route = route(raw.route, &root, &receivers)?;
-        if route.key != "{}" {
+        if !route.matchers.is_empty() {
             return Err("the root route matches everything: it must not have matchers".to_owned());
         }
         let mut warnings = Vec::new();
@@ -189,7 +190,10 @@ fn route(raw: RawRoute, parent: &Route, receivers: &BTreeMap<String, Vec<Webhook
     for text in &raw.matchers {
         matchers.extend(Matcher::parse_all(text)?);
     }
-    let separator = if parent.key.is_empty() { "" } else { "/" };
+    let separator = if parent.path.is_empty() { "" } else { "/" };
+    let path = format!("{}{separator}{}", parent.path, canonical(&matchers));
+    let twins = parent.routes.iter().filter(|sibling| sibling.path == path).count();
+    let number = if twins == 0 { String::new() } else { format!("#{}", twins + 1) };
     let receiver = raw.receiver.unwrap_or_else(|| parent.receiver.clone());
     if !receivers.contains_key(&receiver) {
         return Err(format!("a route names the receiver {receiver:?}, which is not among the receivers"));
@@ -198,7 +202,8 @@ fn route(raw: RawRoute, parent: &Route, receivers: &BTreeMap<String, Vec<Webhook
         text.map_or(Ok(inherited), |text| duration::parse(&text).map_err(|error| format!("{name}: {error}")))
     };
     let mut route = Route {
-        key: format!("{}{separator}{}", parent.key, canonical(&matchers)),
+        key: format!("{}{separator}{}{number}", parent.key, canonical(&matchers)),
+        path,
         matchers,
         continues: raw.continues,
         receiver,

@@ -218,10 +218,10 @@ impl Group {
 
     /// How it stands, for a receiver.
     #[must_use]
-    pub fn message(&self, key: &str, send_resolved: bool) -> Message {
+    pub fn message(&self, route: &Route, send_resolved: bool) -> Message {
         let wanted = |member: &&Member| send_resolved || member.ends_at.is_none();
         let mut alerts: Vec<Member> = self.members.values().filter(wanted).cloned().collect();
         alerts.sort_by(|a, b| a.order().cmp(&b.order()));
-        Message { group_key: key.to_owned(), group_labels: self.labels.clone(), alerts }
+        Message { group_key: route.group_key(&self.labels), group_labels: self.labels.clone(), alerts }
     }
 }

@@ -144,7 +144,7 @@ impl Notifier {
         for receiver in config.webhook_names(&route.receiver) {
             let Some((_, webhook)) = config.webhook(&receiver) else { continue };
             let reason = decide(group.told.get(&receiver), &standing, webhook.send_resolved, route.repeat_interval, at);
-            let message = group.message(key, webhook.send_resolved);
+            let message = group.message(route, webhook.send_resolved);
             let told = Told { firing: standing.firing.clone(), resolved: standing.resolved.clone(), at };
             let address = (key.to_owned(), receiver);
             let id = outbox::id(&address, at);
@@ -217,5 +217,47 @@ impl Notifier {
             self.history.remove(0);
         }
         self.history.push(notification);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use common::metric::Labels;
+
+    use super::*;
+    use crate::alert::fingerprint::Fingerprint;
+
+    const SIBLINGS: &str = r#"
+route:
+  receiver: all
+  group_wait: 0s
+  routes:
+  - {matchers: ['severity="page"'], receiver: pager, continue: true}
+  - {matchers: ['severity="page"'], receiver: chat}
+receivers:
+- {name: all}
+- {name: pager, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}
+- {name: chat, webhook_configs: [{url: 'http://127.0.0.1:2/'}]}
+"#;
+
+    #[test]
+    fn routes_with_the_same_matchers_tell_both_their_receivers() {
+        let mut notifier = Notifier::default();
+        notifier.configure(Some(NotifyConfig::parse(SIBLINGS, Path::new("")).unwrap()));
+        let at = Timestamp::from_seconds(10);
+        let labels: Labels = [("alertname", "A"), ("severity", "page")].into_iter().collect();
+        let annotations = Labels::new();
+        let firing =
+            Firing { fingerprint: Fingerprint(1), labels, annotations, fired: at, generator_url: String::new() };
+        notifier.take(&[firing], at);
+        let departed = notifier.depart(Duration::ZERO, 9);
+        let mut told: Vec<_> = departed.iter().map(|((_, receiver), _)| receiver.as_str()).collect();
+        told.sort_unstable();
+        assert_eq!(told, ["chat/webhook/0", "pager/webhook/0"]);
+        for (_, pending) in departed {
+            assert_eq!(pending.message.group_key, r#"{}/{severity="page"}:{}"#, "as in Alertmanager");
+        }
     }
 }

@@ -6,12 +6,17 @@ use std::time::Duration;
 use common::metric::Labels;
 
 use crate::notify::matcher::Matcher;
+use crate::notify::message::Map;
+use crate::notify::message::labels;
 
 /// One node of the tree, with everything that it inherits.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Names it by the matchers on the way to it: `{}/{team="x"}`.
+    /// Names it among all routes: its path, with a number where siblings have the same matchers (`{}/{team="x"}#2`), so
+    /// that each makes groups of its own.
     pub key: String,
+    /// The matchers on the way to it, as Alertmanager writes them: `{}/{team="x"}`.
+    pub path: String,
     /// What an alert must fulfil.
     pub matchers: Vec<Matcher>,
     /// Whether later siblings are asked too when this one matched.
@@ -66,6 +71,12 @@ impl Route {
             group.retain(|name| names.contains(name));
         }
         group
+    }
+
+    /// What Alertmanager calls the group with these labels.
+    #[must_use]
+    pub fn group_key(&self, group_labels: &Map) -> String {
+        format!("{}:{}", self.path, labels(group_labels))
     }
 
     /// The route with this key, here or below.
