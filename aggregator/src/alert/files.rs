@@ -7,12 +7,12 @@ use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::alert::rule;
 use crate::alert::rule::Group;
 use crate::alert::rule::RULE_FILE_BYTES_MAX;
 use crate::alert::rule::RuleFile;
+use crate::alert::seen::Seen;
 
 /// Most files read: each is looked at every other second.
 pub const RULE_FILES_MAX: usize = 1_000;
@@ -23,6 +23,8 @@ pub struct RuleFiles {
     directory: PathBuf,
     files: BTreeMap<Arc<str>, Loaded>,
     ignored: Vec<String>,
+    /// Why the directory could not be listed at the last look.
+    hidden: Option<io::ErrorKind>,
 }
 
 /// One rule file.
@@ -35,24 +37,26 @@ pub struct Loaded {
     pub rules: Option<Arc<RuleFile>>,
 }
 
-/// What tells that a file changed without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
-    modified: Option<SystemTime>,
-    bytes: u64,
-}
-
 impl RuleFiles {
     /// The files in `rules` below this directory. Nothing is read before the first [`Self::look`].
     #[must_use]
     pub fn new(beside: &Path) -> Self {
-        Self { directory: beside.join("rules"), files: BTreeMap::new(), ignored: Vec::new() }
+        Self { directory: beside.join("rules"), files: BTreeMap::new(), ignored: Vec::new(), hidden: None }
     }
 
     /// Looks for files that came, changed or went, and reads those. `again` reads all of them. Says whether anything is
-    /// different.
+    /// different: nothing is while the directory cannot be listed.
     pub fn look(&mut self, again: bool) -> bool {
-        let (found, ignored) = list(&self.directory);
+        let Listing { found, ignored } = match list(&self.directory) {
+            Ok(listed) => listed,
+            Err(error) => {
+                if self.hidden.replace(error.kind()) != Some(error.kind()) {
+                    tracing::warn!(directory = %self.directory.display(), %error, "rules cannot be listed");
+                }
+                return false;
+            }
+        };
+        self.hidden = None;
         let mut changed = ignored != self.ignored || self.files.keys().any(|path| !found.contains_key(path));
         self.ignored = ignored;
         self.files.retain(|path, _| found.contains_key(path));
@@ -82,10 +86,10 @@ impl RuleFiles {
         self.files.iter().flat_map(move |(path, file)| groups(&file.rules).map(move |group| (path, group)))
     }
 
-    /// Whether the rules of this file are not known: it is there, and no version of it could be read so far.
+    /// Whether the rules of this file are not known: it is there, or may be, and no version of it could be read so far.
     #[must_use]
     pub fn is_unread(&self, path: &str) -> bool {
-        self.files.get(path).is_some_and(|file| file.rules.is_none())
+        self.files.get(path).map_or(self.hidden.is_some(), |file| file.rules.is_none())
     }
 
     /// Files that are not rule files by their name.
@@ -95,27 +99,33 @@ impl RuleFiles {
     }
 }
 
-/// Rule files with what tells their versions, and the names of everything else. A directory that is not there is empty.
-fn list(directory: &Path) -> (BTreeMap<Arc<str>, Seen>, Vec<String>) {
-    let mut found = BTreeMap::new();
-    let mut ignored = Vec::new();
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+/// Rule files with what tells their versions, and the names of everything else.
+#[derive(Default)]
+struct Listing {
+    found: BTreeMap<Arc<str>, Seen>,
+    ignored: Vec<String>,
+}
+
+/// Lists the directory. One that is not there is empty.
+fn list(directory: &Path) -> io::Result<Listing> {
+    let Listing { mut found, mut ignored } = Listing::default();
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Listing::default()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
         let path = format!("rules/{}", entry.file_name().to_string_lossy());
         let named = path.ends_with(".yml") || path.ends_with(".yaml");
         // A link to a file is a file: that is how configuration is mounted into containers.
-        let metadata = fs::metadata(entry.path());
-        if !named || metadata.as_ref().is_ok_and(fs::Metadata::is_dir) || RULE_FILES_MAX <= found.len() {
+        if !named || entry.path().is_dir() || RULE_FILES_MAX <= found.len() {
             ignored.push(path);
             continue;
         }
-        let seen = metadata.map_or(Seen { modified: None, bytes: 0 }, |metadata| Seen {
-            modified: metadata.modified().ok(),
-            bytes: metadata.len(),
-        });
-        found.insert(path.into(), seen);
+        found.insert(path.into(), Seen::at(&entry.path()));
     }
     ignored.sort_unstable();
-    (found, ignored)
+    Ok(Listing { found, ignored })
 }
 
 fn load(directory: &Path, path: &str, seen: Seen, before: Option<&Loaded>) -> Loaded {
@@ -171,6 +181,28 @@ mod tests {
         assert!(files.look(false));
         assert_eq!(files.ignored(), ["rules/README"]);
         check(files, &[], &[("rules/b.yaml", false, 1)]);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_listed_is_not_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let rules = directory.path().join("rules");
+        fs::write(&rules, "").unwrap();
+        let mut files = RuleFiles::new(directory.path());
+        files.look(false);
+        assert!(files.is_unread("rules/a.yml"), "nobody knows whether it is there");
+        fs::remove_file(&rules).unwrap();
+        fs::create_dir(&rules).unwrap();
+        fs::write(rules.join("a.yml"), GOOD).unwrap();
+        assert!(files.look(false));
+        fs::rename(&rules, directory.path().join("away")).unwrap();
+        fs::write(&rules, "").unwrap();
+        assert!(!files.look(false), "what was read stays in force");
+        assert_eq!(files.groups().count(), 1);
+        fs::remove_file(&rules).unwrap();
+        assert!(files.look(false));
+        assert_eq!(files.groups().count(), 0);
+        assert!(!files.is_unread("rules/a.yml"));
     }
 
     #[test]

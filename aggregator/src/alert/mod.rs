@@ -6,6 +6,7 @@ pub mod evaluator;
 pub mod files;
 pub mod fingerprint;
 pub mod rule;
+pub mod seen;
 pub mod snapshot;
 pub mod state;
 pub mod template;

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use common::time::Timestamp;
 
 use crate::alert::active::Missing;
 use crate::alert::evaluator::Evaluator;
 use crate::alert::files::RuleFiles;
+use crate::alert::seen::Seen;
 use crate::alert::snapshot::Snapshot;
 use crate::alert::state::State;
 use crate::ingest::hearing::Unheard;
@@ -47,7 +47,7 @@ pub(super) struct Core {
 /// `alertmanager.yml`, as of the last look.
 struct Routing {
     directory: PathBuf,
-    seen: Option<(Option<SystemTime>, u64)>,
+    seen: Seen,
 }
 
 impl Core {
@@ -58,7 +58,7 @@ impl Core {
         external_url: Arc<str>,
         last: Timestamp,
     ) -> Self {
-        let routing = Routing { directory: directory.to_owned(), seen: None };
+        let routing = Routing { directory: directory.to_owned(), seen: Seen::Absent };
         Self {
             evaluator,
             files: RuleFiles::new(directory),
@@ -154,12 +154,12 @@ impl Routing {
     /// The configuration if it is different: `Some(None)` if there is none any more. After an error the old one stays.
     fn look(&mut self, again: bool) -> Option<Option<NotifyConfig>> {
         let path = self.directory.join("alertmanager.yml");
-        let seen = fs::metadata(&path).ok().map(|metadata| (metadata.modified().ok(), metadata.len()));
+        let seen = Seen::at(&path);
         if seen == self.seen && !again {
             return None;
         }
         self.seen = seen;
-        if seen.is_none() {
+        if seen == Seen::Absent {
             return Some(None);
         }
         let text = fs::read_to_string(&path).map_err(|error| format!("cannot read it: {error}"));
@@ -175,5 +175,26 @@ impl Routing {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("alertmanager.yml");
+        let mut routing = Routing { directory: directory.path().to_owned(), seen: Seen::Absent };
+        fs::write(&path, "route: {receiver: a}\nreceivers: [{name: a}]\n").unwrap();
+        assert!(matches!(routing.look(false), Some(Some(_))));
+        fs::remove_file(&path).unwrap();
+        symlink(&path, &path).unwrap();
+        assert!(routing.look(false).is_none(), "what was read stays in force");
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(routing.look(false), Some(None)));
     }
 }
