@@ -79,6 +79,7 @@ impl Snapshot {
                     value: active.found.value,
                     labels: active.found.labels.clone(),
                     annotations: active.found.annotations.clone(),
+                    groups: Vec::new(),
                 }));
                 shown.rules.push(Rule::of(evaluator, &key, rule));
             }
@@ -116,6 +117,8 @@ pub struct Alert {
     pub labels: Labels,
     /// What to say about it.
     pub annotations: Labels,
+    /// Keys of the groups in which it is notified.
+    pub groups: Vec<String>,
 }
 
 /// One rule file.

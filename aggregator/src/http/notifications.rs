@@ -1,11 +1,11 @@
 //! Who was told what, who was not, and why.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::Query;
 use axum::extract::State;
-use common::metric::Labels;
 use common::time::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -24,7 +24,7 @@ pub struct Limit {
 }
 
 /// One decision to send something, or to send nothing.
-#[derive(Clone, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub struct Notification {
     id: String,
     #[schema(value_type = i64)]
@@ -38,14 +38,16 @@ pub struct Notification {
     attempts: u32,
     /// What went wrong at the last attempt.
     error: Option<String>,
-    alerts: Vec<Told>,
+    /// How many alerts it is about.
+    alerts_total: usize,
+    /// The first of them.
+    alerts: Vec<Subject>,
 }
 
 /// An alert in a notification.
-#[derive(Clone, Serialize, ToSchema)]
-pub struct Told {
-    #[schema(value_type = std::collections::HashMap<String, String>)]
-    labels: Labels,
+#[derive(Serialize, ToSchema)]
+pub struct Subject {
+    labels: BTreeMap<String, String>,
     /// `firing` or `resolved`.
     status: &'static str,
 }
@@ -59,28 +61,16 @@ pub struct Notifications {
 /// The newest decisions, newest first.
 #[utoipa::path(get, path = "/api/v1/notifications", operation_id = "notifications", tag = "alerts", params(("limit" = Option<u32>, Query, description = "The newest so many; 100 if missing")), responses((status = 200, body = Notifications), (status = 401, body = Problem)))]
 pub async fn list(State(app): State<Arc<App>>, Query(limit): Query<Limit>) -> Result<Json<Notifications>, Problem> {
-    let notifications = recent(&app, limit.limit.unwrap_or(100)).await?;
-    Ok(Json(Notifications { notifications }))
-}
-
-/// The newest decisions, newest first.
-pub async fn recent(app: &App, limit: u32) -> Result<Vec<Notification>, Problem> {
-    let recent = history::recent(&app.store, limit).await.map_err(|error| Problem::internal(&error))?;
-    Ok(recent.into_iter().map(Notification::from).collect())
-}
-
-impl Notification {
-    /// Whether an alert with these labels is in it.
-    pub fn is_about(&self, labels: &Labels) -> bool {
-        self.alerts.iter().any(|told| told.labels == *labels)
-    }
+    let recent = history::recent(&app.store, limit.limit.unwrap_or(100)).await;
+    let recent = recent.map_err(|error| Problem::internal(&error))?;
+    Ok(Json(Notifications { notifications: recent.into_iter().map(Notification::from).collect() }))
 }
 
 impl From<notifications::Notification> for Notification {
     fn from(decision: notifications::Notification) -> Self {
-        let told = |told: notifications::Told| Told {
-            labels: told.labels,
-            status: if told.firing { "firing" } else { "resolved" },
+        let subject = |subject: notifications::Subject| Subject {
+            labels: subject.labels,
+            status: if subject.firing { "firing" } else { "resolved" },
         };
         Self {
             id: decision.id,
@@ -91,7 +81,8 @@ impl From<notifications::Notification> for Notification {
             reason: decision.reason,
             attempts: decision.attempts,
             error: decision.error,
-            alerts: decision.alerts.into_iter().map(told).collect(),
+            alerts_total: decision.about.total,
+            alerts: decision.about.alerts.into_iter().map(subject).collect(),
         }
     }
 }

@@ -127,7 +127,11 @@ impl Core {
 
     /// What others see.
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot::of(&self.evaluator, &self.files, self.made, self.skipped)
+        let mut picture = Snapshot::of(&self.evaluator, &self.files, self.made, self.skipped);
+        for alert in &mut picture.alerts {
+            alert.groups = self.notifier.groups_of(&alert.labels);
+        }
+        picture
     }
 
     /// Where people reach the aggregator.

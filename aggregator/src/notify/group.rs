@@ -172,8 +172,7 @@ impl Groups {
 
     /// Puts an alert into its group on this route, and gives the group's key.
     fn join(&mut self, route: &Route, alert: &Firing, at: Timestamp) -> String {
-        let labels = route.group_labels(&alert.labels);
-        let key = format!("{}:{labels}", route.key);
+        let (key, labels) = route.group(&alert.labels);
         let member = Member {
             labels: map(&alert.labels),
             annotations: map(&alert.annotations),

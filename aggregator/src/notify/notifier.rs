@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::metric::Labels;
 use common::time::Timestamp;
 
 use crate::notify::config::NotifyConfig;
@@ -120,6 +121,13 @@ impl Notifier {
         }
     }
 
+    /// The keys of the groups in which an alert with these labels is told.
+    #[must_use]
+    pub fn groups_of(&self, labels: &Labels) -> Vec<String> {
+        let routes = self.config.iter().flat_map(|config| config.route.matching(labels));
+        routes.map(|route| route.group(labels).0).collect()
+    }
+
     /// What changed since the last commit.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
@@ -184,7 +192,10 @@ impl Notifier {
         if let Some(dropped) = self.outbox.remove(address) {
             self.note(dropped.entry(address, Status::Skipped, decided.reason.words()));
         }
-        self.note(decided.entry(address, Status::Skipped, decided.reason.words()));
+        // A group that stands as it stood would fill history with the same words.
+        if decided.reason != Reason::NothingNew {
+            self.note(decided.entry(address, Status::Skipped, decided.reason.words()));
+        }
         if decided.reason == Reason::ResolvedUnwanted {
             self.groups.told(&address.0, &address.1, decided.told);
         }
@@ -224,10 +235,9 @@ impl Notifier {
 mod tests {
     use std::path::Path;
 
-    use common::metric::Labels;
-
     use super::*;
     use crate::alert::fingerprint::Fingerprint;
+    use crate::notify::outbox::SUBJECTS_MAX;
 
     const SIBLINGS: &str = r#"
 route:
@@ -242,16 +252,46 @@ receivers:
 - {name: chat, webhook_configs: [{url: 'http://127.0.0.1:2/'}]}
 "#;
 
+    fn page(number: u64, at: Timestamp) -> Firing {
+        let labels = [("alertname", "A"), ("severity", "page")].into_iter().collect::<Labels>();
+        Firing {
+            fingerprint: Fingerprint(number),
+            labels: labels.with("number", number.to_string()),
+            annotations: Labels::new(),
+            fired: at,
+            generator_url: String::new(),
+        }
+    }
+
+    #[test]
+    fn history_says_what_is_new_and_names_not_every_alert() {
+        let mut notifier = Notifier::default();
+        notifier.configure(Some(NotifyConfig::parse(SIBLINGS, Path::new("")).unwrap()));
+        let at = Timestamp::from_seconds(10);
+        let firing: Vec<_> = (0..1_000).map(|number| page(number, at)).collect();
+        notifier.take(&firing, at);
+        for (address, pending) in notifier.depart(Duration::ZERO, 9) {
+            notifier.arrived(Attempt { address, pending, result: Ok(()) }, Duration::ZERO, 0.0);
+        }
+        let told = notifier.committed();
+        assert_eq!(told.len(), 2);
+        assert!(
+            told.iter().all(|decision| decision.about.total == 1_000 && decision.about.alerts.len() == SUBJECTS_MAX)
+        );
+        let groups = notifier.groups_of(&firing[0].labels);
+        assert!(told.iter().all(|decision| groups.contains(&decision.group_key)), "{groups:?}");
+        for minutes in 1..60 {
+            notifier.take(&firing, at.after(Duration::from_secs(60 * minutes)));
+        }
+        assert_eq!(notifier.committed(), [], "nothing is new");
+    }
+
     #[test]
     fn routes_with_the_same_matchers_tell_both_their_receivers() {
         let mut notifier = Notifier::default();
         notifier.configure(Some(NotifyConfig::parse(SIBLINGS, Path::new("")).unwrap()));
         let at = Timestamp::from_seconds(10);
-        let labels: Labels = [("alertname", "A"), ("severity", "page")].into_iter().collect();
-        let annotations = Labels::new();
-        let firing =
-            Firing { fingerprint: Fingerprint(1), labels, annotations, fired: at, generator_url: String::new() };
-        notifier.take(&[firing], at);
+        notifier.take(&[page(1, at)], at);
         let departed = notifier.depart(Duration::ZERO, 9);
         let mut told: Vec<_> = departed.iter().map(|((_, receiver), _)| receiver.as_str()).collect();
         told.sort_unstable();

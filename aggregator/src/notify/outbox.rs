@@ -13,10 +13,10 @@ use crate::notify::decide::Reason;
 use crate::notify::decide::Told;
 use crate::notify::message::Member;
 use crate::notify::message::Message;
-use crate::notify::message::labels;
+use crate::store::record::notifications::About;
 use crate::store::record::notifications::Notification;
 use crate::store::record::notifications::Status;
-use crate::store::record::notifications::Told as ToldAlert;
+use crate::store::record::notifications::Subject;
 use crate::store::record::outbox;
 
 /// How long a notification is tried before it is given up: after a day nobody acts on it, and its group has decided anew.
@@ -24,6 +24,9 @@ pub const OUTBOX_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// The first pause between two attempts, and the longest: whoever returns hears of it soon.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// Alerts that history names of one decision: more than anybody reads in a row, and 10,000 rows stay small.
+pub const SUBJECTS_MAX: usize = 20;
 
 /// Attempts after which pauses grow no more.
 const ATTEMPTS_COUNTED: u32 = 30;
@@ -168,7 +171,7 @@ impl Pending {
             reason: reason.to_owned(),
             attempts: self.attempts,
             error: self.error.clone(),
-            alerts: told_alerts(&self.message),
+            about: about(&self.message),
         }
     }
 }
@@ -181,7 +184,7 @@ pub fn id((group, receiver): &Address, at: Timestamp) -> String {
 }
 
 /// The alerts of a message, for history.
-fn told_alerts(message: &Message) -> Vec<ToldAlert> {
-    let told = |alert: &Member| ToldAlert { labels: labels(&alert.labels), firing: alert.ends_at.is_none() };
-    message.alerts.iter().map(told).collect()
+fn about(message: &Message) -> About {
+    let subject = |alert: &Member| Subject { labels: alert.labels.clone(), firing: alert.ends_at.is_none() };
+    About { total: message.alerts.len(), alerts: message.alerts.iter().take(SUBJECTS_MAX).map(subject).collect() }
 }

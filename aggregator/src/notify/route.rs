@@ -63,14 +63,14 @@ impl Route {
         if found.is_empty() { vec![self] } else { found }
     }
 
-    /// The labels of the group that an alert belongs to on this route.
+    /// The group that an alert belongs to on this route: its key and the labels that make it.
     #[must_use]
-    pub fn group_labels(&self, labels: &Labels) -> Labels {
+    pub fn group(&self, labels: &Labels) -> (String, Labels) {
         let mut group = labels.clone();
         if let GroupBy::Labels(names) = &self.group_by {
             group.retain(|name| names.contains(name));
         }
-        group
+        (format!("{}:{group}", self.key), group)
     }
 
     /// What Alertmanager calls the group with these labels.

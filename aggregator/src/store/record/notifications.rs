@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use common::metric::Labels;
 use common::time::Timestamp;
 use rusqlite::Connection;
 use rusqlite::Row;
 use rusqlite::Transaction;
 use serde::{Deserialize, Serialize};
 
-/// Decisions kept: a group that changes each five minutes for a month.
+/// Decisions kept: those of a group that changes each five minutes for a month, of ten groups for three days.
 const NOTIFICATIONS_MAX: u32 = 10_000;
 
 /// One decision.
@@ -31,15 +30,24 @@ pub struct Notification {
     pub attempts: u32,
     /// What went wrong the last time, without secrets.
     pub error: Option<String>,
-    /// The alerts it is about.
-    pub alerts: Vec<Told>,
+    /// What it is about.
+    pub about: About,
+}
+
+/// The alerts that a decision is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// How many.
+    pub total: usize,
+    /// The first of them.
+    pub alerts: Vec<Subject>,
 }
 
 /// One alert of a notification.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
     /// Its labels.
-    pub labels: Labels,
+    pub labels: BTreeMap<String, String>,
     /// Whether it was said to fire; otherwise to be resolved.
     pub firing: bool,
 }
@@ -72,12 +80,6 @@ impl Status {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct ToldRow {
-    labels: BTreeMap<String, String>,
-    firing: bool,
-}
-
 impl Notification {
     pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let sql = "INSERT OR REPLACE INTO notification \
@@ -95,7 +97,7 @@ impl Notification {
             reason,
             attempts,
             error,
-            encode(&self.alerts),
+            serde_json::to_string(&self.about).unwrap_or_default(),
         ))?;
         let sql = "DELETE FROM notification WHERE at_ms < \
                    (SELECT at_ms FROM notification ORDER BY at_ms DESC LIMIT 1 OFFSET ?1)";
@@ -116,17 +118,9 @@ pub fn recent(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<Notif
     rows.collect()
 }
 
-fn encode(alerts: &[Told]) -> String {
-    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let row = |told: &Told| ToldRow { labels: told.labels.iter().map(owned).collect(), firing: told.firing };
-    let rows: Vec<ToldRow> = alerts.iter().map(row).collect();
-    serde_json::to_string(&rows).unwrap_or_default()
-}
-
 fn decode(row: &Row<'_>) -> rusqlite::Result<Notification> {
     let status: String = row.get(4)?;
-    let alerts: String = row.get(8)?;
-    let alerts: Vec<ToldRow> = serde_json::from_str(&alerts).unwrap_or_default();
+    let about: String = row.get(8)?;
     Ok(Notification {
         id: row.get(0)?,
         at: Timestamp::from_millis(row.get(1)?),
@@ -136,10 +130,7 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Notification> {
         reason: row.get(5)?,
         attempts: row.get(6)?,
         error: row.get(7)?,
-        alerts: alerts
-            .into_iter()
-            .map(|told| Told { labels: told.labels.into_iter().collect(), firing: told.firing })
-            .collect(),
+        about: serde_json::from_str(&about).unwrap_or_default(),
     })
 }
 
@@ -152,7 +143,7 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(include_str!("../../../migrations/0004_notify.sql")).unwrap();
         let transaction = connection.transaction().unwrap();
-        let labels: Labels = [("alertname", "A"), ("path", "/\n\"")].into_iter().collect();
+        let labels = [("alertname", "A"), ("path", "/\n\"")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut decision = Notification {
             id: "1".to_owned(),
             at: Timestamp::from_seconds(10),
@@ -162,7 +153,7 @@ mod tests {
             reason: "new alerts".to_owned(),
             attempts: 0,
             error: None,
-            alerts: vec![Told { labels, firing: true }],
+            about: About { total: 7, alerts: vec![Subject { labels: labels.into(), firing: true }] },
         };
         decision.write(&transaction).unwrap();
         decision.status = Status::Sent;

@@ -75,7 +75,8 @@ async function answer(mood, method, url, language) {
   if (mood.failing) return problem(500, "Internal Server Error", "the store could not be read: disk I/O error");
   if (method === "POST" && pathname === "/api/v1/tokens") return json(token());
   if (pathname === "/api/v1/hosts") return json(mood.empty ? { hosts: [], totals: totals([]) } : fleet());
-  if (pathname === "/api/v1/alerts") return json({ alerts: mood.empty ? [] : alerts() });
+  if (pathname === "/api/v1/alerts")
+    return json({ alerts: mood.empty ? [] : alerts().map(({ notifications: _, ...one }) => one) });
   if (pathname === "/api/v1/rules") return json(mood.empty ? { files: [], ignored: [] } : rules());
   if (pathname === "/api/v1/notifications") return json(told(mood));
   if (pathname === "/prometheus/api/v1/query") return json(instant(searchParams.get("query") ?? ""));
@@ -432,6 +433,7 @@ function alerts() {
     reason: "new alerts",
     attempts: 1,
     error: null,
+    alerts_total: 1,
     alerts: [],
     ...more,
   });
@@ -455,7 +457,7 @@ function alerts() {
         told(12 * MINUTE, '{}:{alertname="HostHighCpu"}', {}),
         told(2 * MINUTE, '{}:{alertname="HostHighCpu"}', {
           status: "skipped",
-          reason: "nothing changed since the last one 10 min ago; repeats after 4 h",
+          reason: "all resolved, and send_resolved is off",
         }),
       ],
     ),
@@ -529,13 +531,14 @@ function alert(rule, instance, labels, value, expr, ago, summary, notifications)
     state: "firing",
     held_since_ms: null,
     since_ms: since,
-    fired_ms: since + 10 * MINUTE,
+    fired_ms: since + MINUTE / 2,
     resolved_ms: null,
     value,
     labels: { alertname: rule, instance, ...labels },
     annotations: summary ? { summary } : {},
     expr,
     fingerprint: `${rule}${instance}`,
+    groups: [...new Set(notifications.map((told) => /** @type {any} */ (told).group_key))],
     notifications,
   };
 }

@@ -97,6 +97,8 @@ export interface Notification {
   reason: string;
   attempts: number;
   error: string | null;
+  /** How many alerts it is about; the first of them follow. */
+  alerts_total: number;
   alerts: { labels: Labels; status: string }[];
 }
 
@@ -114,7 +116,8 @@ export interface Alert {
   annotations: Labels;
   expr: string;
   fingerprint: string;
-  notifications: Notification[];
+  /** Keys of the groups in which it is notified: notifications carry them. */
+  groups: string[];
 }
 
 export interface RuleFile {
