@@ -6,8 +6,10 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::Query;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
+use axum::http::header::ACCEPT_LANGUAGE;
 use axum::http::header::LOCATION;
 use axum::http::header::SET_COOKIE;
 use axum::response::Html;
@@ -66,13 +68,14 @@ pub async fn create(State(app): State<Arc<App>>) -> Result<Json<Link>, Problem> 
 pub async fn show(
     State(app): State<Arc<App>>,
     Query(LinkQuery { link }): Query<LinkQuery>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (hash, now) = (Hash::of(&link).bytes(), app.clock.wall());
     let open = app.store.read(move |connection| links::is_open(connection, hash, now)).await;
     if !open.map_err(|error| Problem::internal(&error))? {
-        return Ok(spent());
+        return Ok(page(StatusCode::FORBIDDEN, &ui::SPENT, &headers));
     }
-    Ok(page(StatusCode::OK, "<form method=\"post\"><button autofocus>Sign in</button></form>"))
+    Ok(page(StatusCode::OK, &ui::SIGN_IN, &headers))
 }
 
 /// Spends a login link and signs in.
@@ -80,6 +83,7 @@ pub async fn show(
 pub async fn spend(
     State(app): State<Arc<App>>,
     Query(LinkQuery { link }): Query<LinkQuery>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let secret = secret::random().map_err(|error| Problem::internal(&error))?;
     let now = app.clock.wall();
@@ -88,7 +92,7 @@ pub async fn spend(
     app.record(Record::Session(session)).await?;
     let live = app.store.read(move |connection| sessions::is_live(connection, hash, now)).await;
     if !live.map_err(|error| Problem::internal(&error))? {
-        return Ok(spent());
+        return Ok(page(StatusCode::FORBIDDEN, &ui::SPENT, &headers));
     }
     let cookie = format!(
         "{}={secret}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax",
@@ -100,17 +104,7 @@ pub async fn spend(
     Ok((StatusCode::SEE_OTHER, headers).into_response())
 }
 
-fn spent() -> Response {
-    let text = "<p>This link was used already or is older than ten minutes.</p>\
-                <p>Run <code>lapwing-aggregator user link</code> for a new one.</p>";
-    page(StatusCode::FORBIDDEN, text)
-}
-
-fn page(status: StatusCode, body: &str) -> Response {
-    let text = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><meta name=\"color-scheme\" content=\"light dark\"><title>Lapwing</title>\
-         <main><h1>Lapwing</h1>{body}</main></html>"
-    );
-    (status, Html(text)).into_response()
+fn page(status: StatusCode, page: &ui::Plain, headers: &HeaderMap) -> Response {
+    let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    (status, Html(page.in_language(accepted))).into_response()
 }

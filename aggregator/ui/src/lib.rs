@@ -4,7 +4,47 @@
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::http::header::CACHE_CONTROL;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
 use memory_serve::CacheControl;
+
+/// What pages without a script are drawn with: the page's own tokens and elements, and the system's light or dark.
+const PLAIN_STYLE: &str = concat!(
+    include_str!("../web/src/tokens.css"),
+    "@media (prefers-color-scheme: dark) {",
+    include_str!("../web/src/dark.css"),
+    "}",
+    include_str!("../web/src/base.css"),
+    include_str!("../plain/plain.css"),
+);
+
+const MARK: &str = include_str!("../web/src/mark.svg");
+
+/// A page that works without a script, in each language.
+#[derive(Debug)]
+pub struct Plain {
+    english: &'static str,
+    chinese: &'static str,
+}
+
+/// The button behind a login link.
+pub const SIGN_IN: Plain =
+    Plain { english: include_str!("../plain/sign-in.en.html"), chinese: include_str!("../plain/sign-in.zh.html") };
+
+/// A login link that signs nobody in.
+pub const SPENT: Plain =
+    Plain { english: include_str!("../plain/spent.en.html"), chinese: include_str!("../plain/spent.zh.html") };
+
+impl Plain {
+    /// The page in the language that comes first in an `Accept-Language` header.
+    #[must_use]
+    pub fn in_language(&self, accepted: &str) -> &'static str {
+        let chinese = accepted.trim_start().get(..2).is_some_and(|first| first.eq_ignore_ascii_case("zh"));
+        if chinese { self.chinese } else { self.english }
+    }
+}
 
 /// Serves the page's files. Every other path answers with the page itself, which reads its screen from the address.
 ///
@@ -21,6 +61,13 @@ pub fn router() -> Router {
         .enable_gzip(true)
         .enable_brotli(true)
         .into_router()
+        .route("/plain.css", get(|| plain("text/css; charset=utf-8", PLAIN_STYLE)))
+        .route("/mark.svg", get(|| plain("image/svg+xml", MARK)))
+}
+
+/// A file whose name stays the same from version to version.
+async fn plain(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text)
 }
 
 #[cfg(test)]
@@ -33,14 +80,19 @@ mod tests {
 
     use super::*;
 
-    /// Every screen's address answers with the page, so that a link can be opened, shared and reloaded.
-    async fn check(path: &str) {
+    async fn ask(path: &str) -> (StatusCode, String, String) {
         let request = Request::get(path).body(Body::empty()).expect("request");
         let response = router().oneshot(request).await.expect("infallible");
-        assert_eq!(response.status(), StatusCode::OK, "{path}");
-        assert_eq!(response.headers()[CONTENT_TYPE], "text/html", "{path}");
+        let (status, kind) = (response.status(), response.headers()[CONTENT_TYPE].to_str().expect("text").to_owned());
         let body = response.into_body().collect().await.expect("body").to_bytes();
-        assert!(String::from_utf8_lossy(&body).contains("<title>Lapwing</title>"), "{path}");
+        (status, kind, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Every screen's address answers with the page, so that a link can be opened, shared and reloaded.
+    async fn check(path: &str) {
+        let (status, kind, body) = ask(path).await;
+        assert_eq!((status, &*kind), (StatusCode::OK, "text/html"), "{path}");
+        assert!(body.contains("<title>Lapwing</title>"), "{path}");
     }
 
     #[tokio::test]
@@ -51,6 +103,21 @@ mod tests {
     #[tokio::test]
     async fn a_host_is_the_page() {
         check("/hosts/1?from=now-1h&to=now").await;
+    }
+
+    /// What plain pages refer to is there with or without a build.
+    #[tokio::test]
+    async fn plain_pages_have_their_style_and_mark() {
+        for page in [&SIGN_IN, &SPENT] {
+            for (accepted, lang) in [("", "en"), ("de, zh", "en"), ("zh", "zh-CN"), ("ZH-tw;q=0.9, en", "zh-CN")] {
+                let text = page.in_language(accepted);
+                assert!(text.contains(&format!("<html lang=\"{lang}\" data-theme=\"system\">")), "{accepted}: {text}");
+                assert!(text.contains("\"/plain.css\"") && text.contains("\"/mark.svg\""), "{text}");
+            }
+        }
+        let (_, kind, style) = ask("/plain.css").await;
+        assert!(kind.starts_with("text/css") && style.contains("prefers-color-scheme: dark"), "{kind}");
+        assert_eq!(ask("/mark.svg").await.1, "image/svg+xml");
     }
 
     #[tokio::test]
