@@ -18,6 +18,7 @@ const HOMES: &[(&str, &str)] = &[
     ("axum::", "aggregator/src/http"),
     ("reqwest::", "aggregator/src/notify/receiver"),
     ("rustix::", "agent/src/host common/src/time.rs aggregator/src/ingest"),
+    ("libc::", "agent/src/host"),
     ("procfs::", "agent/src/host agent/src/collect"),
     ("sysinfo::", "agent/src/host"),
     ("regex_lite::", "agent/src/config"),

@@ -1,25 +1,38 @@
 //! Collectors: one kernel subject a file, each a pure parser of bytes and the series it fills.
 
 mod anything;
+mod arp;
 mod cgroup;
+mod conntrack;
 mod cpu;
 mod disk;
+mod entropy;
+mod fields;
+mod filefd;
 mod filesystem;
+mod given;
 mod info;
 mod load;
 mod memory;
+mod netstat;
 mod network;
+mod nfs;
 mod os;
 mod own;
 mod pace;
 mod pressure;
 mod process;
 mod roster;
+mod rows;
 mod samples;
+mod schedstat;
 mod slow;
+mod sockstat;
+mod softnet;
 mod stat;
 mod text;
 mod time;
+mod timex;
 mod uname;
 mod vmstat;
 mod work;
@@ -218,7 +231,7 @@ impl Collectors {
 fn make(config: &Config, own: Arc<OwnCounts>, samples: &mut Samples) -> Vec<Box<dyn Collector>> {
     let roots = &config.roots;
     vec![
-        Box::new(time::Time::new(samples)),
+        Box::new(time::Time::new(roots, samples)),
         Box::new(stat::Stat::new(roots, samples)),
         Box::new(load::Load::new(roots, samples)),
         Box::new(memory::Memory::new(roots)),
@@ -226,9 +239,22 @@ fn make(config: &Config, own: Arc<OwnCounts>, samples: &mut Samples) -> Vec<Box<
         Box::new(pressure::Pressure::new(roots)),
         Box::new(disk::Disk::new(roots)),
         Box::new(network::Network::new(roots)),
+        Box::new(netstat::Netstat::new(roots)),
+        Box::new(sockstat::Sockstat::new(roots)),
+        Box::new(softnet::Softnet::new(roots)),
+        Box::new(conntrack::Conntrack::new(roots)),
+        Box::new(arp::Arp::new(roots)),
+        Box::new(nfs::Nfs::new(roots)),
+        Box::new(filefd::Filefd::new(roots, samples)),
+        Box::new(entropy::Entropy::new(roots, samples)),
+        Box::new(schedstat::Schedstat::new(roots)),
+        Box::new(timex::Timex::new(samples)),
         Box::new(filesystem::Filesystem::new(roots)),
         Box::new(uname::Uname::new()),
         Box::new(os::Os::new(roots)),
+        Box::new(slow::netclass(roots)),
+        Box::new(slow::cpu(roots)),
+        Box::new(slow::cpufreq(roots)),
         Box::new(slow::hwmon(roots)),
         Box::new(slow::thermal_zone(roots)),
         Box::new(slow::edac(roots)),
@@ -246,6 +272,15 @@ fn make(config: &Config, own: Arc<OwnCounts>, samples: &mut Samples) -> Vec<Box<
         Box::new(work::Work::new(config, samples)),
         Box::new(own::Own::new(own, roots, samples)),
     ]
+}
+
+/// What was read of a file, or nothing where there is none: its subject is not on this host.
+fn if_there<T>(read: Result<T, ReadError>) -> Result<Option<T>, CollectError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Running {

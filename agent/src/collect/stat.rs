@@ -25,11 +25,18 @@ const LINES: [(&[u8], &Metric); 6] = [
     (b"procs_blocked", metric("node_procs_blocked")),
 ];
 
+const SOFTIRQS: &Metric = metric("node_softirqs_total");
+
+/// Numbers of the line `softirq`, behind their sum.
+const VECTORS: [&str; 10] =
+    ["hi", "timer", "net_tx", "net_rx", "block", "block_iopoll", "tasklet", "sched", "hrtimer", "rcu"];
+
 /// The kernel's own statistics.
 pub(super) struct Stat {
     file: KeptFile,
     cores: Cores,
     series: [SeriesIndex; LINES.len()],
+    softirqs: [SeriesIndex; VECTORS.len()],
 }
 
 impl Stat {
@@ -38,6 +45,7 @@ impl Stat {
             file: KeptFile::in_one_piece(roots.procfs.join("stat")),
             cores: Cores::new(),
             series: LINES.map(|(_, metric)| samples.series(HOST, metric, &Labels::new())),
+            softirqs: VECTORS.map(|vector| samples.series(HOST, SOFTIRQS, &Labels::new().with("vector", vector))),
         }
     }
 
@@ -58,6 +66,12 @@ impl Stat {
     fn line(&self, line: &[u8], samples: &mut Samples) -> Option<()> {
         let mut words = text::words(line);
         let word = words.next()?;
+        if word == b"softirq" {
+            let [_sum, counts @ ..] = text::array::<{ 1 + VECTORS.len() }>(&line[word.len()..])?;
+            for (series, count) in self.softirqs.into_iter().zip(counts) {
+                samples.put_count(series, count);
+            }
+        }
         if let Some(at) = LINES.iter().position(|(known, _)| *known == word) {
             samples.put_count(self.series[at], text::number(words.next()?)?);
         }
@@ -98,7 +112,8 @@ mod tests {
         check(b"ctxt 38\nbtime x\nprocs_running 2\n", false, &[38.0, 2.0]);
         check(b"ctxt 38\nprocs_run", true, &[38.0]);
         check(b"cpu0 1 2\nctxt 38\n", false, &[38.0]);
-        check(b"softirq 1 2\nsomething new\nctxt 38\n", true, &[38.0]);
+        check(b"softirq 9 1 2 3 4 5 6 7 8 9 10 11\n", true, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]);
+        check(b"softirq 1 2\nsomething new\nctxt 38\n", false, &[38.0]);
         check(b"ctxt\n", false, &[]);
         check(b"", false, &[]);
         check(b"\xff\xfe\n\0\n", true, &[]);

@@ -10,6 +10,11 @@ pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty())
 }
 
+/// The first word of a file that holds one.
+pub(super) fn first(text: &[u8]) -> Option<&[u8]> {
+    words(lines(text).next()?).next()
+}
+
 /// The numbers of a line, up to the first word that is none.
 pub(super) fn numbers(line: &[u8]) -> impl Iterator<Item = u64> {
     words(line).map_while(number)
@@ -32,6 +37,17 @@ pub(super) fn number(word: &[u8]) -> Option<u64> {
 /// A decimal number that may have a sign and a point; nothing that is not finite.
 pub(super) fn float(word: &[u8]) -> Option<f64> {
     str::from_utf8(word).ok()?.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// A hexadecimal number, in digits of either case, that fits 64 bits.
+pub(super) fn hexadecimal(word: &[u8]) -> Option<u64> {
+    if word.is_empty() {
+        return None;
+    }
+    word.iter().try_fold(0_u64, |number, byte| {
+        let digit = char::from(*byte).to_digit(16)?;
+        (number >> 60 == 0).then_some(number << 4 | u64::from(digit))
+    })
 }
 
 /// Fills an array with the numbers of a line; `None` if there are fewer.
@@ -65,6 +81,19 @@ mod tests {
         check("+1", None);
         check("1.5", None);
         check("1x", None);
+    }
+
+    #[test]
+    fn a_hexadecimal_number_is_digits_that_fit() {
+        let check = |word: &str, expect| assert_eq!(hexadecimal(word.as_bytes()), expect, "{word}");
+        check("0", Some(0));
+        check("000Ff", Some(255));
+        check("ffffffffffffffff", Some(u64::MAX));
+        check("10000000000000000", None);
+        check("0x1", None);
+        check("-1", None);
+        check("g", None);
+        check("", None);
     }
 
     #[test]

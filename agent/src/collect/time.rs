@@ -1,4 +1,6 @@
-//! What time the host believes it is.
+//! What time the host believes it is, and by which clock.
+
+use std::path::PathBuf;
 
 use common::catalog::Metric;
 use common::catalog::metric;
@@ -10,15 +12,47 @@ use crate::collect::Collector;
 use crate::collect::HOST;
 use crate::collect::Samples;
 use crate::collect::Tick;
+use crate::collect::given::Given;
+use crate::collect::if_there;
+use crate::collect::text;
+use crate::host::Roots;
 
 const SECONDS: &Metric = metric("node_time_seconds");
 
+/// Files that name clock sources, and what it says of one to be named there. There is one device, numbered zero.
+const CLOCKS: [(&str, &Metric); 2] = [
+    ("available_clocksource", metric("node_time_clocksource_available_info")),
+    ("current_clocksource", metric("node_time_clocksource_current_info")),
+];
+const DEVICE: &str = "0";
+
 /// The host's wall clock, as wrong as it may be.
-pub(super) struct Time(SeriesIndex);
+pub(super) struct Time {
+    seconds: SeriesIndex,
+    clocks: [PathBuf; CLOCKS.len()],
+    given: Given,
+}
 
 impl Time {
-    pub(super) fn new(samples: &mut Samples) -> Self {
-        Self(samples.series(HOST, SECONDS, &Labels::new()))
+    pub(super) fn new(roots: &Roots, samples: &mut Samples) -> Self {
+        let device = roots.sysfs.join("devices/system/clocksource/clocksource0");
+        Self {
+            seconds: samples.series(HOST, SECONDS, &Labels::new()),
+            clocks: CLOCKS.map(|(name, _)| device.join(name)),
+            given: Given::default(),
+        }
+    }
+
+    fn clocks(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
+        for (path, (_, metric)) in self.clocks.iter().zip(CLOCKS) {
+            let text = if_there(tick.host.read_once(path))?.unwrap_or_default();
+            for clock in text::words(text.trim_ascii()) {
+                let labels = Labels::new().with("clocksource", text::label(clock)).with("device", DEVICE);
+                self.given.put(tick.samples, HOST, (metric, &labels), 1.0);
+            }
+        }
+        self.given.end(tick.samples);
+        Ok(())
     }
 }
 
@@ -29,8 +63,8 @@ impl Collector for Time {
 
     fn tick(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
         if tick.moment.due(SECONDS.tier) {
-            tick.samples.put(self.0, tick.moment.wall.as_seconds());
+            tick.samples.put(self.seconds, tick.moment.wall.as_seconds());
         }
-        Ok(())
+        if tick.moment.due(CLOCKS[0].1.tier) { self.clocks(tick) } else { Ok(()) }
     }
 }

@@ -1,15 +1,10 @@
 //! `/proc/vmstat`: paging, faults and OOM kills.
 
-use common::catalog;
-use common::metric::Labels;
-use common::schema::SeriesIndex;
-
 use crate::collect::CollectError;
 use crate::collect::Collector;
-use crate::collect::HOST;
 use crate::collect::Samples;
 use crate::collect::Tick;
-use crate::collect::roster::Roster;
+use crate::collect::fields::Fields;
 use crate::collect::text;
 use crate::host::KeptFile;
 use crate::host::Roots;
@@ -17,12 +12,12 @@ use crate::host::Roots;
 /// The fields that the catalog knows: those that node_exporter shows by default.
 pub(super) struct Vmstat {
     file: KeptFile,
-    fields: Roster<Option<SeriesIndex>>,
+    fields: Fields,
 }
 
 impl Vmstat {
     pub(super) fn new(roots: &Roots) -> Self {
-        Self { file: KeptFile::new(roots.procfs.join("vmstat")), fields: Roster::default() }
+        Self { file: KeptFile::new(roots.procfs.join("vmstat")), fields: Fields::new("node_vmstat_") }
     }
 
     pub(super) fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {
@@ -30,22 +25,10 @@ impl Vmstat {
         self.fields.begin();
         for line in text::lines(text) {
             let mut words = text::words(line);
-            let (Some(name), Some(value)) = (words.next(), words.next()) else {
-                understood = None;
-                continue;
-            };
-            let series = self.fields.get(name, || {
-                let metric = catalog::find(&format!("node_vmstat_{}", text::label(name)))?;
-                Some(samples.series(HOST, metric, &Labels::new()))
-            });
-            if let Some(series) = *series {
-                match text::number(value) {
-                    Some(value) => samples.put_count(series, value),
-                    None => understood = None,
-                }
-            }
+            let named = words.next().zip(words.next());
+            understood = understood.and(named.and_then(|(name, value)| self.fields.put(name, value, samples)));
         }
-        self.fields.end(|series| series.into_iter().for_each(|series| samples.end(series)));
+        self.fields.end(samples);
         understood
     }
 }

@@ -6,6 +6,7 @@
 mod aside;
 mod bus;
 mod directory;
+mod discipline;
 mod errand;
 mod filesystem;
 mod kernel;
@@ -30,6 +31,8 @@ pub use bus::Call;
 pub use bus::Values;
 pub use directory::DirectoryEntry;
 pub use directory::KeptDirectory;
+pub use discipline::Discipline;
+pub use discipline::discipline;
 pub use errand::Errand;
 pub use filesystem::FilesystemSpace;
 pub use filesystem::filesystem_space;

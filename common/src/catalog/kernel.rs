@@ -9,14 +9,46 @@ use crate::metric::Unit;
 pub(super) const METRICS: &[Metric] = &[
     gauge("node_boot_time_seconds", Unit::Seconds, "When the host started, in seconds since the epoch."),
     counter("node_context_switches_total", Unit::None, "Context switches."),
+    counter("node_cpu_core_throttles_total", Unit::None, "Times at which the core was too hot.")
+        .labels(&["core", "package"])
+        .tier(Tier::Minute),
+    gauge("node_cpu_frequency_hertz", Unit::None, "How fast the core runs.")
+        .labels(&["core", "cpu", "package"])
+        .tier(Tier::Minute),
+    gauge("node_cpu_frequency_max_hertz", Unit::None, "How fast the core can run.").labels(CPU).tier(Tier::Minute),
+    gauge("node_cpu_frequency_min_hertz", Unit::None, "How slowly the core can run.").labels(CPU).tier(Tier::Minute),
     counter("node_cpu_guest_seconds_total", Unit::Seconds, "CPU time of guests, which user and nice hold already.")
         .labels(&["cpu", "mode"])
         .decimals(2)
         .peak(),
+    gauge("node_cpu_info", Unit::None, "What the core is; always 1.").labels(CPU_INFO).tier(Tier::Minute),
+    gauge("node_cpu_isolated", Unit::None, "Cores that the scheduler leaves alone; always 1.")
+        .labels(CPU)
+        .tier(Tier::Minute),
+    gauge("node_cpu_online", Unit::None, "Whether the core is in use.").labels(CPU).tier(Tier::Minute),
+    counter("node_cpu_package_throttles_total", Unit::None, "Times at which the package was too hot.")
+        .labels(&["package"])
+        .tier(Tier::Minute),
+    gauge("node_cpu_scaling_frequency_hertz", Unit::None, "How fast the core runs, as the driver believes.")
+        .labels(CPU)
+        .tier(Tier::Minute),
+    gauge("node_cpu_scaling_frequency_max_hertz", Unit::None, "How fast the core may run.")
+        .labels(CPU)
+        .tier(Tier::Minute),
+    gauge("node_cpu_scaling_frequency_min_hertz", Unit::None, "How slowly the core may run.")
+        .labels(CPU)
+        .tier(Tier::Minute),
+    gauge("node_cpu_scaling_governor", Unit::None, "Which governor is in force, of those there are.")
+        .labels(&["cpu", "governor"])
+        .tier(Tier::Minute),
     counter("node_cpu_seconds_total", Unit::Seconds, "CPU time by core and mode.")
         .labels(&["cpu", "mode"])
         .decimals(2)
         .peak(),
+    gauge("node_entropy_available_bits", Unit::None, "Entropy in the pool.").tier(Tier::Window),
+    gauge("node_entropy_pool_size_bits", Unit::None, "Size of the entropy pool.").tier(Tier::Window),
+    gauge("node_filefd_allocated", Unit::None, "Files that are open.").tier(Tier::Window),
+    gauge("node_filefd_maximum", Unit::None, "Files that may be open.").tier(Tier::Window),
     counter("node_forks_total", Unit::None, "Processes and threads started."),
     counter("node_intr_total", Unit::None, "Interrupts served."),
     gauge("node_load1", Unit::None, "1 minute load average.").decimals(2),
@@ -116,6 +148,18 @@ pub(super) const METRICS: &[Metric] = &[
         .peak(),
     gauge("node_procs_blocked", Unit::None, "Tasks that wait for IO."),
     gauge("node_procs_running", Unit::None, "Tasks that run or want to."),
+    counter("node_schedstat_running_seconds_total", Unit::Seconds, "Time in which tasks ran on the core.")
+        .labels(CPU)
+        .decimals(6)
+        .tier(Tier::Window),
+    counter("node_schedstat_timeslices_total", Unit::None, "Turns that tasks had on the core.")
+        .labels(CPU)
+        .tier(Tier::Window),
+    counter("node_schedstat_waiting_seconds_total", Unit::Seconds, "Time in which tasks waited for the core.")
+        .labels(CPU)
+        .decimals(6)
+        .tier(Tier::Window),
+    counter("node_softirqs_total", Unit::None, "Softirqs served by kind.").labels(&["vector"]),
     counter("node_systemd_service_restart_total", Unit::None, "Times that systemd restarted a service.")
         .labels(&["name"])
         .tier(Tier::Minute),
@@ -141,9 +185,68 @@ pub(super) const METRICS: &[Metric] = &[
         .labels(&["file"])
         .tier(Tier::Window),
     gauge("node_textfile_scrape_error", Unit::None, "Whether a textfile could not be read.").tier(Tier::Window),
+    gauge(
+        "node_time_clocksource_available_info",
+        Unit::None,
+        "Clocks that the kernel could take the time from; always 1.",
+    )
+    .labels(CLOCK)
+    .tier(Tier::Minute),
+    gauge("node_time_clocksource_current_info", Unit::None, "The clock that the kernel takes the time from; always 1.")
+        .labels(CLOCK)
+        .tier(Tier::Minute),
     gauge("node_time_seconds", Unit::Seconds, "The host's wall clock, in seconds since the epoch.")
         .decimals(3)
         .tier(Tier::Window),
+    gauge("node_timex_estimated_error_seconds", Unit::Seconds, "Error of the clock that is likely.")
+        .decimals(6)
+        .tier(Tier::Window),
+    gauge(
+        "node_timex_frequency_adjustment_ratio",
+        Unit::Ratio,
+        "How fast the clock is made to run; 1 is its own pace.",
+    )
+    .decimals(9)
+    .tier(Tier::Window),
+    gauge("node_timex_loop_time_constant", Unit::None, "Time constant of the loop that steers the clock.")
+        .tier(Tier::Window),
+    gauge("node_timex_maxerror_seconds", Unit::Seconds, "Largest error of the clock that may be.")
+        .decimals(6)
+        .tier(Tier::Window),
+    gauge("node_timex_offset_seconds", Unit::Seconds, "How far the clock is from its reference.")
+        .decimals(9)
+        .tier(Tier::Window),
+    counter("node_timex_pps_calibration_total", Unit::None, "Intervals in which the pulse per second was calibrated.")
+        .tier(Tier::Window),
+    counter("node_timex_pps_error_total", Unit::None, "Calibrations of the pulse per second that failed.")
+        .tier(Tier::Window),
+    gauge("node_timex_pps_frequency_hertz", Unit::None, "Frequency of the pulse per second.")
+        .decimals(9)
+        .tier(Tier::Window),
+    gauge("node_timex_pps_jitter_seconds", Unit::Seconds, "Jitter of the pulse per second.")
+        .decimals(9)
+        .tier(Tier::Window),
+    counter(
+        "node_timex_pps_jitter_total",
+        Unit::None,
+        "Times at which the jitter of the pulse per second was too large.",
+    )
+    .tier(Tier::Window),
+    gauge("node_timex_pps_shift_seconds", Unit::Seconds, "Length of the interval of the pulse per second.")
+        .tier(Tier::Window),
+    counter(
+        "node_timex_pps_stability_exceeded_total",
+        Unit::None,
+        "Times at which the pulse per second was not stable enough.",
+    )
+    .tier(Tier::Window),
+    gauge("node_timex_pps_stability_hertz", Unit::None, "How stable the pulse per second is.")
+        .decimals(9)
+        .tier(Tier::Window),
+    gauge("node_timex_status", Unit::None, "Status bits of the clock.").tier(Tier::Window),
+    gauge("node_timex_sync_status", Unit::None, "Whether something keeps the clock right.").tier(Tier::Window),
+    gauge("node_timex_tai_offset_seconds", Unit::Seconds, "How far atomic time is ahead.").tier(Tier::Window),
+    gauge("node_timex_tick_seconds", Unit::Seconds, "Length of a tick of the clock.").decimals(6).tier(Tier::Window),
     gauge("node_uname_info", Unit::None, "What the kernel calls itself and the host; always 1.")
         .labels(UNAME)
         .tier(Tier::Window),
@@ -156,6 +259,10 @@ pub(super) const METRICS: &[Metric] = &[
     counter("node_vmstat_pswpout", Unit::None, "Pages swapped out."),
 ];
 
+const CLOCK: &[&str] = &["clocksource", "device"];
+const CPU: &[&str] = &["cpu"];
+const CPU_INFO: &[&str] =
+    &["cachesize", "core", "cpu", "family", "microcode", "model", "model_name", "package", "stepping", "vendor"];
 const OS: &[&str] = &[
     "build_id",
     "id",

@@ -9,6 +9,7 @@ mod kernel;
 mod network;
 mod own;
 mod process;
+mod protocol;
 mod storage;
 mod volume;
 
@@ -44,13 +45,14 @@ pub struct Metric {
 }
 
 /// All metrics, a subject each.
-const SUBJECTS: [&[Metric]; 8] = [
+const SUBJECTS: [&[Metric]; 9] = [
     container::METRICS,
     hardware::METRICS,
     kernel::METRICS,
     network::METRICS,
     own::METRICS,
     process::METRICS,
+    protocol::METRICS,
     storage::METRICS,
     volume::METRICS,
 ];

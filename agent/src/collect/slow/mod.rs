@@ -3,10 +3,13 @@
 
 mod bonding;
 mod btrfs;
+mod cpu;
+mod cpufreq;
 mod dmi;
 mod edac;
 mod hwmon;
 mod mdadm;
+mod netclass;
 mod nvme;
 mod powersupplyclass;
 mod rapl;
@@ -42,10 +45,13 @@ use crate::host::read_bounded;
 
 pub(super) use bonding::bonding;
 pub(super) use btrfs::btrfs;
+pub(super) use cpu::cpu;
+pub(super) use cpufreq::cpufreq;
 pub(super) use dmi::dmi;
 pub(super) use edac::edac;
 pub(super) use hwmon::hwmon;
 pub(super) use mdadm::mdadm;
+pub(super) use netclass::netclass;
 pub(super) use nvme::nvme;
 pub(super) use powersupplyclass::powersupplyclass;
 pub(super) use rapl::rapl;
@@ -65,6 +71,8 @@ pub(super) const READINGS_MAX: usize = 20_000;
 #[derive(Debug, Default)]
 pub(super) struct Visit {
     readings: Vec<Reading>,
+    /// Whether metrics that are sampled once a minute get a value.
+    is_minute: bool,
     failed: Option<CollectError>,
 }
 
@@ -84,6 +92,15 @@ pub(super) enum Name {
 }
 
 impl Visit {
+    fn new(is_minute: bool) -> Self {
+        Self { is_minute, ..Self::default() }
+    }
+
+    /// Whether a metric gets a value in this round.
+    fn is_due(&self, metric: &Metric) -> bool {
+        self.is_minute || metric.tier != Tier::Minute
+    }
+
     /// Text of an attribute that is there and not empty.
     fn text(&mut self, path: &Path) -> Option<String> {
         self.said(read_attribute(path))
@@ -191,7 +208,7 @@ pub(super) struct Slow<R> {
     tier: Tier,
     /// Where it is to be read. Asked on the sampling thread: it lists directories of the kernel and opens nothing.
     list: Box<dyn Fn() -> Vec<PathBuf> + Send>,
-    /// Reads one of these places: what it finds there, and what that says.
+    /// Reads one of these places, in the first window of a minute or another: what it finds there, and what that says.
     read: R,
     inquiry: Inquiry<Vec<(PathBuf, Visit)>>,
     devices: Vec<Device>,
@@ -199,12 +216,17 @@ pub(super) struct Slow<R> {
     failed: Option<Arc<CollectError>>,
 }
 
+/// A reading, and its series.
+type Said = (Name, Labels, SeriesIndex);
+
 struct Device {
     /// Where it was found.
     place: PathBuf,
     path: PathBuf,
     /// What it said last, in the same order.
-    said: Vec<(Name, Labels, SeriesIndex)>,
+    said: Vec<Said>,
+    /// What it said last in the first window of a minute, of metrics that are sampled so.
+    said_each_minute: Vec<Said>,
     /// The window that has its values.
     reported: Option<Timestamp>,
 }
@@ -214,6 +236,9 @@ pub(super) fn parse_anything(bytes: &[u8]) {
     let mut visit = Visit::default();
     mdadm::parse(bytes, &mut visit);
     zfs::parse(bytes, &mut visit);
+    cpu::ranges(bytes);
+    cpu::parse(bytes);
+    netclass::number(bytes);
     debug_assert!(visit.readings.iter().all(|reading| reading.value.is_finite()), "what is not finite was left out");
     drop(textfile::parse(bytes));
     hwmon::parse_name(&text::label(bytes));
@@ -224,10 +249,10 @@ pub(super) fn parse_anything(bytes: &[u8]) {
 fn devices(
     name: &'static str,
     list: impl Fn() -> Vec<PathBuf> + Send + 'static,
-    visit: fn(&Path, &mut Visit),
-) -> Slow<impl Fn(&Path) -> Vec<(PathBuf, Visit)> + Clone + Send + 'static> {
-    let read = move |device: &Path| {
-        let mut said = Visit::default();
+    visit: impl Fn(&Path, &mut Visit) + Clone + Send + 'static,
+) -> Slow<impl Fn(&Path, bool) -> Vec<(PathBuf, Visit)> + Clone + Send + 'static> {
+    let read = move |device: &Path, is_minute: bool| {
+        let mut said = Visit::new(is_minute);
         visit(device, &mut said);
         vec![(device.to_owned(), said)]
     };
@@ -236,7 +261,7 @@ fn devices(
 
 impl<R> Slow<R>
 where
-    R: Fn(&Path) -> Vec<(PathBuf, Visit)> + Clone + Send + 'static,
+    R: Fn(&Path, bool) -> Vec<(PathBuf, Visit)> + Clone + Send + 'static,
 {
     fn new(name: &'static str, list: impl Fn() -> Vec<PathBuf> + Send + 'static, read: R) -> Self {
         let (list, inquiry) = (Box::new(list), Inquiry::default());
@@ -253,29 +278,33 @@ where
         places.sort();
         places.truncate(DEVICES_MAX);
         self.keep(tick.samples, |device| places.contains(&device.place));
-        Ok(self.inquiry.begin(&mut tick.host.devices, places.into_iter(), &self.read, tick.moment.now)?)
+        let (read, is_minute) = (self.read.clone(), tick.moment.due(Tier::Minute));
+        let question = move |place: &Path| read(place, is_minute);
+        Ok(self.inquiry.begin(&mut tick.host.devices, places.into_iter(), &question, tick.moment.now)?)
     }
 
     fn keep(&mut self, samples: &mut Samples, is_there: impl Fn(&Device) -> bool) {
         let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.devices).into_iter().partition(is_there);
         self.devices = kept;
-        gone.iter().flat_map(|device| &device.said).for_each(|(.., series)| samples.end(*series));
+        let said = gone.iter().flat_map(|device| device.said.iter().chain(&device.said_each_minute));
+        said.for_each(|(.., series)| samples.end(*series));
     }
 
     fn report(&mut self, place: &Path, found: Vec<(PathBuf, Visit)>, window: Timestamp, samples: &mut Samples) {
         let is_there = |device: &Device| device.place != place || found.iter().any(|(path, _)| *path == device.path);
         self.keep(samples, is_there);
-        for (path, visit) in found {
-            let failed = visit.failed.is_some();
-            self.failed = self.failed.take().or(visit.failed.map(Arc::new));
+        for (path, mut visit) in found {
+            let failed = visit.failed.take();
+            // What could not be read at all is there still: its series go on when it can.
+            let says = failed.is_none() || !visit.readings.is_empty();
+            self.failed = self.failed.take().or(failed.map(Arc::new));
             let is_known = |device: &Device| device.place == place && device.path == path;
             let at = self.devices.iter().position(is_known).unwrap_or_else(|| {
-                self.devices.push(Device { place: place.to_owned(), path, said: Vec::new(), reported: None });
+                self.devices.push(Device::new(place, path));
                 self.devices.len() - 1
             });
-            // What could not be read at all is there still: its series go on when it can.
-            if !failed || !visit.readings.is_empty() {
-                self.devices[at].report(visit.readings, window, samples);
+            if says {
+                self.devices[at].report(visit, window, samples);
             }
         }
     }
@@ -283,7 +312,7 @@ where
 
 impl<R> Collector for Slow<R>
 where
-    R: Fn(&Path) -> Vec<(PathBuf, Visit)> + Clone + Send + 'static,
+    R: Fn(&Path, bool) -> Vec<(PathBuf, Visit)> + Clone + Send + 'static,
 {
     fn name(&self) -> &'static str {
         self.name
@@ -309,30 +338,47 @@ where
 }
 
 impl Device {
-    fn report(&mut self, readings: Vec<Reading>, window: Timestamp, samples: &mut Samples) {
+    fn new(place: &Path, path: PathBuf) -> Self {
+        Self { place: place.to_owned(), path, said: Vec::new(), said_each_minute: Vec::new(), reported: None }
+    }
+
+    fn report(&mut self, visit: Visit, window: Timestamp, samples: &mut Samples) {
         if self.reported == Some(window) {
             return;
         }
         self.reported = Some(window);
-        let before = std::mem::take(&mut self.said);
-        for (at, Reading { metric, labels, value }) in readings.into_iter().enumerate() {
-            let known = before
-                .get(at)
-                .filter(|(name, has, series)| *name == metric && *has == labels && samples.is_living(*series));
-            let series = known.map_or_else(|| metric.series(&labels, samples), |(.., series)| *series);
-            samples.put(series, value);
-            self.said.push((metric, labels, series));
-        }
-        if before.iter().map(|(.., series)| series).ne(self.said.iter().map(|(.., series)| series)) {
-            let mut kept: Vec<SeriesIndex> = self.said.iter().map(|(.., series)| *series).collect();
-            kept.sort();
-            let gone = before.iter().filter(|(.., series)| kept.binary_search(series).is_err());
-            gone.for_each(|(.., series)| samples.end(*series));
+        let (each_minute, others) = visit.readings.into_iter().partition(|reading| reading.metric.is_of_minute());
+        renew(&mut self.said, others, samples);
+        if visit.is_minute {
+            renew(&mut self.said_each_minute, each_minute, samples);
         }
     }
 }
 
+/// Puts what a device says, and ends what it said before and says no more.
+fn renew(said: &mut Vec<Said>, readings: Vec<Reading>, samples: &mut Samples) {
+    let before = std::mem::take(said);
+    for (at, Reading { metric, labels, value }) in readings.into_iter().enumerate() {
+        let known = before
+            .get(at)
+            .filter(|(name, has, series)| *name == metric && *has == labels && samples.is_living(*series));
+        let series = known.map_or_else(|| metric.series(&labels, samples), |(.., series)| *series);
+        samples.put(series, value);
+        said.push((metric, labels, series));
+    }
+    if before.iter().map(|(.., series)| series).ne(said.iter().map(|(.., series)| series)) {
+        let mut kept: Vec<SeriesIndex> = said.iter().map(|(.., series)| *series).collect();
+        kept.sort();
+        let gone = before.iter().filter(|(.., series)| kept.binary_search(series).is_err());
+        gone.for_each(|(.., series)| samples.end(*series));
+    }
+}
+
 impl Name {
+    fn is_of_minute(&self) -> bool {
+        matches!(self, Self::Known(metric) if metric.tier == Tier::Minute)
+    }
+
     fn of(name: &str, kind: Kind) -> Self {
         catalog::find(name).map_or_else(|| Self::Foreign(Foreign { name: name.into(), kind }), Self::Known)
     }

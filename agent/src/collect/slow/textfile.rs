@@ -37,12 +37,12 @@ pub(in crate::collect) fn textfile(config: &Config) -> impl Collector + use<> {
     let on_host = |directory: &PathBuf| (directory.clone(), config.roots.on_rootfs(directory));
     let directories: Vec<(PathBuf, PathBuf)> = config.textfile_directories.iter().map(on_host).collect();
     let place: Vec<PathBuf> = directories.first().map(|(_, place)| place.clone()).into_iter().collect();
-    Slow::new("textfile", move || place.clone(), move |_: &Path| read_all(&directories))
+    Slow::new("textfile", move || place.clone(), move |_: &Path, is_minute| read_all(&directories, is_minute))
 }
 
 /// Each file by itself, and whether one of them failed.
-fn read_all(directories: &[(PathBuf, PathBuf)]) -> Vec<(PathBuf, Visit)> {
-    let mut of_all = Visit::default();
+fn read_all(directories: &[(PathBuf, PathBuf)], is_minute: bool) -> Vec<(PathBuf, Visit)> {
+    let mut of_all = Visit::new(is_minute);
     let mut found = Vec::new();
     for (shown, place) in directories {
         let mut files = of_all.take(host::listed(place).map_err(CollectError::from)).unwrap_or_default();
@@ -51,7 +51,7 @@ fn read_all(directories: &[(PathBuf, PathBuf)]) -> Vec<(PathBuf, Visit)> {
             of_all.fail(CollectError::TooMuch("textfiles"));
         }
         for file in files.into_iter().take(TEXTFILES_MAX) {
-            let mut visit = Visit::default();
+            let mut visit = Visit::new(is_minute);
             let name = shown.join(file.file_name().unwrap_or_default());
             read_one(&file, &name, &mut visit);
             found.push((file, visit));
@@ -286,7 +286,8 @@ mod tests {
         fs::write(place("other.txt"), "other 1\n").unwrap();
         fs::create_dir(place("directory.prom")).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(place("fifo.prom")).status().unwrap().success());
-        let found = read_all(&[("/shown".into(), directory.path().to_owned()), ("/no".into(), "/no/such".into())]);
+        let found =
+            read_all(&[("/shown".into(), directory.path().to_owned()), ("/no".into(), "/no/such".into())], true);
         let said: Vec<String> = found
             .iter()
             .flat_map(|(_, visit)| visit.shown())

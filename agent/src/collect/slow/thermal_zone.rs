@@ -15,7 +15,7 @@ use crate::host::Roots;
 
 const TEMPERATURE: &Metric = metric("node_thermal_zone_temp");
 const STATE: &Metric = metric("node_cooling_device_cur_state");
-const STATE_MAX: &Metric = metric("node_cooling_device_max_state");
+const LARGEST_STATE: &Metric = metric("node_cooling_device_max_state");
 
 const ZONE: &str = "thermal_zone";
 const COOLING: &str = "cooling_device";
@@ -34,6 +34,6 @@ fn visit(device: &Path, visit: &mut Visit) {
     } else if let Some(name) = name_behind(device, COOLING) {
         let labels = labels.with("name", name);
         visit.put_number(STATE, &labels, &device.join("cur_state"), 1.0);
-        visit.put_number(STATE_MAX, &labels, &device.join("max_state"), 1.0);
+        visit.put_number(LARGEST_STATE, &labels, &device.join("max_state"), 1.0);
     }
 }
