@@ -254,12 +254,11 @@ impl Entry {
         Record::Host(Box::new(self.host.clone()))
     }
 
-    /// Takes in who the agent says it is. Returns what that changed.
+    /// Takes in who the agent says it is. Returns what is to be stored of that.
     fn greet(&mut self, hello: &Hello, now: Timestamp) -> Vec<Append> {
         let Self { host, .. } = self;
-        let (id, labels) = (host.id, host.labels());
+        let id = host.id;
         let mut appends = Vec::new();
-        let first = host.run.is_none();
         if host.boot_id.is_some_and(|boot_id| boot_id != hello.boot_id) {
             appends.push(event(id, now, "rebooted", format!("{} was booted", host.instance)));
         }
@@ -269,9 +268,8 @@ impl Entry {
         host.hostname.clone_from(&hello.hostname);
         host.agent_labels.clone_from(&hello.labels);
         host.last_seen = now;
-        if first || host.labels() != labels {
-            appends.push(Append::HostLabels { host: id, labels: host.labels() });
-        }
+        // Also labels that did not change: those of the session before may not have been stored.
+        appends.push(Append::HostLabels { host: id, labels: host.labels() });
         appends
     }
 
@@ -498,6 +496,16 @@ mod tests {
         assert!(newer.older.unwrap().is_cancelled(), "the newer waits for the older to end");
         assert!(book.close(HostId(1), older.number, None, at(3)).0.records.is_empty());
         assert!(book.snapshot()[0].connected);
+    }
+
+    #[test]
+    fn labels_are_handed_in_at_each_greeting() {
+        let mut book = Book::new(vec![host("")], at(0));
+        for second in 1..4 {
+            let labels = open(&mut book, 1, second).commit.appends;
+            // What was handed in before may not have been stored.
+            assert!(matches!(&labels[..], [Append::HostLabels { .. }]), "{labels:?}");
+        }
     }
 
     #[test]
