@@ -111,8 +111,8 @@ pub async fn run(
     stages.start("ingest", ended(ingest.run(stop())));
     stages.start("alert", stage::run(evaluation(&config, &app.access.address()), around(&rooms, &signals), outlets));
     stages.start("live events", ended(app.live.clone().run(rooms, stop())));
-    stages.start("http", http::serve(listener, router.clone(), stop()));
-    stages.start("control socket", control::serve(socket, router, stop()));
+    stages.start("http", ended(http::serve(listener, router.clone(), stop())));
+    stages.start("control socket", ended(http::serve(socket, control::trusted(router), stop())));
     let Addresses { http, ingest } = addresses;
     tracing::info!(%http, %ingest, data_dir = %config.data_dir.display(), "aggregator started");
     if let Some(started) = started {
@@ -305,21 +305,23 @@ impl Stages {
             () = self.stop.cancelled() => None,
         };
         self.stop.cancel();
-        let rest = tokio::time::timeout(DRAIN_DEADLINE, self.finish(close)).await;
-        let late = || anyhow!("stages did not end within {} s of being told to", DRAIN_DEADLINE.as_secs());
-        let rest = rest.unwrap_or_else(|_| Err(late()));
-        failure.map_or(rest, Err)
+        let late = |what| anyhow!("{what} did not end within {} s of being told to", DRAIN_DEADLINE.as_secs());
+        let rest = tokio::time::timeout(DRAIN_DEADLINE, self.finish()).await;
+        // Also when a stage is late: what the others handed in is kept.
+        close();
+        let written = async { while self.writer.join_next().await.is_some() {} };
+        let written = tokio::time::timeout(DRAIN_DEADLINE, written).await;
+        let written = written.map_err(|_| late("the store's writer"));
+        failure.map_or(rest.unwrap_or_else(|_| Err(late("stages"))).and(written), Err)
     }
 
-    async fn finish(&mut self, close: impl FnOnce()) -> anyhow::Result<()> {
+    async fn finish(&mut self) -> anyhow::Result<()> {
         let mut first = Ok(());
         while let Some(ended) = self.running.join_next().await {
             if let (Some(error), true) = (self.judge(Some(ended)), first.is_ok()) {
                 first = Err(error);
             }
         }
-        close();
-        while self.writer.join_next().await.is_some() {}
         first
     }
 

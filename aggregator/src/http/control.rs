@@ -21,7 +21,6 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::http::auth::Caller;
@@ -43,12 +42,9 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers on the socket until `stop`.
-///
-/// # Errors
-/// When the socket cannot be read any more.
-pub async fn serve(listener: UnixListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    axum::serve(listener, trusted(router)).with_graceful_shutdown(stop.cancelled_owned()).await
+/// The router for whoever came through the socket.
+pub fn trusted(router: Router) -> Router {
+    router.layer(Extension(Caller::Admin))
 }
 
 /// One request to the API.
@@ -105,10 +101,6 @@ pub async fn ask(path: &Path, question: Question) -> anyhow::Result<Value> {
 pub async fn ask_here(router: Router, question: Question) -> anyhow::Result<Value> {
     let Ok(response) = trusted(router).oneshot(question.request()?).await;
     read(response).await
-}
-
-fn trusted(router: Router) -> Router {
-    router.layer(Extension(Caller::Admin))
 }
 
 async fn read<B>(response: Response<B>) -> anyhow::Result<Value>

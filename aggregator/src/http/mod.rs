@@ -19,9 +19,9 @@ pub mod processes;
 pub mod prometheus;
 pub mod rules;
 pub mod secret;
+mod serve;
 pub mod tokens;
 
-use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -30,7 +30,6 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use common::time::Clock;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
@@ -39,6 +38,7 @@ use crate::alert::snapshot::Alerts;
 use crate::http::live::Live;
 use crate::http::problem::Problem;
 use crate::http::secret::Hash;
+pub use crate::http::serve::serve;
 use crate::ingest::counters::Counters;
 use crate::ingest::presence::Presence;
 use crate::ingest::trust::Authority;
@@ -186,14 +186,6 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::map_response(problem::uniform))
         .layer(CompressionLayer::new())
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
-}
-
-/// Answers until `stop`, then finishes the answers that are under way.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 /// What a caller hears when the store did not take something.

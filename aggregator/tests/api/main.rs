@@ -6,6 +6,8 @@ mod instance;
 use std::fs;
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::instance::Answer;
 use crate::instance::Instance;
@@ -161,6 +163,16 @@ async fn the_description_names_every_route() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), all, "two operations share a name");
+    instance.stop().await;
+}
+
+#[tokio::test]
+async fn who_leaves_a_request_half_said_holds_no_stop_up() {
+    let instance = Instance::start().await;
+    let mut half = TcpStream::connect(instance.addresses.http).await.unwrap();
+    half.write_all(b"GET /healthz HTTP/1.1\r\nHost: ").await.unwrap();
+    // Another is answered first: the half is being read by then.
+    assert_eq!(instance.ask(("GET", "/healthz"), None, None).await.status, 200);
     instance.stop().await;
 }
 

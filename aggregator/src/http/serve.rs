@@ -1,0 +1,60 @@
+//! Connections: how many, how long each may take to ask, and how they end.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Connections at once: a hundred people with a page open each, ten times over, and far from the usual limit of open files.
+const CONNECTIONS_MAX: usize = 512;
+
+/// How long a connection may stand without a whole request head: browsers and scrapers open another at once.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long answers under way may take at a stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Answers until `stop`, then finishes the answers that are under way, and cuts off those that take too long.
+pub async fn serve(mut listener: impl Listener, router: Router, stop: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            (io, _) = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
+                connections.spawn(answer(io, router.clone(), stop.clone()));
+            }
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+        tracing::info!(connections = connections.len(), "connections cut off");
+    }
+}
+
+async fn answer(io: impl AsyncRead + AsyncWrite + Unpin, router: Router, stop: CancellationToken) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(router)));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection broke");
+    }
+}
