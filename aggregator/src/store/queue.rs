@@ -35,9 +35,17 @@ pub(super) enum Task {
     /// Make it durable.
     Commit(Commit, oneshot::Sender<Result<Committed, CommitError>>),
     /// Say what is held, and note that it was asked for.
-    Held(HostId, RunId, Vec<SpoolId>, oneshot::Sender<Held>),
+    Held(Question),
     /// End.
     Close,
+}
+
+/// What is held of a run and of the spools that its agent named.
+pub(super) struct Question {
+    pub(super) host: HostId,
+    pub(super) run: RunId,
+    pub(super) spools: Vec<SpoolId>,
+    pub(super) reply: oneshot::Sender<Held>,
 }
 
 /// Both ends.
@@ -56,7 +64,7 @@ impl Queue {
 
     pub(super) async fn held(&self, host: HostId, run: RunId, spools: Vec<SpoolId>) -> Result<Held, CommitError> {
         let (reply, answer) = oneshot::channel();
-        self.push(Task::Held(host, run, spools, reply)).await?;
+        self.push(Task::Held(Question { host, run, spools, reply })).await?;
         answer.await.map_err(|_| CommitError::Closed)
     }
 

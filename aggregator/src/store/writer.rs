@@ -4,7 +4,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::batch::{HostId, RunId, SpoolId};
 use common::schema::Schema;
 use common::time::Timestamp;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
@@ -22,6 +21,7 @@ use crate::store::log;
 use crate::store::own::OwnSeries;
 use crate::store::queue::JOBS_MAX;
 use crate::store::queue::Job;
+use crate::store::queue::Question;
 use crate::store::queue::Room;
 use crate::store::queue::Task;
 use crate::store::retention;
@@ -52,7 +52,7 @@ type Reply = oneshot::Sender<Result<Committed, CommitError>>;
 #[derive(Default)]
 struct Group {
     commits: Vec<(Commit, Reply)>,
-    questions: Vec<(HostId, RunId, Vec<SpoolId>, oneshot::Sender<Held>)>,
+    questions: Vec<Question>,
     /// What the jobs take up in the queue until they are done.
     rooms: Vec<Room>,
     close: bool,
@@ -94,9 +94,13 @@ impl Writer {
         if !commits.is_empty() {
             self.commit(commits, replies);
         }
-        for (host, run, spools, reply) in questions {
+        if let Err(error) = self.name(&questions) {
+            tracing::warn!(%error, "cannot note which spools were named");
+        }
+        for question in questions {
+            let held = self.held(&question);
             // The asker may be gone.
-            drop(reply.send(self.held(host, run, &spools)));
+            drop(question.reply.send(held));
         }
         drop(rooms);
     }
@@ -163,13 +167,23 @@ impl Writer {
         Ok(results)
     }
 
-    fn held(&self, host: HostId, run: RunId, spools: &[SpoolId]) -> Held {
+    /// Notes all spools that were asked for, in one transaction: each takes a write to the disk.
+    fn name(&mut self, questions: &[Question]) -> rusqlite::Result<()> {
+        if questions.iter().all(|question| question.spools.is_empty()) {
+            return Ok(());
+        }
         let now = self.shared.clock.wall();
-        for spool in spools {
-            if let Err(error) = log::name_spool(&self.connection, host, *spool, now) {
-                tracing::warn!(%error, host = host.0, "cannot note that a spool was named");
+        let transaction = self.connection.transaction()?;
+        for Question { host, spools, .. } in questions {
+            for spool in spools {
+                log::name_spool(&transaction, *host, *spool, now)?;
             }
         }
+        transaction.commit()
+    }
+
+    fn held(&self, question: &Question) -> Held {
+        let Question { host, run, ref spools, .. } = *question;
         Held {
             schema_version: self.shared.head.with_schema(host, run, Schema::version).unwrap_or(0),
             spools: spools.iter().map(|spool| self.ledger.held((host, *spool))).collect(),
@@ -200,7 +214,7 @@ impl Group {
         self.rooms.push(job.room);
         match job.task {
             Task::Commit(commit, reply) => self.commits.push((commit, reply)),
-            Task::Held(host, run, spools, reply) => self.questions.push((host, run, spools, reply)),
+            Task::Held(question) => self.questions.push(question),
             Task::Close => self.close = true,
         }
     }

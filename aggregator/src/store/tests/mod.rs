@@ -2,6 +2,7 @@
 
 mod full;
 mod oracle;
+mod spools;
 
 use std::path::Path;
 use std::thread::JoinHandle;
