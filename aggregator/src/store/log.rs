@@ -156,9 +156,12 @@ pub(super) fn spools(connection: &Connection) -> rusqlite::Result<Vec<((HostId, 
     statement.query_map([], row)?.collect()
 }
 
-/// Forgets the spools that were not named after `cutoff`.
+/// Forgets the spools that were not named after `cutoff` and have no batch in the log: one that came again would be new.
 pub(super) fn remove_spools(connection: &Connection, cutoff: Timestamp) -> rusqlite::Result<Vec<(HostId, SpoolId)>> {
-    let mut statement = connection.prepare("DELETE FROM spool WHERE named_ms <= ?1 RETURNING host, spool")?;
+    let mut statement = connection.prepare(
+        "DELETE FROM spool WHERE named_ms <= ?1 AND NOT EXISTS
+         (SELECT 1 FROM log WHERE log.host = spool.host AND log.spool = spool.spool) RETURNING host, spool",
+    )?;
     statement.query_map([cutoff.as_millis()], |row| Ok((HostId(row.get(0)?), SpoolId(row.get(1)?))))?.collect()
 }
 

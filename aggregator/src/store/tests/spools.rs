@@ -25,3 +25,30 @@ async fn spools_that_are_named_together_are_written_together() {
     assert!(pages < u64::from(SPOOLS) / 4, "{pages} pages");
     running.stop();
 }
+
+#[tokio::test]
+async fn a_spool_is_remembered_as_long_as_its_batches() {
+    let day = Duration::from_secs(24 * 3_600);
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let config = StoreConfig { retention: 90 * day, ..StoreConfig::default() };
+    let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), config, clock.clone()).unwrap();
+    let running = Running { store, writer: std::thread::spawn(move || writer.run()) };
+    let (mut agent, mut other) = (Agent::start(1), Agent::start(2));
+    let first = agent.batch(stamp(1), [1.0, 5.0]);
+    running.store.commit(first.clone()).await.unwrap();
+    let kept = async || running.store.held(HOST, agent.run, &[agent.spool]).await.unwrap().spools[0].next;
+    for (days, expect) in [(40, Seq(1)), (60, Seq(0))] {
+        clock.advance(days * day);
+        // What another host commits lets the writer look for what has expired.
+        for _ in 0..2 {
+            running.store.commit(other.batch(clock.wall(), [2.0, 6.0])).await.unwrap();
+        }
+        assert_eq!(kept().await, expect, "{days} days later");
+        if expect == Seq(1) {
+            let again = running.store.commit(first.clone()).await.unwrap();
+            assert_eq!((again.batches[0].next, again.batches[0].samples), (Seq(1), None));
+        }
+    }
+    running.stop();
+}
