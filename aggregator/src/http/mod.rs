@@ -67,7 +67,7 @@ pub struct App {
     pub live: Live,
     /// Ends streams that would never end by themselves.
     pub stop: CancellationToken,
-    queries: Semaphore,
+    queries: Queries,
 }
 
 /// Handles on the rooms that the API shows.
@@ -139,7 +139,7 @@ impl App {
     /// Handlers over these rooms.
     #[must_use]
     pub fn new(rooms: Rooms, access: Access, stop: CancellationToken) -> Self {
-        Self { rooms, access, live: Live::default(), stop, queries: Semaphore::new(QUERIES_MAX) }
+        Self { rooms, access, live: Live::default(), stop, queries: Queries::default() }
     }
 
     /// Keeps a change to one noun.
@@ -155,10 +155,35 @@ impl App {
         T: Send + 'static,
         F: FnOnce(&Engine, &Cancel) -> Result<T, QueryError> + Send + 'static,
     {
+        let engine = self.engine.clone();
+        self.queries.run(move |cancel| question(&engine, cancel)).await
+    }
+}
+
+/// Places for queries that run.
+struct Queries(Arc<Semaphore>);
+
+impl Default for Queries {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(QUERIES_MAX)))
+    }
+}
+
+impl Queries {
+    async fn run<T, F>(&self, query: F) -> Result<T, QueryError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Cancel) -> Result<T, QueryError> + Send + 'static,
+    {
         let asker = Asker(Cancel::default());
-        let _place = self.queries.acquire().await.map_err(|_| QueryError::Canceled)?;
-        let (engine, cancel) = (self.engine.clone(), asker.0.clone());
-        let answer = tokio::task::spawn_blocking(move || question(&engine, &cancel)).await;
+        let place = Arc::clone(&self.0).acquire_owned().await.map_err(|_| QueryError::Canceled)?;
+        let cancel = asker.0.clone();
+        let run = move || {
+            // The thread has the place: it may work on for a moment when the asker has gone.
+            let _place = place;
+            query(&cancel)
+        };
+        let answer = tokio::task::spawn_blocking(run).await;
         answer.unwrap_or_else(|panicked| Err(QueryError::Execution(panicked.to_string())))
     }
 }
@@ -204,5 +229,33 @@ impl From<QueryError> for Problem {
             QueryError::Timeout { .. } | QueryError::Canceled => Self::unavailable(error.to_string()),
             QueryError::BadData(_) | QueryError::Execution(_) => Self::internal(&error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_query_keeps_its_place_until_its_thread_is_done() {
+        let queries = Queries::default();
+        let (started, starts) = oneshot::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let asked = queries.run(move |_| {
+            started.send(()).unwrap();
+            released.recv().unwrap_or_default();
+            Ok(())
+        });
+        tokio::select! {
+            _ = asked => panic!("it answers before it may"),
+            started = starts => started.unwrap(),
+        }
+        assert_eq!(queries.0.available_permits(), QUERIES_MAX - 1, "the asker has gone, the thread has not");
+        drop(release);
+        drop(queries.0.acquire_many(u32::try_from(QUERIES_MAX).unwrap()).await.unwrap());
     }
 }

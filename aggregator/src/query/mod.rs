@@ -57,9 +57,13 @@ use crate::query::plan::INSTANT;
 use crate::query::plan::Node;
 use crate::query::plan::Range;
 use crate::query::source::Source;
+use crate::store::select::Spend;
 
 /// Most steps of a range query, as in Prometheus: more than any screen has pixels.
 pub const POINTS_MAX: usize = 11_000;
+
+/// What one label set costs beside samples: half a kilobyte.
+const SAMPLES_PER_SERIES: usize = 32;
 
 /// What queries may look back to and cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,8 +170,30 @@ impl Engine {
         }
     }
 
+    /// Looks series up within the budget of one query: `look` hands in, at each series that it comes to, how many label
+    /// sets more it holds.
+    ///
+    /// # Errors
+    /// When that costs more than a query may, or nobody waits for it any more.
+    pub fn look_up<T>(
+        &self,
+        cancel: &Cancel,
+        look: impl FnOnce(Spend<'_, QueryError>) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        let budget = self.budget(cancel);
+        look(&|held| match held {
+            0 => budget.touch(SAMPLES_PER_SERIES),
+            held => budget.hold(held.saturating_mul(SAMPLES_PER_SERIES)),
+        })
+    }
+
     fn evaluator<'a>(&'a self, grid: Grid, cancel: &'a Cancel) -> Evaluator<'a> {
-        let budget = Budget {
+        let lookback_ms = i64::try_from(self.config.lookback.as_millis()).unwrap_or(i64::MAX);
+        Evaluator { source: &*self.source, lookback_ms, budget: self.budget(cancel), query: grid }
+    }
+
+    fn budget<'a>(&'a self, cancel: &'a Cancel) -> Budget<'a> {
+        Budget {
             clock: &self.clock,
             cancel,
             began: self.clock.monotonic(),
@@ -175,9 +201,7 @@ impl Engine {
             samples_max: self.config.samples_max,
             samples: Cell::new(0),
             unchecked: Cell::new(0),
-        };
-        let lookback_ms = i64::try_from(self.config.lookback.as_millis()).unwrap_or(i64::MAX);
-        Evaluator { source: &*self.source, lookback_ms, budget, query: grid }
+        }
     }
 }
 

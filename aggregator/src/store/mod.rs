@@ -51,6 +51,7 @@ use crate::store::select::Field;
 use crate::store::select::Matcher;
 use crate::store::select::SelectError;
 use crate::store::select::Selected;
+use crate::store::select::Spend;
 use crate::store::stage::decode;
 use crate::store::stats::Counters;
 pub use crate::store::stats::Stats;
@@ -237,22 +238,44 @@ impl Store {
         self.shared.head.select(matchers, range, fields, self.shared.config.samples_max)
     }
 
-    /// The label sets of all series that match and have a sample in `range`, sorted.
-    #[must_use]
-    pub fn series(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Labels> {
-        self.shared.head.series(matchers, range)
+    /// The label sets of all series that match and have a sample in `range`, sorted: the first `limit` of them.
+    ///
+    /// # Errors
+    /// That of `spend`.
+    pub fn series<E>(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        (limit, spend): (usize, Spend<'_, E>),
+    ) -> Result<Vec<Labels>, E> {
+        self.shared.head.series(matchers, range, (limit, spend))
     }
 
-    /// The names of their labels, sorted.
-    #[must_use]
-    pub fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Arc<str>> {
-        self.shared.head.label_names(matchers, range)
+    /// The names of their labels, as [`Self::series`].
+    ///
+    /// # Errors
+    /// That of `spend`.
+    pub fn label_names<E>(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        (limit, spend): (usize, Spend<'_, E>),
+    ) -> Result<Vec<Arc<str>>, E> {
+        self.shared.head.label_names(matchers, range, (limit, spend))
     }
 
-    /// The values of one of their labels, sorted.
-    #[must_use]
-    pub fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Vec<Arc<str>> {
-        self.shared.head.label_values(name, matchers, range)
+    /// The values of one of their labels, as [`Self::series`].
+    ///
+    /// # Errors
+    /// That of `spend`.
+    pub fn label_values<E>(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        (limit, spend): (usize, Spend<'_, E>),
+    ) -> Result<Vec<Arc<str>>, E> {
+        self.shared.head.label_values(name, matchers, range, (limit, spend))
     }
 
     /// The process table of the window that covers `at`, and the window's stamp.

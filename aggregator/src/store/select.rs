@@ -57,6 +57,9 @@ pub enum Field {
     Peak,
 }
 
+/// Asked at each series that a lookup comes to, with the number of answers that it holds more; an error ends the lookup.
+pub type Spend<'a, E> = &'a dyn Fn(usize) -> Result<(), E>;
+
 /// The bits of the NaN that says that a series ended, as in Prometheus.
 pub const STALE: u64 = 0x7ff0_0000_0000_0002;
 

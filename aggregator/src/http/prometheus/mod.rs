@@ -29,7 +29,9 @@ use crate::http::prometheus::parameters::Parameters;
 use crate::http::prometheus::parameters::Steps;
 use crate::query;
 use crate::query::QueryError;
+use crate::store::Store;
 use crate::store::select::Matcher;
+use crate::store::select::Spend;
 
 /// All of its routes.
 pub fn router() -> Router<Arc<App>> {
@@ -68,15 +70,20 @@ async fn series(State(app): State<Arc<App>>, parameters: Parameters) -> Result<S
     if found.selectors.is_empty() {
         return Err(Failure::bad_data("no match[] parameter provided"));
     }
-    let answer = look_up(app, found, |app, matchers, range| app.store.series(matchers, range)).await?;
+    let find =
+        |store: &Store, Place { matchers, range, most, spend }: Place<'_>| store.series(matchers, range, (most, spend));
+    let answer = look_up(app, (found, limit), find).await?;
     Ok(Success::limited(answer, limit))
 }
 
 async fn labels(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Success<Vec<String>>, Failure> {
     let limit = parameters.limit()?;
     let found = Lookup::read(&parameters)?.or_everything();
-    let answer = look_up(app, found, |app, matchers, range| texts(&app.store.label_names(matchers, range))).await?;
-    Ok(Success::limited(answer, limit))
+    let find = |store: &Store, Place { matchers, range, most, spend }: Place<'_>| {
+        store.label_names(matchers, range, (most, spend))
+    };
+    let answer = look_up(app, (found, limit), find).await?;
+    Ok(Success::limited(texts(&answer), limit))
 }
 
 async fn label_values(
@@ -89,9 +96,11 @@ async fn label_values(
     }
     let limit = parameters.limit()?;
     let found = Lookup::read(&parameters)?.or_everything();
-    let find = move |app: &App, matchers: &[Matcher], range| texts(&app.store.label_values(&name, matchers, range));
-    let answer = look_up(app, found, find).await?;
-    Ok(Success::limited(answer, limit))
+    let find = move |store: &Store, Place { matchers, range, most, spend }: Place<'_>| {
+        store.label_values(&name, matchers, range, (most, spend))
+    };
+    let answer = look_up(app, (found, limit), find).await?;
+    Ok(Success::limited(texts(&answer), limit))
 }
 
 fn texts(shared: &[Arc<str>]) -> Vec<String> {
@@ -129,16 +138,30 @@ impl Lookup {
     }
 }
 
-/// The union of what each selector finds, sorted.
-async fn look_up<T, F>(app: Arc<App>, lookup: Lookup, find: F) -> Result<Vec<T>, Failure>
+/// What one selector is looked up with.
+struct Place<'a> {
+    matchers: &'a [Matcher],
+    range: TimeRange,
+    most: usize,
+    spend: Spend<'a, QueryError>,
+}
+
+/// The union of what each selector finds, sorted: of more than `limit` one more, so that the answer can say so.
+async fn look_up<T, F>(app: Arc<App>, (lookup, limit): (Lookup, usize), find: F) -> Result<Vec<T>, Failure>
 where
     T: Ord + Send + 'static,
-    F: Fn(&App, &[Matcher], TimeRange) -> Vec<T> + Send + 'static,
+    F: Fn(&Store, Place<'_>) -> Result<Vec<T>, QueryError> + Send + 'static,
 {
-    let asked = Arc::clone(&app);
-    let found = app.ask(move |_, _| {
-        let found: BTreeSet<T> = lookup.matchers().flat_map(|matchers| find(&asked, matchers, lookup.range)).collect();
-        Ok::<_, QueryError>(found.into_iter().collect())
+    let store = app.store.clone();
+    let most = if limit == 0 { usize::MAX } else { limit.saturating_add(1) };
+    let found = app.ask(move |engine, cancel| {
+        engine.look_up(cancel, |spend| {
+            let mut found = BTreeSet::new();
+            for matchers in lookup.matchers() {
+                found.extend(find(&store, Place { matchers, range: lookup.range, most, spend })?);
+            }
+            Ok(found.into_iter().collect())
+        })
     });
     Ok(found.await?)
 }

@@ -5,10 +5,11 @@
 mod block;
 mod column;
 mod columns;
+mod first;
 mod host;
 mod series;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use common::batch::{Batch, Event, HostId, RunId};
@@ -21,6 +22,7 @@ use crate::store::head::block::Detail;
 use crate::store::head::block::Entry;
 use crate::store::head::block::Shape;
 use crate::store::head::columns::Columns;
+use crate::store::head::first::First;
 use crate::store::head::host::Found;
 use crate::store::head::host::Host;
 use crate::store::select::Field;
@@ -28,6 +30,7 @@ use crate::store::select::Matcher;
 use crate::store::select::STALE;
 use crate::store::select::SelectError;
 use crate::store::select::Selected;
+use crate::store::select::Spend;
 
 /// All hosts.
 #[derive(Debug, Default)]
@@ -159,41 +162,57 @@ impl Head {
         Ok(answer)
     }
 
-    /// Label sets of the series that match and have a sample in `range`, sorted.
-    pub(super) fn series(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Labels> {
-        let mut answer = BTreeSet::new();
-        self.each_in(matchers, range, |found| {
-            answer.insert(found.labels());
-        });
-        answer.into_iter().collect()
+    /// Label sets of the series that match and have a sample in `range`, sorted, the first `limit` of them.
+    pub(super) fn series<E>(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        (limit, spend): (usize, Spend<'_, E>),
+    ) -> Result<Vec<Labels>, E> {
+        let mut answer = First::new(limit);
+        self.each_in(matchers, range, spend, |found| answer.push_new(found.labels()))?;
+        Ok(answer.into_sorted())
     }
 
-    /// Names of their labels, sorted.
-    pub(super) fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Arc<str>> {
-        let mut answer = BTreeSet::<Arc<str>>::new();
-        self.each_in(matchers, range, |found| {
-            for (name, _) in found.labels().iter() {
-                insert(&mut answer, name);
-            }
-        });
-        answer.into_iter().collect()
+    /// Names of their labels.
+    pub(super) fn label_names<E>(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        (limit, spend): (usize, Spend<'_, E>),
+    ) -> Result<Vec<Arc<str>>, E> {
+        let mut answer = First::<Arc<str>>::new(limit);
+        let names = |found: &Found<'_>| found.labels().iter().map(|(name, _)| answer.push(name)).sum();
+        self.each_in(matchers, range, spend, names)?;
+        Ok(answer.into_sorted())
     }
 
-    /// Values of one of their labels, sorted.
-    pub(super) fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Vec<Arc<str>> {
-        let mut answer = BTreeSet::new();
-        self.each_in(matchers, range, |found| insert(&mut answer, found.label(name)));
-        answer.into_iter().filter(|value: &Arc<str>| !value.is_empty()).collect()
+    /// Values of one of their labels.
+    pub(super) fn label_values<E>(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        (limit, spend): (usize, Spend<'_, E>),
+    ) -> Result<Vec<Arc<str>>, E> {
+        let mut answer = First::<Arc<str>>::new(limit);
+        self.each_in(matchers, range, spend, |found| match found.label(name) {
+            "" => 0,
+            value => answer.push(value),
+        })?;
+        Ok(answer.into_sorted())
     }
 
-    fn each_in(&self, matchers: &[Matcher], range: TimeRange, mut give: impl FnMut(&Found<'_>)) {
-        let answered: Result<(), std::convert::Infallible> = self.each(matchers, |found| {
-            if found.series().touches(range) {
-                give(found);
-            }
-            Ok(())
-        });
-        let Ok(()) = answered;
+    /// Gives those of the series that match and have a sample in `range` to somebody who says how many answers more that
+    /// makes.
+    fn each_in<E>(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        spend: Spend<'_, E>,
+        mut give: impl FnMut(&Found<'_>) -> usize,
+    ) -> Result<(), E> {
+        self.each(matchers, |found| spend(if found.series().touches(range) { give(found) } else { 0 }))
     }
 
     fn each<E>(&self, matchers: &[Matcher], mut give: impl FnMut(&Found<'_>) -> Result<(), E>) -> Result<(), E> {
@@ -251,12 +270,6 @@ fn value(entry: Entry, field: Field, shape: Shape) -> f64 {
         (Window::Counter(counter), Field::Increase) => counter.increase,
         (Window::Gauge(_), Field::Last | Field::Increase)
         | (Window::Counter(_), Field::Last | Field::Min | Field::Max | Field::Sum) => window.last(),
-    }
-}
-
-fn insert(set: &mut BTreeSet<Arc<str>>, text: &str) {
-    if !set.contains(text) {
-        set.insert(text.into());
     }
 }
 

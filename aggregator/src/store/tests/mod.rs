@@ -4,6 +4,7 @@ mod full;
 mod oracle;
 mod spools;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::thread::JoinHandle;
 
@@ -416,8 +417,20 @@ async fn the_series_of_a_relabelled_host_begin_anew() {
     }
     let expect = [r#"node_load1{env="live", job="node"} 1@20 1@30"#, r#"node_load1{env="test", job="node"} 1@10 !@20"#];
     assert_eq!(dump(&running.store, &[equal(NAME, "node_load1")]), expect);
-    assert_eq!(running.store.label_values("env", &[], ALL), ["live".into(), "test".into()]);
-    assert_eq!(running.store.label_names(&[equal("device", "sda")], ALL).len(), 4);
+    let unbounded: Spend<'_, usize> = &|_| Ok(());
+    let values = |limit, spend| running.store.label_values("env", &[], ALL, (limit, spend));
+    assert_eq!(values(9, unbounded), Ok(vec!["live".into(), "test".into()]));
+    assert_eq!(values(1, unbounded), Ok(vec!["live".into()]), "the first, sorted, however they are found");
+    assert_eq!(running.store.label_names(&[equal("device", "sda")], ALL, (9, unbounded)).unwrap().len(), 4);
+    assert_eq!(running.store.series(&[], ALL, (9, unbounded)).unwrap().len(), 4);
+    let (looked_at, held) = (Cell::new(0), Cell::new(0));
+    let stop_at_third: Spend<'_, usize> = &|more| {
+        looked_at.set(looked_at.get() + 1);
+        held.set(held.get() + more);
+        if looked_at.get() < 3 { Ok(()) } else { Err(held.get()) }
+    };
+    assert_eq!(running.store.series(&[], ALL, (9, stop_at_third)), Err(3), "as soon as it may not go on");
+    assert_eq!(looked_at.get(), 3);
     running.stop();
     let again = Running::start(dir.path(), &clock());
     assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), expect);
