@@ -176,10 +176,12 @@ impl Book {
         let mut samples: BTreeMap<Timestamp, Vec<(Labels, f64)>> = BTreeMap::new();
         let (mut commit, mut changes) = (Commit::default(), Vec::new());
         let in_grace = self.hearing.is_grace(now);
+        if !in_grace {
+            self.forget(now, &mut commit);
+        }
         for entry in self.hosts.values_mut().filter(|entry| !entry.host.revoked) {
             for (stamp, up) in entry.decide(now, in_grace) {
-                let labels = entry.host.labels().with(NAME, "up");
-                samples.entry(stamp).or_default().extend(JOBS.map(|job| (labels.clone().with("job", job), up)));
+                samples.entry(stamp).or_default().extend(entry.up().map(|labels| (labels, up)));
             }
             if entry.is_silent(now, in_grace) {
                 changes.extend(entry.turn(State::Silent, now));
@@ -212,6 +214,21 @@ impl Book {
         if self.hearing.look(now, can_store) {
             self.hosts.values_mut().for_each(|entry| entry.set_back(now));
         }
+    }
+
+    /// Forgets the ephemeral hosts that have been away for as long as they may. What they sent stays.
+    fn forget(&mut self, now: Timestamp, commit: &mut Commit) {
+        self.hosts.retain(|id, entry| {
+            let kept = entry.session.is_some()
+                || entry.host.ephemeral.is_none_or(|time| now.since(entry.host.last_seen) < time);
+            if !kept {
+                commit.records.push(Record::HostForgotten(*id));
+                if entry.decided.is_some() {
+                    commit.appends.push(Append::Stale { stamp: now.align_down(WINDOW), series: entry.up().to_vec() });
+                }
+            }
+            kept
+        });
     }
 
     pub(super) fn committed_through(&self) -> Timestamp {
@@ -248,6 +265,12 @@ impl Entry {
             state: State::New,
             since: now,
         }
+    }
+
+    /// The series that say whether it is up.
+    fn up(&self) -> [Labels; 3] {
+        let labels = self.host.labels().with(NAME, "up");
+        JOBS.map(|job| labels.clone().with("job", job))
     }
 
     fn record(&self) -> Record {
@@ -496,6 +519,30 @@ mod tests {
         assert!(newer.older.unwrap().is_cancelled(), "the newer waits for the older to end");
         assert!(book.close(HostId(1), older.number, None, at(3)).0.records.is_empty());
         assert!(book.snapshot()[0].connected);
+    }
+
+    #[test]
+    fn an_ephemeral_host_is_forgotten_when_it_has_been_away_for_its_time() {
+        let mut book = Book::new(vec![Host { ephemeral: Some(Duration::from_secs(100)), ..host("") }], at(0));
+        let session = open(&mut book, 1, 1);
+        let mut forgotten = None;
+        for second in 1..400 {
+            if second <= 200 {
+                book.committed(HostId(1), at(second - second % 10), at(second));
+            }
+            if second == 250 {
+                drop(book.close(HostId(1), session.number, None, at(second)));
+            }
+            let commit = book.tick(at(second), true).0;
+            if commit.records.iter().any(|record| matches!(record, Record::HostForgotten(HostId(1)))) {
+                let marked =
+                    |append: &Append| matches!(append, Append::Stale { series, .. } if series.len() == JOBS.len());
+                assert!(commit.appends.iter().any(marked), "{commit:?}");
+                assert_eq!(forgotten.replace(second), None);
+            }
+        }
+        assert_eq!(forgotten, Some(300));
+        assert!(book.snapshot().is_empty());
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::store::commit::Append;
 use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
 use crate::store::record::Record;
+use crate::store::record::hosts;
 use crate::store::record::hosts::Host;
 use crate::store::record::tokens;
 use crate::store::record::tokens::Token;
@@ -103,7 +104,8 @@ impl Registrar {
         let now = self.clock.wall();
         let token = judge(found, request.key_hash(), now)?;
         let hosts = self.presence.hosts();
-        let mut host = welcome(&hosts, request.key_hash(), &enroll.hostname, &token, now);
+        let last = self.store.read(hosts::last_number).await?;
+        let mut host = welcome((&hosts, last), request.key_hash(), &enroll.hostname, &token, now);
         let signed = authority.sign(&request, &host.id.0.to_string(), now)?;
         host.certificate_expires = signed.expires;
         self.record(&host, &token).await?;
@@ -147,12 +149,17 @@ fn judge(found: Option<Used>, key_hash: [u8; 32], now: Timestamp) -> Result<Toke
     Ok(token)
 }
 
-/// The host that this key is, or a new one.
-fn welcome(hosts: &BTreeMap<HostId, Host>, key_hash: [u8; 32], hostname: &str, token: &Token, now: Timestamp) -> Host {
+/// The host that this key is, or a new one. `last` is the highest number that was ever given.
+fn welcome(
+    (hosts, last): (&BTreeMap<HostId, Host>, u32),
+    key_hash: [u8; 32],
+    hostname: &str,
+    token: &Token,
+    now: Timestamp,
+) -> Host {
     if let Some(known) = hosts.values().find(|host| host.key_hash == key_hash) {
         return Host { token_labels: token.labels.clone(), revoked: false, ..known.clone() };
     }
-    let last = hosts.keys().next_back().map_or(0, |id| id.0);
     Host {
         id: HostId(last.saturating_add(1)),
         key_hash,
@@ -245,9 +252,11 @@ mod tests {
     #[test]
     fn names_and_numbers_are_unique() {
         let mut hosts = BTreeMap::new();
+        let mut last = 0;
         let mut join = |key: u8, hostname: &str| {
-            let host = welcome(&hosts, [key; 32], hostname, &token(), NOW);
+            let host = welcome((&hosts, last), [key; 32], hostname, &token(), NOW);
             hosts.insert(host.id, host.clone());
+            last = last.max(host.id.0);
             (host.id.0, host.instance)
         };
         assert_eq!(join(1, "web"), (1, "web".to_owned()));

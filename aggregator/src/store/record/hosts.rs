@@ -93,6 +93,19 @@ pub fn all(connection: &Connection) -> rusqlite::Result<Vec<Host>> {
     connection.prepare("SELECT * FROM host ORDER BY id")?.query_map([], from_row)?.collect()
 }
 
+/// The highest number that a host ever had. The labels of a host outlive it, so that its number is not given again.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn last_number(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("SELECT coalesce(max(host), 0) FROM host_labels", [], |row| row.get(0))
+}
+
+pub(super) fn forget(transaction: &Transaction<'_>, host: HostId) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM host WHERE id = ?1", [host.0])?;
+    Ok(())
+}
+
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Host> {
     let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     Ok(Host {

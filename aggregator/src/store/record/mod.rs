@@ -10,6 +10,7 @@ pub mod outbox;
 pub mod sessions;
 pub mod tokens;
 
+use common::batch::HostId;
 use rusqlite::Transaction;
 
 use crate::store::record::alerts::Alert;
@@ -28,6 +29,8 @@ use crate::store::record::tokens::TokenUse;
 pub enum Record {
     /// A host was enrolled, or something about it changed.
     Host(Box<Host>),
+    /// A host is forgotten.
+    HostForgotten(HostId),
     /// A join token was made or changed.
     Token(Token),
     /// A join token was used.
@@ -52,6 +55,7 @@ impl Record {
     pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         match self {
             Self::Host(host) => host.write(transaction),
+            Self::HostForgotten(host) => hosts::forget(transaction, *host),
             Self::Token(token) => token.write(transaction),
             Self::TokenUse(used) => used.write(transaction),
             Self::Alert(alert) => alert.write(transaction),
