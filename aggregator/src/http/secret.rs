@@ -9,6 +9,8 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::ingest::trust::sha256;
+
 /// SHA-256 of a secret. Secrets are 256 random bits, so that a plain hash cannot be turned back, and comparing hashes
 /// tells nobody how close a guess was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +20,7 @@ impl Hash {
     /// Of a secret as it is written.
     #[must_use]
     pub fn of(secret: &str) -> Self {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, secret.as_bytes()).as_ref());
-        Self(hash)
+        Self(sha256(secret.as_bytes()))
     }
 
     /// As it is stored.
