@@ -3,6 +3,7 @@
 mod book;
 mod connection;
 pub mod counters;
+mod door;
 mod endpoint;
 pub mod enroll;
 pub mod hearing;
@@ -19,12 +20,13 @@ use common::time::Clock;
 use quinn::Endpoint;
 use quinn::Incoming;
 use quinn::VarInt;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::counters::Counters;
+use crate::ingest::door::Answer;
+use crate::ingest::door::Door;
 pub use crate::ingest::endpoint::BindError;
 use crate::ingest::enroll::Registrar;
 use crate::ingest::presence::Presence;
@@ -33,9 +35,6 @@ use crate::store::Store;
 
 /// Connections at once: twice the agents that one aggregator is meant for, at 45 kB each.
 pub const SESSIONS_MAX: usize = 20_000;
-
-/// Handshakes at once: each takes half a millisecond of a core, so this many add little delay to those in session.
-pub const HANDSHAKES_MAX: usize = 64;
 
 /// How long sessions may take to say goodbye when the aggregator stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,7 +47,7 @@ struct Shared {
     registrar: Registrar,
     counters: Arc<Counters>,
     clock: Clock,
-    handshakes: Semaphore,
+    door: Door,
 }
 
 /// The endpoint, bound and not yet accepting.
@@ -77,7 +76,7 @@ impl Ingest {
             authority,
             counters: Arc::new(Counters::default()),
             clock,
-            handshakes: Semaphore::new(HANDSHAKES_MAX),
+            door: Door::default(),
         };
         Ok(Self { endpoint, shared: Arc::new(shared) })
     }
@@ -125,9 +124,15 @@ impl Ingest {
 }
 
 async fn connect(incoming: Incoming, shared: Arc<Shared>, stop: CancellationToken) {
-    let connection = match shared.handshakes.try_acquire() {
-        Ok(_permit) => connection::accept(incoming).await,
-        Err(_) => {
+    let shown = incoming.remote_address_validated();
+    let connection = match shared.door.knock(incoming.remote_address().ip(), shown) {
+        Answer::Enter(_place) => connection::accept(incoming).await,
+        Answer::Show => {
+            // Who was asked to show its address before has shown it.
+            drop(incoming.retry());
+            return;
+        }
+        Answer::Leave => {
             // Agents come back after a while, each at a different time.
             shared.counters.turned_away_total.count(1);
             incoming.refuse();

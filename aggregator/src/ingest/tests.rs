@@ -48,6 +48,7 @@ use rustls::version::TLS13;
 use rustls_pki_types::PrivateKeyDer;
 
 use super::*;
+use crate::ingest::door::HANDSHAKES_MAX;
 use crate::ingest::session::BUSY_FOR;
 use crate::store::StoreConfig;
 use crate::store::full::Disk;
@@ -119,7 +120,7 @@ impl Bench {
         key
     }
 
-    async fn dial(&self, key: Option<&KeyPair>) -> Client {
+    fn client(&self, key: Option<&KeyPair>) -> quinn::ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.certificate().clone()).unwrap();
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -135,9 +136,13 @@ impl Bench {
             None => tls.with_no_client_auth(),
         };
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+    }
+
+    async fn dial(&self, key: Option<&KeyPair>) -> Client {
         let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let connection = endpoint.connect_with(config, self.address, SERVER_NAME).unwrap().await.unwrap();
+        let connecting = endpoint.connect_with(self.client(key), self.address, SERVER_NAME).unwrap();
+        let connection = connecting.await.unwrap();
         let (send, receive) = connection.open_bi().await.unwrap();
         Client { _endpoint: endpoint, _connection: connection, send, receive, reader: Reader::new(FRAME_BYTES_MAX) }
     }
@@ -403,5 +408,27 @@ async fn an_agent_that_goes_away_from_a_full_disk_is_not_waited_for() {
     };
     timeout(PATIENCE, gone).await.unwrap();
     assert_eq!(bench.presence.snapshot()[0].state, presence::State::Shutdown);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshakes_that_nobody_completes_lock_nobody_out() {
+    let bench = Bench::start();
+    let key = bench.host(|_| {});
+    // First packets of clients that believe the aggregator at a place where nobody answers: what a spoofer sends.
+    let nowhere = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    nowhere.set_read_timeout(Some(PATIENCE)).unwrap();
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let spoofer = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let mut first = [0; 2_048];
+    let mut waiting = Vec::new();
+    for _ in 0..2 * HANDSHAKES_MAX {
+        waiting.push(spoofer.connect_with(bench.client(None), nowhere.local_addr().unwrap(), SERVER_NAME).unwrap());
+        let (length, _) = nowhere.recv_from(&mut first).unwrap();
+        sender.send_to(&first[..length], bench.address).unwrap();
+    }
+    let mut client = bench.dial(Some(&key)).await;
+    client.say(&hello()).await;
+    assert!(matches!(client.hear().await, Message::Welcome(_)));
     bench.end().await;
 }
