@@ -26,9 +26,22 @@ use procfs::Meminfo;
 use procfs::MemoryPressure;
 use procfs::VmStat;
 use procfs::net::InterfaceDeviceStatus;
+use procfs::net::Snmp;
+use procfs::net::Snmp6;
 
-const FILES: &[&str] =
-    &["stat", "loadavg", "meminfo", "vmstat", "diskstats", "net/dev", "pressure/cpu", "pressure/io", "pressure/memory"];
+const FILES: &[&str] = &[
+    "stat",
+    "loadavg",
+    "meminfo",
+    "vmstat",
+    "diskstats",
+    "net/dev",
+    "pressure/cpu",
+    "pressure/io",
+    "pressure/memory",
+    "net/snmp",
+    "net/snmp6",
+];
 
 /// A copy of the host's files, so that both read the same, and what we make of it.
 struct Host {
@@ -158,4 +171,25 @@ fn devices_agree() {
         check("node_disk_io_now", disk.in_progress);
         check("node_disk_flush_requests_total", disk.flushes.unwrap_or_default());
     }
+}
+
+#[test]
+fn protocols_agree() {
+    let host = Host::copy();
+    let check = |name: &str, expect: u64| host.check_count(&format!("node_netstat_{name}"), &[], expect);
+    let snmp = Snmp::from_buf_read(host.read("net/snmp").unwrap()).unwrap();
+    check("Icmp_InMsgs", snmp.icmp_in_msgs);
+    check("Icmp_OutMsgs", snmp.icmp_out_msgs);
+    check("Tcp_ActiveOpens", snmp.tcp_active_opens);
+    check("Tcp_CurrEstab", snmp.tcp_curr_estab);
+    check("Tcp_InSegs", snmp.tcp_in_segs);
+    check("Tcp_RetransSegs", snmp.tcp_retrans_segs);
+    check("Udp_InDatagrams", snmp.udp_in_datagrams);
+    check("Udp_NoPorts", snmp.udp_no_ports);
+    let Some(snmp6) = host.read("net/snmp6") else { return };
+    let snmp6 = Snmp6::from_buf_read(snmp6).unwrap();
+    check("Ip6_InOctets", snmp6.ip_in_octets);
+    check("Ip6_OutOctets", snmp6.ip_out_octets);
+    check("Icmp6_InMsgs", snmp6.icmp_in_msgs);
+    check("Udp6_RcvbufErrors", snmp6.udp_rcvbuf_errors);
 }

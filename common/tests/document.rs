@@ -30,6 +30,66 @@ const JOBS: &[(&str, &str)] = &[
     ("lapwing", "Ours"),
 ];
 
+const OFF: &str = "Off in node_exporter unless asked for.";
+const FEW: &str = "Hardware or a service that few hosts have; a textfile can bring it.";
+
+/// Collectors of node_exporter, or parts of them, whose metrics the agent does not emit, and why.
+const NOT_EMITTED: &[(&str, &str, &str)] = &[
+    ("bcache", "node_bcache_*", FEW),
+    ("bcachefs", "node_bcachefs_*", FEW),
+    ("buddyinfo", "node_buddyinfo_*", OFF),
+    ("cgroups", "node_cgroups_*", "Off in node_exporter unless asked for; `container_*` tell of each."),
+    ("cpu", "node_cpu_bug_info", OFF),
+    ("cpu", "node_cpu_flag_info", OFF),
+    ("cpu_vulnerabilities", "node_cpu_vulnerabilities_info", OFF),
+    ("diskstats", "node_disk_ata_*", "From udev's database, not from the kernel."),
+    ("diskstats", "node_disk_*info", "The same."),
+    ("dmmultipath", "node_dmmultipath_*", FEW),
+    ("drbd", "node_drbd_*", OFF),
+    ("fibrechannel", "node_fibrechannel_*", FEW),
+    ("infiniband", "node_infiniband_*", FEW),
+    (
+        "interrupts",
+        "node_interrupts_total",
+        "Off in node_exporter; `node_intr_total` has the sum, `node_softirqs_total` the kinds.",
+    ),
+    ("ipvs", "node_ipvs_*", FEW),
+    ("kernel_hung", "node_kernel_hung_*", "Counted by the newest kernels alone."),
+    ("ksmd", "node_ksmd_*", OFF),
+    ("lnstat", "node_lnstat_*", OFF),
+    ("meminfo_numa", "node_memory_numa_*", OFF),
+    ("mountstats", "node_mountstats_*", "Off in node_exporter; `node_nfs_*` have the sums of all mounts."),
+    ("nfsd", "node_nfsd_*", FEW),
+    ("os", "node_os_version", "`node_os_info` has it as a label."),
+    ("pcidevice", "node_pcidevice_*", OFF),
+    ("processes", "node_processes_*", "Off in node_exporter; `namedprocess_namegroup_*` tell more."),
+    ("qdisc", "node_qdisc_*", OFF),
+    ("slabinfo", "node_slabinfo_*", OFF),
+    (
+        "softirqs",
+        "node_softirqs_functions_total",
+        "Off in node_exporter; `node_softirqs_total` has the sums of all cores.",
+    ),
+    ("sysctl", "node_sysctl_*", OFF),
+    ("tapestats", "node_tape_*", FEW),
+    (
+        "textfile",
+        "testmetric*",
+        "An operator's own, of a directory that is not the kernel's; such are emitted as they are written.",
+    ),
+    ("time", "node_time_zone_offset_seconds", "The agent may run in another time zone than its host."),
+    ("udp_queues", "node_udp_queues", "Reads every UDP socket; `node_sockstat_UDP_mem_bytes` has their memory."),
+    ("watchdog", "node_watchdog_*", FEW),
+    ("wifi", "node_wifi_*", OFF),
+    ("xfrm", "node_xfrm_*", OFF),
+    ("zfs", "node_zfs_*", "Beyond the cache (ARC), the pools and their state: figures for those who work on ZFS."),
+    ("zoneinfo", "node_zoneinfo_*", OFF),
+    ("", "go_*", "Of node_exporter itself; ours are `lapwing_agent_*`."),
+    ("", "process_*", "The same."),
+    ("", "promhttp_*", "The same."),
+    ("", "node_exporter_build_info", "The same."),
+];
+
 #[test]
 fn the_document_is_the_catalog() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/METRICS.md");
@@ -54,6 +114,11 @@ fn document() -> String {
         text.push_str("|---|---|---|---|---|---|\n");
         text.extend(jobs.remove(job).into_iter().flatten().map(row));
     }
+    text.push_str(
+        "\n## What node_exporter emits and the agent does not\n\nHeld against node_exporter's own captured host.\n\n",
+    );
+    text.push_str("| collector | metrics | why |\n|---|---|---|\n");
+    text.extend(NOT_EMITTED.iter().map(|(collector, metrics, why)| format!("| {collector} | `{metrics}` | {why} |\n")));
     assert!(jobs.is_empty(), "jobs without a title: {:?}", jobs.keys());
     text
 }
