@@ -89,7 +89,7 @@ mod tests {
         let expect = r#"# HELP node_load1 1 minute load average.
 # TYPE node_load1 gauge
 node_load1 0.25
-# HELP node_scrape_collector_success Whether a collector read all it should.
+# HELP node_scrape_collector_success Whether a collector read all it should in the last minute.
 # TYPE node_scrape_collector_success gauge
 node_scrape_collector_success{collector="a \"quoted\"\nname \\ with �"} 1
 "#;

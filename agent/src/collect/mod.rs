@@ -65,6 +65,9 @@ const SUCCESS: &Metric = metric("node_scrape_collector_success");
 const DURATION: &Metric = metric("node_scrape_collector_duration_seconds");
 const ERRORS: &Metric = metric("lapwing_agent_collector_errors_total");
 
+/// A collector that reads once a minute has nothing to fail at in between: only a minute without an error is a recovery.
+const RECOVERED_AFTER: Duration = Duration::from_secs(61);
+
 /// One collection round.
 pub struct Tick<'a> {
     /// Where bytes come from.
@@ -174,7 +177,8 @@ struct Running {
     duration: SeriesIndex,
     errors: SeriesIndex,
     errors_total: u64,
-    failing: bool,
+    /// When it failed last, on the monotonic clock, unless it has recovered.
+    failed: Option<Duration>,
     /// Time and ticks since the duration was put last.
     spent: Duration,
     ticks: u32,
@@ -199,7 +203,7 @@ impl Collectors {
                 duration: samples.series(HOST, DURATION, &labels),
                 errors: samples.series(HOST, ERRORS, &labels),
                 errors_total: 0,
-                failing: false,
+                failed: None,
                 spent: Duration::ZERO,
                 ticks: 0,
                 collector,
@@ -215,8 +219,8 @@ impl Collectors {
         for running in &mut self.running {
             let collected = running.collector.tick(tick);
             let ended = self.clock.monotonic();
-            running.note(&collected, ended.saturating_sub(began));
-            running.put(tick, collected.is_ok());
+            running.note(&collected, tick.moment.now, ended.saturating_sub(began));
+            running.put(tick);
             began = ended;
         }
     }
@@ -285,27 +289,29 @@ fn if_there<T>(read: Result<T, ReadError>) -> Result<Option<T>, CollectError> {
 
 impl Running {
     /// Counts an error; says so when the state changes, not each second.
-    fn note(&mut self, collected: &Result<(), CollectError>, spent: Duration) {
+    fn note(&mut self, collected: &Result<(), CollectError>, now: Duration, spent: Duration) {
         self.spent += spent;
         self.ticks += 1;
         let collector = self.collector.name();
         match collected {
-            Ok(()) if self.failing => tracing::info!(collector, "collector recovered"),
+            Ok(()) if self.failed.is_some_and(|failed| RECOVERED_AFTER <= now.saturating_sub(failed)) => {
+                tracing::info!(collector, "collector recovered");
+                self.failed = None;
+            }
             Ok(()) => {}
             Err(error) => {
                 self.errors_total += 1;
-                if !self.failing {
+                if self.failed.replace(now).is_none() {
                     tracing::warn!(collector, %error, "collector cannot read all it should");
                 }
             }
         }
-        self.failing = collected.is_err();
     }
 
     /// Puts how it went.
-    fn put(&mut self, tick: &mut Tick<'_>, success: bool) {
+    fn put(&mut self, tick: &mut Tick<'_>) {
         if tick.moment.due(SUCCESS.tier) {
-            tick.samples.put(self.success, f64::from(u8::from(success)));
+            tick.samples.put(self.success, f64::from(u8::from(self.failed.is_none())));
         }
         if tick.moment.due(ERRORS.tier) {
             tick.samples.put_count(self.errors, self.errors_total);
@@ -375,6 +381,27 @@ mod tests {
             r#"node_scrape_collector_duration_seconds{collector="failing", job="node"} 0"#,
         ];
         assert_eq!(shown, expect);
+    }
+
+    #[test]
+    fn a_collector_has_recovered_after_a_minute_without_an_error() {
+        let mut host = Host::new(Roots { procfs: "/nowhere".into(), ..Roots::default() });
+        let mut samples = Samples::default();
+        let stamp = Timestamp::from_seconds(60);
+        // Fails once a minute, as one that reads once a minute does.
+        let slow = Box::new(Failing { every: 60, ticks: 0 });
+        let mut collectors = Collectors::of(vec![slow], Clock::moved(stamp), &mut samples);
+        let mut shown = Vec::new();
+        for second in 1..=240 {
+            let moment = Moment { now: Duration::from_secs(second), ..moment(stamp, true) };
+            collectors.tick(&mut Tick { host: &mut host, samples: &mut samples, moment });
+            shown.push(samples.values()[0].1);
+        }
+        assert_eq!(shown.iter().position(|success| *success == 0.0), Some(59));
+        assert!(shown[59..].iter().all(|success| *success == 0.0));
+        let moment = Moment { now: Duration::from_secs(241 + 61), ..moment(stamp, true) };
+        collectors.tick(&mut Tick { host: &mut host, samples: &mut samples, moment });
+        assert_eq!(samples.values()[0].1, 1.0);
     }
 
     #[test]

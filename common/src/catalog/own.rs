@@ -45,7 +45,7 @@ pub(super) const METRICS: &[Metric] = &[
     .decimals(6)
     .labels(&["collector"])
     .tier(Tier::Window),
-    gauge("node_scrape_collector_success", Unit::None, "Whether a collector read all it should.")
+    gauge("node_scrape_collector_success", Unit::None, "Whether a collector read all it should in the last minute.")
         .labels(&["collector"])
         .tier(Tier::Window),
 ];

@@ -102,7 +102,7 @@ const _: () = {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     found: [Option<(Version, KeptFile)>; ROWS.len()],
-    /// Whether a file that was there is there no more: the cgroup ended.
+    /// Whether the cgroup ended: the file that each has is there no more.
     pub gone: bool,
 }
 
@@ -130,7 +130,11 @@ impl Files {
                 Some((*version, bytes))
             }
             Err(error) => {
-                self.gone |= error.is_missing();
+                if error.is_missing() {
+                    // Controllers are switched off under the living, too; then only their files go.
+                    self.found[subject as usize] = None;
+                    self.gone |= subject == Subject::Cpu || self.found.iter().all(Option::is_none);
+                }
                 None
             }
         }

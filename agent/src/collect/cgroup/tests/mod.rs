@@ -381,6 +381,21 @@ fn broken_and_missing_files_are_missing_values_and_nothing_else() {
 }
 
 #[test]
+fn a_controller_that_is_switched_off_takes_its_files_and_nothing_else() {
+    let mut machine = Machine::new();
+    machine.v2();
+    machine.describe("web", 0);
+    machine.window();
+    machine.v2_container("20", "0");
+    fs::remove_file(machine.base.path().join(format!("cgroup/system.slice/docker-{ID}.scope/memory.stat"))).unwrap();
+    machine.window();
+    machine.v2_container("30", "0");
+    machine.window();
+    machine.check("container_cpu_usage_seconds_total", &[30.0]);
+    assert_eq!(machine.events(), [""; 0]);
+}
+
+#[test]
 fn without_cgroups_nothing_is_shown() {
     let mut machine = Machine::new();
     fs::remove_dir(machine.base.path().join("cgroup")).unwrap();
