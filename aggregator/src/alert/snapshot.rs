@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub files: Vec<File>,
     /// Other files in the directory of rules.
     pub ignored: Vec<String>,
+    /// Why `alertmanager.yml` as it lies there is not in use. The last good version then is, if any.
+    pub routing_error: Option<String>,
     /// Evaluations left out since the start, because there was no catching up.
     pub skipped: u64,
 }
@@ -59,8 +61,7 @@ impl Snapshot {
     /// The picture after an evaluation.
     #[must_use]
     pub fn of(evaluator: &Evaluator, files: &RuleFiles, at: Option<Timestamp>, skipped: u64) -> Self {
-        let mut picture =
-            Self { at, alerts: Vec::new(), files: Vec::new(), ignored: files.ignored().to_vec(), skipped };
+        let mut picture = Self { at, ignored: files.ignored().to_vec(), skipped, ..Self::default() };
         for (path, loaded) in files.iter() {
             picture.files.push(File { path: Arc::clone(path), error: loaded.error.clone(), groups: Vec::new() });
         }

@@ -56,6 +56,8 @@ pub struct Subject {
 #[derive(Serialize, ToSchema)]
 pub struct Notifications {
     notifications: Vec<Notification>,
+    /// Why `alertmanager.yml` as it lies there is not in use; the last good version then is, if any.
+    config_error: Option<String>,
 }
 
 /// The newest decisions, newest first.
@@ -63,7 +65,8 @@ pub struct Notifications {
 pub async fn list(State(app): State<Arc<App>>, Query(limit): Query<Limit>) -> Result<Json<Notifications>, Problem> {
     let recent = history::recent(&app.store, limit.limit.unwrap_or(100)).await;
     let recent = recent.map_err(|error| Problem::internal(&error))?;
-    Ok(Json(Notifications { notifications: recent.into_iter().map(Notification::from).collect() }))
+    let notifications = recent.into_iter().map(Notification::from).collect();
+    Ok(Json(Notifications { notifications, config_error: app.alerts.snapshot().routing_error.clone() }))
 }
 
 impl From<notifications::Notification> for Notification {

@@ -48,6 +48,8 @@ pub(super) struct Core {
 struct Routing {
     directory: PathBuf,
     seen: Seen,
+    /// Why the file as it lies there is not in use.
+    error: Option<String>,
 }
 
 impl Core {
@@ -58,7 +60,7 @@ impl Core {
         external_url: Arc<str>,
         last: Timestamp,
     ) -> Self {
-        let routing = Routing { directory: directory.to_owned(), seen: Seen::Absent };
+        let routing = Routing { directory: directory.to_owned(), seen: Seen::Absent, error: None };
         Self {
             evaluator,
             files: RuleFiles::new(directory),
@@ -71,13 +73,14 @@ impl Core {
         }
     }
 
-    /// Looks at the files that people write. Says whether rules are different.
+    /// Looks at the files that people write. Says whether what others see of them is different.
     pub(super) fn look(&mut self, again: bool) -> bool {
         let changed = self.files.look(again);
+        let error = self.routing.error.clone();
         if let Some(config) = self.routing.look(again) {
             self.notifier.configure(config);
         }
-        changed
+        changed || error != self.routing.error
     }
 
     /// The next evaluation. What is too old to be made up is left out and counted.
@@ -131,6 +134,7 @@ impl Core {
         for alert in &mut picture.alerts {
             alert.groups = self.notifier.groups_of(&alert.labels);
         }
+        picture.routing_error.clone_from(&self.routing.error);
         picture
     }
 
@@ -163,6 +167,7 @@ impl Routing {
             return None;
         }
         self.seen = seen;
+        self.error = None;
         if seen == Seen::Absent {
             return Some(None);
         }
@@ -176,6 +181,7 @@ impl Routing {
             }
             Err(error) => {
                 tracing::warn!(error, "alertmanager.yml is not in use");
+                self.error = Some(error);
                 None
             }
         }
@@ -192,13 +198,13 @@ mod tests {
     fn what_cannot_be_looked_at_is_not_gone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("alertmanager.yml");
-        let mut routing = Routing { directory: directory.path().to_owned(), seen: Seen::Absent };
+        let mut routing = Routing { directory: directory.path().to_owned(), seen: Seen::Absent, error: None };
         fs::write(&path, "route: {receiver: a}\nreceivers: [{name: a}]\n").unwrap();
         assert!(matches!(routing.look(false), Some(Some(_))));
         fs::remove_file(&path).unwrap();
         symlink(&path, &path).unwrap();
-        assert!(routing.look(false).is_none(), "what was read stays in force");
+        assert!(routing.look(false).is_none() && routing.error.is_some(), "what was read stays in force");
         fs::remove_file(&path).unwrap();
-        assert!(matches!(routing.look(false), Some(None)));
+        assert!(matches!(routing.look(false), Some(None)) && routing.error.is_none());
     }
 }

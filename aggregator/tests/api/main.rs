@@ -4,6 +4,7 @@
 mod instance;
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
@@ -105,6 +106,44 @@ async fn a_login_link_works_once_and_only_by_its_button() {
     assert_eq!(instance.ask(("POST", path), None, None).await.status, 403, "a second use");
     assert_eq!(instance.ask(("GET", path), None, None).await.status, 403, "no button for a link that is spent");
     instance.stop().await;
+}
+
+#[tokio::test]
+async fn pages_before_the_login_are_drawn_and_name_no_path_of_the_server() {
+    let instance = Instance::start().await;
+    let spent = instance.ask(("GET", "/login?link=unknown"), None, None).await;
+    assert!(spent.text.contains("user link") && spent.text.contains("--data-dir"), "{}", spent.text);
+    let refused = instance.ask(("GET", "/api/v1/hosts"), None, None).await;
+    let directory = instance.config.data_dir.to_str().unwrap();
+    assert!(!spent.text.contains(directory) && !refused.text.contains(directory), "{}", refused.text);
+    let style = instance.ask(("GET", "/plain.css"), None, None).await;
+    assert_eq!((style.status, style.header("content-type")), (200, "text/css; charset=utf-8"));
+    assert!(!style.header("content-security-policy").contains("unsafe"), "the policy stays strict");
+    instance.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_alertmanager_yml_is_answered_until_it_is_mended() {
+    let instance = Instance::start().await;
+    let path = instance.config.data_dir.join("alertmanager.yml");
+    fs::write(&path, "route: {recieiver: nobody}\n").unwrap();
+    let error = config_error(&instance, |error| error.is_string()).await;
+    assert!(error.as_str().unwrap().contains("recieiver"), "{error}");
+    fs::remove_file(&path).unwrap();
+    config_error(&instance, Value::is_null).await;
+    instance.stop().await;
+}
+
+/// What is wrong with `alertmanager.yml`, as soon as it is as expected.
+async fn config_error(instance: &Instance, expected: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..200 {
+        let answer = instance.ask(("GET", "/api/v1/notifications"), Some(&instance.token), None).await.json();
+        if expected(&answer["config_error"]) {
+            return answer["config_error"].clone();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("never")
 }
 
 #[tokio::test]
