@@ -31,6 +31,9 @@ pub struct Host {
     state: State,
     #[schema(value_type = i64)]
     state_since_ms: Timestamp,
+    /// When it was enrolled: it has no data from before.
+    #[schema(value_type = i64)]
+    joined_ms: Timestamp,
     #[schema(value_type = i64)]
     last_seen_ms: Timestamp,
     /// Null before its first session.
@@ -199,6 +202,7 @@ fn host(state: HostState, figures: &Figures) -> Host {
         labels: state.labels.with("instance", ""),
         state: state.state,
         state_since_ms: state.since,
+        joined_ms: state.joined,
         last_seen_ms: state.last_seen,
         agent_version: Some(state.agent_version).filter(|version| !version.is_empty()),
         address: state.address.map(|address| address.to_string()),

@@ -185,7 +185,8 @@ impl Book {
             }
             if entry.is_silent(now, in_grace) {
                 changes.extend(entry.turn(State::Silent, now));
-                let text = format!("nothing came from {} since {}", entry.host.instance, entry.host.last_seen);
+                let seconds = now.since(entry.host.last_seen).as_secs();
+                let text = format!("nothing came from {} for {seconds} s", entry.host.instance);
                 commit.appends.push(event(entry.host.id, now, "host_silent", text));
                 commit.records.push(entry.record());
             }
@@ -244,6 +245,7 @@ impl Book {
             labels: entry.host.labels(),
             state: entry.state,
             since: entry.since,
+            joined: entry.host.created,
             last_seen: entry.host.last_seen,
             address: entry.address,
             agent_version: entry.host.agent_version.clone(),

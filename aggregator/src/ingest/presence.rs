@@ -64,6 +64,8 @@ pub struct HostState {
     pub state: State,
     /// Since when.
     pub since: Timestamp,
+    /// When it was enrolled: it has no data from before.
+    pub joined: Timestamp,
     /// The latest moment at which something came from it.
     pub last_seen: Timestamp,
     /// Where its latest session came from, since the aggregator started.
