@@ -154,7 +154,7 @@ impl Sampler {
         let asleep = asleep(&self.clock);
         let slept = asleep.saturating_sub(std::mem::replace(&mut self.asleep, asleep));
         if SUSPENDED <= slept {
-            self.event("suspended", format!("The machine was suspended for {} s.", slept.as_secs()));
+            self.event("suspended", format!("the host was suspended for {} s", slept.as_secs()));
         }
         let offset_ms = moment.stamp.as_millis() - moment.wall.as_millis();
         let step_ms = self.offset_ms - offset_ms;

@@ -100,7 +100,7 @@ impl Departure {
         if state.is_some_and(|state| state.oom_killed) && *oom_kills == 0 {
             // Its last task was killed and its cgroup removed between two ticks: only the runtime saw it.
             *oom_kills = 1;
-            let text = format!("The kernel killed a task of {name} for want of memory.");
+            let text = format!("the kernel killed a task of {name} for want of memory");
             event(tick.samples, *at, "oom_kill", labels, text);
         }
         event(tick.samples, *at, "container_exited", labels, format!("Container {name} ended{code}."));

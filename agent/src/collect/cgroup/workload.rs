@@ -163,7 +163,7 @@ impl Workload {
         }
         if 0 < killed {
             let name = if self.is_container { self.name.as_str() } else { shown.labels.get("service") };
-            let text = format!("The kernel killed {killed} of the tasks of {name} for want of memory.");
+            let text = format!("the kernel killed {killed} of the tasks of {name} for want of memory");
             event(tick.samples, moment.stamp, "oom_kill", &shown.labels, text);
         }
     }

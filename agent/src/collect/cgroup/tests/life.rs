@@ -63,7 +63,7 @@ fn an_end_is_told_with_its_reason_once_the_runtime_wrote_it() {
     let exited = "container_exited";
     check(r#""State":{"Running":false,"ExitCode":3}"#, &[(exited, "Container web ended with exit code 3.")]);
     check(r#""State":{"Running":true}"#, &[(exited, "Container web ended.")]);
-    let killed = ("oom_kill", "The kernel killed a task of web for want of memory.");
+    let killed = ("oom_kill", "the kernel killed a task of web for want of memory");
     let ended = (exited, "Container web ended with exit code 137.");
     check(r#""State":{"Running":false,"ExitCode":137,"OOMKilled":true}"#, &[killed, ended]);
 }
@@ -112,7 +112,7 @@ fn a_kill_in_a_container_inside_is_its_own() {
     assert_eq!(parents.collect::<Vec<_>>(), ["", "web"]);
     let told: Vec<_> = machine.samples.take_events().into_iter().map(|event| event.text).collect();
     let killed =
-        |count: u32, name: &str| format!("The kernel killed {count} of the tasks of {name} for want of memory.");
+        |count: u32, name: &str| format!("the kernel killed {count} of the tasks of {name} for want of memory");
     assert_eq!(told, [killed(1, "web"), killed(2, &ID.replace('9', "8")[..SHORT_ID])]);
 }
 
@@ -155,7 +155,7 @@ fn an_oom_kill_is_counted_and_told() {
     let told = machine.samples.take_events();
     let told: Vec<_> =
         told.iter().map(|event| (event.kind.as_str(), event.entity.get("name"), event.text.as_str())).collect();
-    assert_eq!(told, [("oom_kill", "web", "The kernel killed 2 of the tasks of web for want of memory.")]);
+    assert_eq!(told, [("oom_kill", "web", "the kernel killed 2 of the tasks of web for want of memory")]);
 }
 
 #[test]
