@@ -92,29 +92,29 @@ fn the_life_of_a_container_is_told() {
     let mut watch = Watch::new(root.to_str().unwrap());
     watch.told("");
     run("told", "", "exec /bin/busybox sleep 600");
-    watch.check("told", &[("container_started", "Container told began.")]);
+    watch.check("told", &[("container_started", "container told began")]);
     docker("restart -t 0 told");
-    let again = ("container_restarted", "Container told began again.");
-    watch.check("told", &[("container_exited", "Container told ended."), again]);
+    let again = ("container_restarted", "container told began again");
+    watch.check("told", &[("container_exited", "container told ended"), again]);
     docker("exec told /bin/busybox tail /dev/zero");
-    watch.check("told", &[("oom_kill", "The kernel killed 1 of the tasks of told for want of memory.")]);
+    watch.check("told", &[("oom_kill", "the kernel killed 1 of the tasks of told for want of memory")]);
     docker("rename told renamed");
     watch.check("renamed", &[]);
     docker("kill renamed");
     docker("wait renamed");
-    watch.check("renamed", &[("container_exited", "Container renamed ended with exit code 137.")]);
+    watch.check("renamed", &[("container_exited", "container renamed ended with exit code 137")]);
 
     // What is killed is its first process: its cgroup is gone before anybody can read the count.
     run("greedy", "", "while [ ! -e /go ]; do /bin/busybox sleep 0.1; done; exec /bin/busybox tail /dev/zero");
-    watch.check("greedy", &[("container_started", "Container greedy began.")]);
+    watch.check("greedy", &[("container_started", "container greedy began")]);
     docker("exec greedy /bin/busybox touch /go");
     docker("wait greedy");
-    let ended = ("container_exited", "Container greedy ended with exit code 137.");
-    watch.check("greedy", &[("oom_kill", "The kernel killed a task of greedy for want of memory."), ended]);
+    let ended = ("container_exited", "container greedy ended with exit code 137");
+    watch.check("greedy", &[("oom_kill", "the kernel killed a task of greedy for want of memory"), ended]);
 
     let failing = "--health-cmd false --health-interval 1s --health-retries 1 ";
     run("sick", failing, "exec /bin/busybox sleep 600");
-    let began = ("container_started", "Container sick began.");
+    let began = ("container_started", "container sick began");
     let fails = ("container_unhealthy", "The health check of sick fails.");
     let mut told = watch.told("sick");
     let status = || docker("inspect -f {{.State.Health.Status}} sick");

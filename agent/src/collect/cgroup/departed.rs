@@ -103,7 +103,7 @@ impl Departure {
             let text = format!("the kernel killed a task of {name} for want of memory");
             event(tick.samples, *at, "oom_kill", labels, text);
         }
-        event(tick.samples, *at, "container_exited", labels, format!("Container {name} ended{code}."));
+        event(tick.samples, *at, "container_exited", labels, format!("container {name} ended{code}"));
     }
 }
 

@@ -259,7 +259,7 @@ impl Workload {
         if self.appeared.is_some() && self.is_container && !self.is_sandbox {
             let (kind, again) =
                 if before.is_some() { ("container_restarted", " again") } else { ("container_started", "") };
-            let text = format!("Container {} began{again}.", self.name);
+            let text = format!("container {} began{again}", self.name);
             event(tick.samples, tick.moment.stamp, kind, labels, text);
         }
     }

@@ -61,10 +61,10 @@ fn an_end_is_told_with_its_reason_once_the_runtime_wrote_it() {
         assert_eq!(told, expect, "{state}");
     };
     let exited = "container_exited";
-    check(r#""State":{"Running":false,"ExitCode":3}"#, &[(exited, "Container web ended with exit code 3.")]);
-    check(r#""State":{"Running":true}"#, &[(exited, "Container web ended.")]);
+    check(r#""State":{"Running":false,"ExitCode":3}"#, &[(exited, "container web ended with exit code 3")]);
+    check(r#""State":{"Running":true}"#, &[(exited, "container web ended")]);
     let killed = ("oom_kill", "the kernel killed a task of web for want of memory");
-    let ended = (exited, "Container web ended with exit code 137.");
+    let ended = (exited, "container web ended with exit code 137");
     check(r#""State":{"Running":false,"ExitCode":137,"OOMKilled":true}"#, &[killed, ended]);
 }
 
