@@ -5,6 +5,7 @@ pub mod config;
 pub mod host;
 pub mod identify;
 pub mod labels;
+pub mod mask;
 pub mod once;
 pub mod recorder;
 pub mod sampler;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// Each module may use those after it, never those before it.
 const ORDER: &[(&str, &[&str])] = &[
-    ("agent", &["uplink", "spool", "recorder", "window", "collect", "identify", "host", "config"]),
+    ("agent", &["uplink", "spool", "recorder", "window", "collect", "identify", "mask", "host", "config"]),
     ("aggregator", &["http", "notify", "alert", "query", "ingest", "store", "config"]),
 ];
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use common::metric::Labels;
 
+use crate::mask;
+
 /// What is known of a container besides its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
@@ -43,7 +45,7 @@ pub struct State {
 /// Labels of a container that are kept: an orchestrator sets about twenty.
 pub const CONTAINER_LABELS_MAX: usize = 64;
 
-/// Bytes of one container label that are kept: a few tools put whole JSON documents there.
+/// Bytes of one container label, and letters of its name, that are kept: a few tools put whole JSON documents there.
 pub const CONTAINER_LABEL_BYTES_MAX: usize = 256;
 
 /// Which labels of containers are kept.
@@ -68,7 +70,7 @@ impl LabelFilter {
     /// A container's labels as those of its series.
     pub(super) fn apply(&self, labels: &Words) -> Labels {
         let kept = labels.iter().filter(|(name, _)| self.keeps(name)).take(CONTAINER_LABELS_MAX);
-        kept.map(|(name, value)| (label_name(name), cut(value))).collect()
+        kept.map(|(name, value)| (label_name(name), cut(&mask::masked_value(name, value)))).collect()
     }
 }
 
@@ -112,7 +114,10 @@ impl Description {
 
 fn label_name(name: &str) -> String {
     let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    std::iter::once("container_label_").flat_map(str::chars).chain(name.chars().map(legal)).collect()
+    std::iter::once("container_label_")
+        .flat_map(str::chars)
+        .chain(name.chars().take(CONTAINER_LABEL_BYTES_MAX).map(legal))
+        .collect()
 }
 
 fn cut(value: &str) -> String {
@@ -159,6 +164,9 @@ mod tests {
         let labels = LabelFilter::default().apply(&all);
         assert_eq!(labels.get("container_label_com_docker_a_b"), "1");
         assert_eq!(labels.get("container_label_big").len(), CONTAINER_LABEL_BYTES_MAX);
+        let secret = LabelFilter::default().apply(&words(&[("db.password", "hunter2"), (&long, "long")]));
+        assert_eq!(secret.get("container_label_db_password"), "***");
+        assert!(secret.iter().all(|(name, _)| name.len() <= "container_label_".len() + CONTAINER_LABEL_BYTES_MAX));
         let check = |wanted: &[&str], expect: &[&str]| {
             let wanted: Vec<_> = wanted.iter().map(|&name| name.to_owned()).collect();
             let kept = LabelFilter::new(Some(&wanted)).apply(&all);

@@ -12,7 +12,6 @@ use crate::collect::process::group::Clockwork;
 use crate::collect::process::group::Counts;
 use crate::collect::process::group::Groups;
 use crate::collect::process::group::Level;
-use crate::collect::process::mask;
 use crate::collect::process::stat;
 use crate::collect::process::stat::Stat;
 use crate::collect::process::top::Measures;
@@ -24,6 +23,7 @@ use crate::host::Host;
 use crate::host::KeptFile;
 use crate::host::page_bytes;
 use crate::identify::Users;
+use crate::mask;
 
 /// What is known of a process.
 #[derive(Debug)]

@@ -6,7 +6,6 @@
 mod exited;
 mod group;
 mod known;
-mod mask;
 mod proportional;
 mod stat;
 mod top;
@@ -36,6 +35,7 @@ use crate::host::KeptDirectory;
 use crate::host::clock_ticks_per_second;
 use crate::host::descriptor_limit;
 use crate::identify::Users;
+use crate::mask;
 
 /// Processes that are followed. The agent of a host with more shows the first.
 const PROCESSES_MAX: usize = 20_000;
@@ -131,9 +131,9 @@ impl Processes {
         let outcome = self.visit_all(tick, cgroups);
         self.retire();
         if tick.moment.due(Tier::Minute) || beginning {
-            self.proportional.begin(tick.host.roots(), tick.moment, &mut self.known);
+            self.proportional.begin(tick.host, tick.moment, &mut self.known);
         }
-        self.proportional.note(tick.moment, &mut self.known);
+        self.proportional.note(tick.host, tick.moment, &mut self.known);
         self.count(tick, cgroups);
         match outcome {
             Ok(()) => self.exited.settle(cgroups, now),

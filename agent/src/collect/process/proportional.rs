@@ -1,18 +1,19 @@
 //! Memory shared with other processes, counted in part: what programs forked from one really take.
 //!
 //! The kernel walks all pages of a process for it, 9 ms a GiB, and holds up the process meanwhile; a process that hangs
-//! in the kernel holds up whoever asks. So it is asked on a thread of its own, of a few processes a minute: by turns of
+//! in the kernel holds up whoever asks. So it is asked aside, with the devices, of a few processes a minute: by turns of
 //! those whose memory changed most and of those asked longest ago.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::collect::Moment;
 use crate::collect::process::known::Known;
 use crate::collect::process::stat;
-use crate::host::Errand;
 use crate::host::Host;
-use crate::host::Roots;
+use crate::host::Inquiry;
+use crate::host::read_bounded;
 
 /// Memory whose pages may be walked each minute: 5 ms of CPU time.
 const BUDGET_BYTES: u64 = 512 << 20;
@@ -20,27 +21,22 @@ const BUDGET_BYTES: u64 = 512 << 20;
 /// Processes asked each minute, however small: 45 µs each.
 const ASKED_MAX: usize = 64;
 
+/// Bytes of `smaps_rollup`: the kernel writes about thirty lines.
+const ROLLUP_BYTES: usize = 4096;
+
 /// What is measured, and what was.
 #[derive(Debug, Default)]
 pub(super) struct Proportional {
-    errand: Errand<Vec<Measured>>,
+    inquiry: Inquiry<Option<(u64, u64)>>,
     round: u64,
     /// Pages walked beyond the budget, which later minutes make up for.
     debt_bytes: u64,
-}
-
-#[derive(Debug)]
-struct Measured {
-    pid: u32,
-    start_ticks: u64,
-    bytes: Option<(u64, u64)>,
 }
 
 /// A process that may be asked.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     pid: u32,
-    start_ticks: u64,
     resident_bytes: u64,
     /// Its memory when it was asked last.
     asked_bytes: u64,
@@ -50,11 +46,10 @@ struct Candidate {
 
 impl Proportional {
     /// Begins a minute's measurements.
-    pub(super) fn begin(&mut self, roots: &Roots, moment: Moment, known: &mut HashMap<u32, Known>) {
+    pub(super) fn begin(&mut self, host: &mut Host, moment: Moment, known: &mut HashMap<u32, Known>) {
         self.round += 1;
         let candidates = known.values().filter(|known| 0 < known.level.resident_bytes).map(|known| Candidate {
             pid: known.pid,
-            start_ticks: known.level.start_ticks,
             resident_bytes: known.level.resident_bytes,
             asked_bytes: known.level.proportional.map_or(0, |(_, whole)| whole),
             asked: known.asked,
@@ -65,17 +60,19 @@ impl Proportional {
                 known.asked = self.round;
             }
         }
-        let roots = roots.clone();
+        let procfs = host.roots().procfs.clone();
+        let rollups = chosen.into_iter().map(|it| procfs.join(it.pid.to_string()).join("smaps_rollup"));
         // Without a thread nothing is measured; the next minute tries again.
-        let _begun = self.errand.begin(moment.now, move || measure(Host::new(roots), &chosen));
+        let _begun = self.inquiry.begin(&mut host.devices, rollups, &measure, moment.now);
     }
 
-    /// Notes what was measured.
-    pub(super) fn note(&mut self, moment: Moment, known: &mut HashMap<u32, Known>) {
-        for measured in self.errand.found(moment.patience).into_iter().flatten() {
-            let same = |known: &&mut Known| known.level.start_ticks == measured.start_ticks;
-            if let Some(known) = known.get_mut(&measured.pid).filter(same) {
-                known.level.proportional = measured.bytes.or(known.level.proportional);
+    /// Notes what was measured. A process that has the id of one that was asked was not asked itself.
+    pub(super) fn note(&mut self, host: &mut Host, moment: Moment, known: &mut HashMap<u32, Known>) {
+        while let Ok(Some((rollup, bytes))) = self.inquiry.next(&mut host.devices, moment.now, moment.patience) {
+            let pid = rollup.parent().and_then(Path::file_name).and_then(|pid| pid.to_str()?.parse().ok());
+            let known = pid.and_then(|pid: u32| known.get_mut(&pid)).filter(|known| 0 < known.asked);
+            if let Some(known) = known {
+                known.level.proportional = bytes.or(known.level.proportional);
             }
         }
     }
@@ -100,12 +97,8 @@ impl Proportional {
     }
 }
 
-fn measure(mut host: Host, chosen: &[Candidate]) -> Vec<Measured> {
-    let measured = chosen.iter().map(|&Candidate { pid, start_ticks, .. }| {
-        let rollup = host.roots().procfs.join(pid.to_string()).join("smaps_rollup");
-        Measured { pid, start_ticks, bytes: host.read_once(&rollup).ok().and_then(stat::parse_proportional) }
-    });
-    measured.collect()
+fn measure(rollup: &Path) -> Option<(u64, u64)> {
+    stat::parse_proportional(&read_bounded(rollup, ROLLUP_BYTES).ok()??)
 }
 
 #[cfg(test)]
@@ -122,7 +115,6 @@ mod tests {
             .zip(processes)
             .map(|(pid, &(now, then, asked))| Candidate {
                 pid,
-                start_ticks: 0,
                 resident_bytes: now * MIB,
                 asked_bytes: then * MIB,
                 asked,
@@ -151,7 +143,7 @@ mod tests {
     #[test]
     fn few_at_once_however_small() {
         let mut proportional = Proportional { round: 1, ..Proportional::default() };
-        let small = Candidate { pid: 1, start_ticks: 0, resident_bytes: 1, asked_bytes: 0, asked: 0 };
+        let small = Candidate { pid: 1, resident_bytes: 1, asked_bytes: 0, asked: 0 };
         assert_eq!(proportional.choose(vec![small; 1_000]).len(), ASKED_MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! Command lines without their secrets. Pure.
+//! Command lines, and labels that others wrote, without their secrets. Pure.
 //!
 //! A command line is judged word by word: what a name like `password` points at is masked, and what looks like a
 //! secret by itself. A word masked for nothing costs a little; a secret shown costs a lot.
@@ -7,22 +7,22 @@ mod known;
 
 use std::ops::Range;
 
-use crate::collect::process::mask::known::JOINTS;
-use crate::collect::process::mask::known::LETTERS;
-use crate::collect::process::mask::known::ORACLE;
-use crate::collect::process::mask::known::PLACE_WORDS;
-use crate::collect::process::mask::known::Place;
-use crate::collect::process::mask::known::REDIS;
-use crate::collect::process::mask::known::SCHEMES;
-use crate::collect::process::mask::known::SECRET_BEGINNINGS;
-use crate::collect::process::mask::known::SECRET_PARTS;
-use crate::collect::process::mask::known::SECRET_PATHS;
-use crate::collect::process::mask::known::SECRET_WORDS;
-use crate::collect::process::mask::known::USER_ENDS;
-use crate::collect::process::mask::known::USER_OPTIONS;
+use crate::mask::known::JOINTS;
+use crate::mask::known::LETTERS;
+use crate::mask::known::ORACLE;
+use crate::mask::known::PLACE_WORDS;
+use crate::mask::known::Place;
+use crate::mask::known::REDIS;
+use crate::mask::known::SCHEMES;
+use crate::mask::known::SECRET_BEGINNINGS;
+use crate::mask::known::SECRET_PARTS;
+use crate::mask::known::SECRET_PATHS;
+use crate::mask::known::SECRET_WORDS;
+use crate::mask::known::USER_ENDS;
+use crate::mask::known::USER_OPTIONS;
 
 /// Bytes of a command line that are shown: enough for a program and what it was asked to do.
-pub(super) const COMMAND_LINE_BYTES_MAX: usize = 512;
+pub const COMMAND_LINE_BYTES_MAX: usize = 512;
 
 /// Bytes of a command line that are looked at: Java's are long, and what lies behind is not shown.
 const LOOKED_AT_BYTES: usize = 8_192;
@@ -31,17 +31,20 @@ const LOOKED_AT_BYTES: usize = 8_192;
 const MASK: &str = "***";
 
 /// Makes one line of a process' arguments, separated by NUL, secrets masked.
-pub(super) fn masked(cmdline: &[u8]) -> String {
+#[must_use]
+pub fn masked(cmdline: &[u8]) -> String {
     line(&masked_arguments(cmdline))
 }
 
 /// Makes one line of a process' arguments as they are.
-pub(super) fn full(cmdline: &[u8]) -> String {
+#[must_use]
+pub fn full(cmdline: &[u8]) -> String {
     line(&arguments(cmdline))
 }
 
 /// A process' arguments one by one, secrets masked.
-pub(super) fn masked_arguments(cmdline: &[u8]) -> Vec<String> {
+#[must_use]
+pub fn masked_arguments(cmdline: &[u8]) -> Vec<String> {
     let arguments = arguments(cmdline);
     let program = program(arguments.first().map_or("", String::as_str)).to_owned();
     let mut masker = Masker { programs: vec![program], expecting: Expecting::Nothing, first: true };
@@ -49,10 +52,20 @@ pub(super) fn masked_arguments(cmdline: &[u8]) -> Vec<String> {
 }
 
 /// A process' arguments one by one, as they are.
-pub(super) fn arguments(cmdline: &[u8]) -> Vec<String> {
+#[must_use]
+pub fn arguments(cmdline: &[u8]) -> Vec<String> {
     let cmdline = &cmdline[..cmdline.len().min(LOOKED_AT_BYTES)];
     let cmdline = cmdline.strip_suffix(b"\0").unwrap_or(cmdline);
     cmdline.split(|&byte| byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
+}
+
+/// What a label says, unless its name or its form tells that it is secret.
+#[must_use]
+pub fn masked_value(name: &str, value: &str) -> String {
+    if is_secret_name(name) && !value.is_empty() {
+        return MASK.to_owned();
+    }
+    Masker { programs: Vec::new(), expecting: Expecting::Nothing, first: true }.argument(value)
 }
 
 fn line(arguments: &[String]) -> String {
@@ -550,6 +563,18 @@ mod tests {
     }
 
     #[test]
+    fn labels() {
+        let check = |name: &str, value: &str, expect: &str| assert_eq!(masked_value(name, value), expect, "{name}");
+        check("com.docker.compose.service", "web", "web");
+        check("com.docker.compose.config-hash", &"0a".repeat(32), &"0a".repeat(32));
+        check("traefik.http.middlewares.a.basicauth.users", "me:$apr1$x", "***");
+        check("backup.dsn", "postgres://me:x@db/shop", "***");
+        check("backup.target", "postgres://me:x@db/shop", "postgres://me:***@db/shop");
+        check("backup.command", "dump --password=x y", "dump --password=*** y");
+        check("token", "", "");
+    }
+
+    #[test]
     fn sql_and_bare_words() {
         check("mysql|-e|ALTER USER me IDENTIFIED BY <'x'>");
         check("tool|password|<x>");
@@ -569,8 +594,8 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics(bytes: Vec<u8>, text in "[-a-z:=@/ \"'&?\\{\\}\u{0}\u{e9}]{0,80}") {
-            masked(&bytes);
-            masked(text.as_bytes());
+            drop(masked(&bytes));
+            drop(masked(text.as_bytes()));
         }
 
         #[test]
