@@ -135,7 +135,7 @@ impl Samples {
     /// The series of a metric that is not in the catalog, sampled once a window, as [`Self::series`]. A name keeps the
     /// kind that it had first.
     ///
-    /// Past [`FOREIGN_SERIES_MAX`] no new one is made.
+    /// Past `FOREIGN_SERIES_MAX` no new one is made.
     pub fn foreign_series(&mut self, labels: &Labels, metric: &Foreign) -> SeriesIndex {
         let may_grow = self.foreign_total < FOREIGN_SERIES_MAX;
         let is_known = self.entities.contains_key(labels) && self.columns.contains_key(&*metric.name);
