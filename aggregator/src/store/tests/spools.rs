@@ -34,13 +34,14 @@ async fn a_spool_is_remembered_as_long_as_its_batches() {
     let config = StoreConfig { retention: 90 * day, ..StoreConfig::default() };
     let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), config, clock.clone()).unwrap();
     let running = Running { store, writer: std::thread::spawn(move || writer.run()) };
-    let (mut agent, mut other) = (Agent::start(1), Agent::start(2));
+    let mut agent = Agent::start(1);
     let first = agent.batch(stamp(1), [1.0, 5.0]);
     running.store.commit(first.clone()).await.unwrap();
     let kept = async || running.store.held(HOST, agent.run, &[agent.spool]).await.unwrap().spools[0].next;
     for (days, expect) in [(40, Seq(1)), (60, Seq(0))] {
-        clock.advance(days * day);
+        clock.advance(u32::from(days) * day);
         // What another host commits lets the writer look for what has expired.
+        let mut other = Agent::start(days);
         for _ in 0..2 {
             running.store.commit(other.batch(clock.wall(), [2.0, 6.0])).await.unwrap();
         }
