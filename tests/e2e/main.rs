@@ -127,6 +127,43 @@ async fn an_agent_that_was_away_is_the_same_host() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_a_container_and_a_service_is_none() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start().await?;
+    let host = tempfile::tempdir()?;
+    let write = |path: &str, text: &str| {
+        let path = host.path().join(path);
+        fs::create_dir_all(path.parent().context("no parent")?)?;
+        anyhow::Ok(fs::write(path, text)?)
+    };
+    write("cgroup/cgroup.controllers", "cpu memory pids\n")?;
+    for unit in ["system.slice/ssh.service", r"machine.slice/machine-qemu\x2d1\x2dguest.scope"] {
+        for (file, text) in [
+            ("cpu.stat", "usage_usec 7\nuser_usec 4\nsystem_usec 3\n"),
+            ("memory.current", "4096\n"),
+            ("memory.stat", "anon 4096\nfile 0\ninactive_file 0\n"),
+            ("cgroup.procs", "1\n"),
+            ("cgroup.events", "populated 1\nfrozen 0\n"),
+        ] {
+            write(&format!("cgroup/{unit}/{file}"), text)?;
+        }
+    }
+    fs::create_dir_all(host.path().join("proc"))?;
+    let nowhere = PathBuf::from("/nowhere");
+    let (procfs, cgroupfs) = (host.path().join("proc"), host.path().join("cgroup"));
+    let roots = Roots { procfs, sysfs: nowhere.clone(), rootfs: nowhere, cgroupfs };
+    cluster.announce("collector cannot read all it should");
+    let token = cluster.token().await?;
+    cluster.start_agent_at("keeper", Some(&token), &roots)?;
+    cluster.pass_until(60, "count(container_memory_working_set_bytes) == 2", some).await?;
+    let containers = cluster.get("/api/v1/hosts/1/containers").await?;
+    let shown: Vec<_> = containers["containers"].as_array().context("no containers")?.iter().collect();
+    let of = |kind: &str| shown.iter().filter(|one| one["kind"] == kind).map(|one| &one["name"]).collect::<Vec<_>>();
+    ensure!(of("service") == ["ssh.service"] && of("container").len() == 1, "{containers}");
+    ensure!(cluster.get("/api/v1/hosts/1").await?["containers"] == 1, "the service is counted");
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_used_up_its_series_is_followed_by_another() -> anyhow::Result<()> {
     let mut cluster = Cluster::start().await?;
     let host = tempfile::tempdir()?;

@@ -79,12 +79,13 @@ fn container(id: &str, figures: &Figures) -> Container {
     let whole = |name| figures.whole(name, id);
     let label = |label| figures.label("seen", id, label);
     let (runtime, short) = runtime_and_name(id);
+    let service = label("service");
     Container {
         id: id.to_owned(),
         runtime: runtime.to_owned(),
-        name: label("name").unwrap_or_else(|| short.to_owned()),
+        kind: if service.is_some() { "service" } else { "container" },
+        name: label("name").or(service).unwrap_or_else(|| short.to_owned()),
         image: label("image"),
-        kind: if runtime == "systemd" { "service" } else { "container" },
         cpu_cores: get("cpu"),
         cpu_limit_cores: get("cpu_limit"),
         throttled_ratio: get("throttled"),

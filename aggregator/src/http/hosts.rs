@@ -138,7 +138,7 @@ const FIGURES: &[(&str, &str)] = &[
     ("receive", traffic!("node_network_receive_bytes_total")),
     ("transmit", traffic!("node_network_transmit_bytes_total")),
     ("load1", r#"node_load1{job="node"$host}"#),
-    ("containers", r#"count by (instance) (container_memory_working_set_bytes{id!~".*[.](service|slice)"$host})"#),
+    ("containers", r#"count by (instance) (container_memory_working_set_bytes{id!="",service=""$host})"#),
     ("alerts", r#"count by (instance) (ALERTS{alertstate="firing"$host})"#),
 ];
 
