@@ -280,7 +280,8 @@ impl Cluster {
         eventually(name, async || self.get("/api/v1/hosts").await, up).await
     }
 
-    /// Lets time pass second by second until a query answers what is wanted: for what needs both.
+    /// Lets time pass second by second, each noticed by every agent, until a query answers what is wanted: for what needs
+    /// both.
     ///
     /// # Errors
     /// When it does not within `seconds`.
@@ -290,14 +291,7 @@ impl Cluster {
         expr: &str,
         wanted: impl Fn(&[(Value, f64)]) -> bool,
     ) -> anyhow::Result<()> {
-        for _ in 0..seconds {
-            if wanted(&self.query(expr).await?) {
-                return Ok(());
-            }
-            self.pass(1).await?;
-            tokio::time::sleep(GLANCE).await;
-        }
-        bail!("after {seconds} s {expr} is {:?}; logged: {:#?}", self.query(expr).await?, log::taken())
+        self.second_by_second(true, seconds, expr, wanted).await
     }
 
     /// As [`Self::pass_until`], but nobody has to notice a second: an agent between two runs does not.
@@ -310,11 +304,25 @@ impl Cluster {
         expr: &str,
         wanted: impl Fn(&[(Value, f64)]) -> bool,
     ) -> anyhow::Result<()> {
+        self.second_by_second(false, seconds, expr, wanted).await
+    }
+
+    async fn second_by_second(
+        &mut self,
+        noticed: bool,
+        seconds: u32,
+        expr: &str,
+        wanted: impl Fn(&[(Value, f64)]) -> bool,
+    ) -> anyhow::Result<()> {
         for _ in 0..seconds {
             if wanted(&self.query(expr).await?) {
                 return Ok(());
             }
-            self.clock.advance(Duration::from_secs(1));
+            if noticed {
+                self.pass(1).await?;
+            } else {
+                self.clock.advance(Duration::from_secs(1));
+            }
             tokio::time::sleep(GLANCE).await;
         }
         bail!("after {seconds} s {expr} is {:?}; logged: {:#?}", self.query(expr).await?, log::taken())
