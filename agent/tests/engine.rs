@@ -115,7 +115,7 @@ fn the_life_of_a_container_is_told() {
     let failing = "--health-cmd false --health-interval 1s --health-retries 1 ";
     run("sick", failing, "exec /bin/busybox sleep 600");
     let began = ("container_started", "container sick began");
-    let fails = ("container_unhealthy", "The health check of sick fails.");
+    let fails = ("container_unhealthy", "the health check of sick fails");
     let mut told = watch.told("sick");
     let status = || docker("inspect -f {{.State.Health.Status}} sick");
     assert!((0..300).any(|_| status() == "unhealthy"), "the engine has it {}", status());

@@ -23,6 +23,7 @@ use crate::collect::process::Processes;
 use crate::config::Config;
 use crate::host::Host;
 use crate::host::own_cpu_time;
+use crate::identify::Directory;
 use crate::identify::LabelFilter;
 
 const INTERVAL: &Metric = metric("lapwing_agent_process_interval_seconds");
@@ -38,8 +39,10 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(config: &Config, samples: &mut Samples) -> Self {
         let naming = Naming { command_line: config.command_line, rules: config.groups.clone() };
+        let sockets = config.engine_sockets.iter().map(|socket| config.roots.on_rootfs(socket));
+        let directory = Directory::new(LabelFilter::new(config.container_labels.as_deref()), sockets);
         Self {
-            cgroups: Cgroups::new(LabelFilter::new(config.container_labels.as_deref())),
+            cgroups: Cgroups::new(directory),
             processes: Processes::new(&config.roots.procfs, naming),
             pace: Pace::new(config.cpu_limit),
             interval: samples.series(HOST, INTERVAL, &Labels::new()),

@@ -97,6 +97,8 @@ pub struct Config {
     pub cpu_limit: Option<f64>,
     /// Labels of containers that are shown; all without a list. One that ends with `*` stands for all that begin so.
     pub container_labels: Option<Vec<String>>,
+    /// Sockets of container engines that may be asked.
+    pub engine_sockets: Vec<PathBuf>,
     /// Where batches go.
     pub uplink: Uplink,
 }
@@ -225,6 +227,7 @@ struct RawProcesses {
 struct RawContainers {
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<Vec<String>>,
+    sockets: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -266,6 +269,7 @@ impl Config {
             groups: rule::rules(layers, raw.processes.groups)?,
             cpu_limit: cpu_limit(layers, cpu_limit_percent)?,
             container_labels: raw.containers.labels,
+            engine_sockets: raw.containers.sockets,
             uplink: uplink(layers, raw.uplink)?,
         })
     }

@@ -8,6 +8,7 @@ mod bus;
 mod directory;
 mod discipline;
 mod filesystem;
+pub mod http;
 mod kernel;
 mod sight;
 mod small;

@@ -23,8 +23,10 @@ pub struct Description {
     pub labels: Labels,
     /// Whether it only holds the network of a pod.
     pub is_sandbox: bool,
-    /// How it fares, where the runtime's files say so.
+    /// How it fares, where its runtime says so.
     pub state: Option<State>,
+    /// The ports that it listens on, as far as its image and who started it say.
+    pub ports: Vec<Port>,
 }
 
 /// How a container fares.
@@ -32,15 +34,34 @@ pub struct Description {
 pub struct State {
     /// Whether it runs, as far as its runtime knows.
     pub is_running: bool,
-    /// What its first process returned when it ended last.
-    pub exit_code: i64,
-    /// Whether it ended because the kernel killed for want of memory.
-    pub oom_killed: bool,
+    /// How it ended last.
+    pub exit: Exit,
     /// How often its runtime started it again after it ended by itself.
     pub restarts: u64,
     /// What its health check says: `healthy`, `unhealthy`, `starting`; empty without one.
     pub health: String,
 }
+
+/// How a container ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// What its first process returned.
+    pub code: i64,
+    /// Whether the kernel killed in it for want of memory.
+    pub oom_killed: bool,
+}
+
+/// A port of a container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// Its number inside, and the protocol: `80/tcp`.
+    pub inside: String,
+    /// Where the host listens for it: `0.0.0.0:8080`; empty where it does not.
+    pub outside: String,
+}
+
+/// Ports of one container that are kept: a range of ports may be thousands.
+pub const CONTAINER_PORTS_MAX: usize = 64;
 
 /// Labels of a container that are kept: an orchestrator sets about twenty.
 pub const CONTAINER_LABELS_MAX: usize = 64;

@@ -1,16 +1,22 @@
-//! `config.v2.json`: what Docker keeps about a container. Pure.
+//! `config.v2.json`: what Docker keeps about a container; what an engine answers about one has the same form. Pure.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
+use crate::identify::description::CONTAINER_PORTS_MAX;
 use crate::identify::description::Description;
+use crate::identify::description::Exit;
 use crate::identify::description::LabelFilter;
+use crate::identify::description::Port;
 use crate::identify::description::State;
 use crate::identify::description::Words;
 
-/// Reads `config.v2.json`, if it has a name to give.
+/// Reads `config.v2.json`, or an engine's answer, if it has a name to give.
 #[must_use]
 pub(super) fn parse(json: &[u8], filter: &LabelFilter) -> Option<Description> {
-    let File { name, config, state, restart_count } = serde_json::from_slice(json).ok()?;
+    let File { name, config, state, restart_count, network } = serde_json::from_slice(json).ok()?;
     let name = Some(name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty())?;
     let labels = config.labels.unwrap_or_default();
     let of_pod = Description::from_words(&labels);
@@ -24,12 +30,26 @@ pub(super) fn parse(json: &[u8], filter: &LabelFilter) -> Option<Description> {
         is_sandbox: of_pod.is_sandbox,
         state: state.map(|state| State {
             is_running: state.running && !state.restarting,
-            exit_code: state.exit_code,
-            oom_killed: state.oom_killed,
+            exit: Exit { code: state.exit_code, oom_killed: state.oom_killed },
             restarts: restart_count,
             health: state.health.map(|health| health.status).unwrap_or_default(),
         }),
+        ports: ports(&config.exposed_ports.unwrap_or_default(), &network.unwrap_or_default().ports.unwrap_or_default()),
     })
+}
+
+/// Ports that the host listens for, then those that are only exposed.
+fn ports(exposed: &BTreeMap<String, IgnoredAny>, published: &BTreeMap<String, Option<Vec<Binding>>>) -> Vec<Port> {
+    let bindings = |(inside, at): (&String, &Option<Vec<Binding>>)| {
+        let port = |binding: &Binding| Port { inside: inside.clone(), outside: binding.address() };
+        at.iter().flatten().map(port).collect::<Vec<_>>()
+    };
+    let outside: Vec<_> = published.iter().flat_map(bindings).take(CONTAINER_PORTS_MAX).collect();
+    let only_inside = exposed.keys().filter(|inside| outside.iter().all(|port| port.inside != **inside));
+    let only_inside = only_inside.map(|inside| Port { inside: inside.clone(), outside: String::new() });
+    let room = CONTAINER_PORTS_MAX - outside.len();
+    let only_inside: Vec<_> = only_inside.take(room).collect();
+    outside.into_iter().chain(only_inside).collect()
 }
 
 /// Where `/etc/docker/daemon.json` says that Docker keeps its data.
@@ -47,6 +67,8 @@ struct File {
     state: Option<Condition>,
     #[serde(default)]
     restart_count: u64,
+    #[serde(rename = "NetworkSettings")]
+    network: Option<Network>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +77,27 @@ struct Config {
     #[serde(default)]
     image: String,
     labels: Option<Words>,
+    exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Network {
+    ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Binding {
+    host_ip: String,
+    host_port: String,
+}
+
+impl Binding {
+    fn address(&self) -> String {
+        let Self { host_ip, host_port } = self;
+        if host_ip.contains(':') { format!("[{host_ip}]:{host_port}") } else { format!("{host_ip}:{host_port}") }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -108,14 +151,46 @@ mod tests {
         };
         check(
             r#"{"Running":false,"ExitCode":137,"OOMKilled":true,"Health":null}"#,
-            State { exit_code: 137, oom_killed: true, restarts: 2, ..State::default() },
+            State { exit: Exit { code: 137, oom_killed: true }, restarts: 2, ..State::default() },
         );
         check(
             r#"{"Running":true,"Health":{"Status":"unhealthy","FailingStreak":3,"Log":[]}}"#,
             State { is_running: true, health: "unhealthy".to_owned(), ..State::default() },
         );
-        check(r#"{"Running":true,"Restarting":true,"ExitCode":1}"#, State { exit_code: 1, ..State::default() });
+        let failed = Exit { code: 1, oom_killed: false };
+        check(r#"{"Running":true,"Restarting":true,"ExitCode":1}"#, State { exit: failed, ..State::default() });
         check("{}", State::default());
+    }
+
+    #[test]
+    fn ports() {
+        let check = |exposed: &str, published: &str, expect: &[(&str, &str)]| {
+            let settings = format!(r#""NetworkSettings":{{"Ports":{published}}}"#);
+            let json = format!(r#"{{"Name":"/x","Config":{{"ExposedPorts":{exposed}}},{settings}}}"#);
+            let found = read(json.as_bytes()).unwrap().ports;
+            let found: Vec<_> = found.iter().map(|port| (port.inside.as_str(), port.outside.as_str())).collect();
+            assert_eq!(found, expect, "{exposed} {published}");
+        };
+        let both =
+            r#"{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},{"HostIp":"::","HostPort":"8080"}],"53/udp":null}"#;
+        let exposed = r#"{"53/udp":{},"80/tcp":{}}"#;
+        let published = [("80/tcp", "0.0.0.0:8080"), ("80/tcp", "[::]:8080")];
+        check(exposed, both, &[&published[..], &[("53/udp", "")]].concat());
+        check("null", both, &published);
+        check(exposed, "null", &[("53/udp", ""), ("80/tcp", "")]);
+        check("null", "{}", &[]);
+        let range: Vec<_> = (0..2 * CONTAINER_PORTS_MAX).map(|port| format!(r#""{port}/tcp":[{{}}]"#)).collect();
+        let json = format!(r#"{{"Name":"/x","Config":{{}},"NetworkSettings":{{"Ports":{{{}}}}}}}"#, range.join(","));
+        assert_eq!(read(json.as_bytes()).unwrap().ports.len(), CONTAINER_PORTS_MAX);
+    }
+
+    #[test]
+    fn what_an_engine_answers_has_the_form_of_its_file() {
+        let found = read(include_bytes!("fixtures/inspect.json")).unwrap();
+        assert_eq!((found.name.as_str(), found.image.as_str()), ("sick", "lapwing-test:1"));
+        let exposed = ["8080/tcp", "8081/tcp"].map(|inside| Port { inside: inside.to_owned(), outside: String::new() });
+        assert_eq!(found.ports, exposed);
+        assert_eq!(found.state, Some(State { is_running: true, health: "unhealthy".to_owned(), ..State::default() }));
     }
 
     #[test]

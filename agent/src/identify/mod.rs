@@ -1,27 +1,35 @@
 //! From a cgroup path to the name of what runs in it.
 //!
-//! Runtimes' own files answer, never their sockets: that costs their daemons nothing and needs no client.
+//! Runtimes' own files answer first: that costs their daemons nothing. Their sockets are asked where an operator allows it.
 
 mod description;
 mod docker;
+mod engine;
 mod oci;
 mod path;
 mod user;
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::Path;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use crate::host::FileVersion;
 use crate::host::Host;
 use crate::host::KeptDirectory;
 use crate::host::ReadError;
+use crate::identify::engine::Engine;
 use crate::identify::user::User;
 
 pub use description::CONTAINER_LABEL_BYTES_MAX;
 pub use description::CONTAINER_LABELS_MAX;
+pub use description::CONTAINER_PORTS_MAX;
 pub use description::Description;
+pub use description::Exit;
 pub use description::LabelFilter;
+pub use description::Port;
 pub use description::State;
 pub use path::Identity;
 pub use path::Runtime;
@@ -40,8 +48,19 @@ pub enum Described {
     Never,
 }
 
+/// What is known of the end of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its runtime has not noticed yet.
+    Unnoticed,
+    /// How it ended.
+    Known(Exit),
+    /// That it ended, and no more.
+    Unknown,
+}
+
 /// Where a description stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     file: PathBuf,
     version: Option<FileVersion>,
@@ -55,13 +74,19 @@ impl Written {
     }
 }
 
-/// Reads the files that describe containers.
+/// Describes containers: by the files of their runtimes, and by what engines say that may be asked.
 #[derive(Debug, Default)]
 pub struct Directory {
     filter: LabelFilter,
     users: Users,
     refusal_said: bool,
+    engines: Vec<Engine>,
+    /// Containers of which an engine told something since the tick before.
+    news: HashSet<String>,
 }
+
+/// How often who waits looks whether an engine has told of its containers.
+const STEP: Duration = Duration::from_millis(2);
 
 /// Who writes files that describe containers.
 #[derive(Clone, Copy)]
@@ -109,14 +134,77 @@ struct Search<'a> {
 type Found = Option<(Description, Written)>;
 
 impl Directory {
-    /// Keeps those labels of containers.
+    /// Keeps those labels of containers, and asks the engines behind these sockets.
     #[must_use]
-    pub fn new(filter: LabelFilter) -> Self {
-        Self { filter, ..Self::default() }
+    pub fn new(filter: LabelFilter, sockets: impl IntoIterator<Item = PathBuf>) -> Self {
+        let engines = sockets.into_iter().map(|socket| Engine::new(socket, filter.clone())).collect();
+        Self { filter, engines, ..Self::default() }
+    }
+
+    /// Takes what engines told since the last call. Waits up to `patience` for one that has told nothing yet.
+    pub fn refresh(&mut self, patience: Duration) {
+        self.news.clear();
+        let mut left = patience;
+        for engine in &self.engines {
+            while engine.told().is_up.is_none() && !left.is_zero() {
+                thread::sleep(left.min(STEP));
+                left = left.saturating_sub(STEP);
+            }
+            engine.told().take_news(&mut self.news);
+        }
+    }
+
+    /// Whether an engine told something of the container of a cgroup.
+    #[must_use]
+    pub fn has_news(&self, cgroup: &str) -> bool {
+        !self.news.is_empty() && identify(cgroup).is_some_and(|identity| self.news.contains(identity.id))
+    }
+
+    /// The sockets of engines, and whether they answer.
+    pub fn engines(&self) -> impl Iterator<Item = (&Path, bool)> {
+        self.engines.iter().map(|engine| (engine.socket.as_path(), engine.told().is_up == Some(true)))
     }
 
     /// Describes a container. Read anew at each call: the caller keeps what it learns.
     pub fn describe(&mut self, host: &mut Host, identity: &Identity<'_>) -> Described {
+        let written = self.read(host, identity);
+        let told = self.engines.iter().find_map(|engine| engine.told().find(identity.id).cloned());
+        match (written, told) {
+            (Described::Known(description, written), Some(Description { state, ports, .. })) => {
+                Described::Known(Box::new(Description { state, ports, ..*description }), written)
+            }
+            (_, Some(told)) => Described::Known(Box::new(told), Written::default()),
+            (written, None) => written,
+        }
+    }
+
+    /// How a container ended whose cgroup is gone.
+    pub fn ending(&mut self, host: &mut Host, identity: &Identity<'_>) -> Ending {
+        let told = self.take_exit(identity);
+        let known = || match self.describe(host, identity) {
+            Described::Known(description, _) => description.state,
+            Described::Missing | Described::Never => None,
+        };
+        match told.map_or_else(known, |exit| Some(State { exit, ..State::default() })) {
+            Some(state) if state.is_running => Ending::Unnoticed,
+            Some(state) => Ending::Known(state.exit),
+            None => Ending::Unknown,
+        }
+    }
+
+    /// Forgets how the container of a cgroup ended before it was there: nobody saw it, and nobody will ask.
+    pub fn forget_exit(&self, cgroup: &str) {
+        if let Some(identity) = identify(cgroup) {
+            self.take_exit(&identity);
+        }
+    }
+
+    fn take_exit(&self, identity: &Identity<'_>) -> Option<Exit> {
+        self.engines.iter().find_map(|engine| engine.told().take_exit(identity.id))
+    }
+
+    /// What the files of its runtime say.
+    fn read(&mut self, host: &mut Host, identity: &Identity<'_>) -> Described {
         let sources = Source::of(identity.runtime);
         let guest = identity.id.bytes().all(|byte| byte.is_ascii_digit());
         if sources.is_empty() || (matches!(sources, [Source::Proxmox]) && !guest) {
@@ -127,6 +215,8 @@ impl Directory {
         match (found, search.refused) {
             (Some((description, written)), _) => Described::Known(Box::new(description), written),
             (None, None) => Described::Missing,
+            // An engine may still tell.
+            (None, Some(_)) if !self.engines.is_empty() => Described::Missing,
             (None, Some(error)) => {
                 if !self.refusal_said {
                     tracing::warn!(%error, "containers are shown by id: only root may read their names");
@@ -286,6 +376,7 @@ pub fn parse_anything(bytes: &[u8]) {
     drop((oci::parse_log_name(&text, "id"), oci::parse_guest(bytes)));
     drop(identify(&text).map(|identity| (identity.name(), identity.podman_pod(), identity.user())));
     drop(unescape(&text));
+    engine::parse_anything(bytes);
 }
 
 #[cfg(test)]

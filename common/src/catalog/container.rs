@@ -186,6 +186,14 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("container_threads_max", Unit::None, "Most threads allowed; 0 without a limit.")
         .tier(Tier::Window)
         .container(),
+    gauge("lapwing_container_exit_code", Unit::None, "What its first process returned when it ended last, where seen.")
+        .tier(Tier::Window)
+        .job("lapwing")
+        .labels(LABELS),
+    gauge("lapwing_container_port_info", Unit::None, "1 for each port that a container listens on.")
+        .tier(Tier::Window)
+        .job("lapwing")
+        .labels(PORT),
     counter("lapwing_container_restarts_total", Unit::None, "Restarts by the runtime.")
         .tier(Tier::Window)
         .job("lapwing")
@@ -201,3 +209,5 @@ const DEVICE: &[&str] = &["container", "device", "id", "image", "name", "namespa
 const FAILURE: &[&str] =
     &["container", "failure_type", "id", "image", "name", "namespace", "parent", "pod", "scope", "service"];
 const INTERFACE: &[&str] = &["container", "id", "image", "interface", "name", "namespace", "parent", "pod"];
+const PORT: &[&str] =
+    &["container", "id", "image", "name", "namespace", "parent", "pod", "port", "published", "service"];

@@ -17,6 +17,9 @@ pub(super) const METRICS: &[Metric] = &[
     )
     .own()
     .labels(&["collector"]),
+    gauge("lapwing_agent_container_engine_up", Unit::None, "Whether a container engine answers that may be asked.")
+        .own()
+        .labels(&["socket"]),
     counter("lapwing_agent_cpu_seconds_total", Unit::Seconds, "CPU time that the agent used.").own().decimals(3),
     gauge(
         "lapwing_agent_denied",

@@ -5,16 +5,16 @@ use std::time::Duration;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 use common::time::Timestamp;
 
 use crate::collect::Samples;
 use crate::collect::Tick;
+use crate::collect::cgroup::condition::EXIT_CODE;
+use crate::collect::cgroup::condition::exit_code;
 use crate::collect::cgroup::event;
-use crate::host::Host;
-use crate::identify::Described;
 use crate::identify::Directory;
-use crate::identify::State;
+use crate::identify::Ending;
+use crate::identify::Exit;
 use crate::identify::identify;
 
 pub(super) const LAST_SEEN: &Metric = metric("container_last_seen");
@@ -35,6 +35,10 @@ pub(super) struct Departed {
     pub at: Timestamp,
     /// How many of its tasks the kernel killed for want of memory.
     pub oom_kills: u64,
+    /// Whether any of them since it began last.
+    pub saw_oom_kill: bool,
+    /// How it ended, or how it had ended before as long as that is not known.
+    pub exit: Option<Exit>,
 }
 
 /// All that ended lately.
@@ -43,15 +47,15 @@ pub(super) struct Departures(Vec<Departure>);
 
 struct Departure {
     departed: Departed,
-    last_seen: SeriesIndex,
     told: bool,
 }
 
 impl Departures {
     /// Notes that a container ended. Its other series have ended already.
     pub(super) fn push(&mut self, samples: &mut Samples, departed: Departed) {
-        let last_seen = samples.series(departed.entity, LAST_SEEN, &Labels::new());
-        self.0.push(Departure { departed, last_seen, told: false });
+        // Its place is kept, though it has no value before the window's end.
+        samples.series(departed.entity, LAST_SEEN, &Labels::new());
+        self.0.push(Departure { departed, told: false });
     }
 
     /// The container that an entity was until it ended, if it is there again.
@@ -69,9 +73,9 @@ impl Departures {
             let age = now.since(departure.departed.at);
             departure.tell(tick, directory, EXIT_WRITTEN_WITHIN <= age);
             if LAST_SEEN_KEPT <= age {
-                tick.samples.end(departure.last_seen);
+                tick.samples.end_entity(departure.departed.entity);
             } else if tick.moment.due(LAST_SEEN.tier) {
-                tick.samples.put(departure.last_seen, departure.departed.at.as_seconds());
+                departure.put(tick.samples);
             }
             age < LAST_SEEN_KEPT
         });
@@ -89,27 +93,34 @@ impl Departure {
         if self.told {
             return;
         }
-        let state = state(tick.host, directory, &self.departed.path);
-        if !at_last && state.as_ref().is_some_and(|state| state.is_running) {
-            return;
-        }
+        let ending =
+            identify(&self.departed.path).map_or(Ending::Unknown, |identity| directory.ending(tick.host, &identity));
+        let exit = match ending {
+            Ending::Unnoticed if !at_last => return,
+            Ending::Unnoticed | Ending::Unknown => None,
+            Ending::Known(exit) => Some(exit),
+        };
         self.told = true;
-        let Departed { name, labels, at, oom_kills, .. } = &mut self.departed;
-        let state = state.filter(|state| !state.is_running);
-        let code = state.as_ref().map(|state| format!(" with exit code {}", state.exit_code)).unwrap_or_default();
-        if state.is_some_and(|state| state.oom_killed) && *oom_kills == 0 {
+        let Departed { name, labels, at, oom_kills, saw_oom_kill, exit: known, .. } = &mut self.departed;
+        *known = exit.or(*known);
+        let code = exit.map(|exit| format!(" with exit code {}", exit.code)).unwrap_or_default();
+        if exit.is_some_and(|exit| exit.oom_killed) && !*saw_oom_kill {
             // Its last task was killed and its cgroup removed between two ticks: only the runtime saw it.
-            *oom_kills = 1;
+            *oom_kills += 1;
             let text = format!("the kernel killed a task of {name} for want of memory");
             event(tick.samples, *at, "oom_kill", labels, text);
         }
         event(tick.samples, *at, "container_exited", labels, format!("container {name} ended{code}"));
     }
-}
 
-fn state(host: &mut Host, directory: &mut Directory, path: &str) -> Option<State> {
-    match directory.describe(host, &identify(path)?) {
-        Described::Known(description, _) => description.state,
-        Described::Missing | Described::Never => None,
+    /// Puts when it was seen last, and how it ended.
+    fn put(&self, samples: &mut Samples) {
+        let values = [(LAST_SEEN, Some(self.departed.at.as_seconds())), (EXIT_CODE, self.departed.exit.map(exit_code))];
+        for (metric, value) in values {
+            if let Some(value) = value {
+                let series = samples.series(self.departed.entity, metric, &Labels::new());
+                samples.put(series, value);
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Containers and systemd services: what each uses and may use, by cAdvisor's names.
 
+mod condition;
 mod departed;
 mod device;
 mod figure;
@@ -41,7 +42,6 @@ use crate::collect::cgroup::workload::Surroundings;
 use crate::collect::cgroup::workload::Workload;
 use crate::host::Host;
 use crate::identify::Directory;
-use crate::identify::LabelFilter;
 use crate::identify::identify;
 
 pub(in crate::collect) use parse::CpuTime;
@@ -77,9 +77,9 @@ impl Handle {
 }
 
 impl Cgroups {
-    /// Shows those labels of containers.
-    pub(super) fn new(labels: LabelFilter) -> Self {
-        Self { directory: Directory::new(labels), ..Self::default() }
+    /// Shows containers as `directory` describes them.
+    pub(super) fn new(directory: Directory) -> Self {
+        Self { directory, ..Self::default() }
     }
 
     /// Looks which there are, reads them and puts their values.
@@ -90,6 +90,7 @@ impl Cgroups {
             self.roots = trees.roots().map(ToOwned::to_owned).collect();
             self.trees = Some(trees);
         }
+        self.directory.refresh(moment.patience);
         let everywhere = moment.due(Tier::Minute) || !self.first_look_done;
         let looked = self.walk.look(tick.host, &self.roots, everywhere);
         let (changes, outcome) = match looked {
@@ -106,6 +107,7 @@ impl Cgroups {
         self.put(tick);
         if moment.first_in_window {
             self.put_networks(tick);
+            condition::put_engines(tick, &self.directory);
         }
         self.departures.tick(tick, &mut self.directory);
         machine::put(tick);

@@ -158,6 +158,11 @@ impl Usage {
         }
     }
 
+    /// Whether there was an OOM kill in this instance.
+    pub(super) fn saw_oom_kill(&self) -> bool {
+        self.oom_read.is_some_and(|(_, kills)| 0 < kills)
+    }
+
     /// OOM kills in this and in earlier instances.
     pub(super) fn oom_kills(&self) -> u64 {
         self.oom_kills

@@ -4,13 +4,13 @@
 //! at the latest three ticks on; counters lose nothing by that. A name that comes still later, or changes, ends the
 //! series that stand under the old one and begins new ones.
 
-use common::catalog::Metric;
-use common::catalog::metric;
 use common::metric::Labels;
 use common::time::Timestamp;
 
 use crate::collect::Tick;
 use crate::collect::cgroup::boot_seconds;
+use crate::collect::cgroup::condition;
+use crate::collect::cgroup::condition::Condition;
 use crate::collect::cgroup::departed::Departed;
 use crate::collect::cgroup::departed::Departures;
 use crate::collect::cgroup::departed::LAST_SEEN;
@@ -33,18 +33,11 @@ use crate::identify::State;
 use crate::identify::Written;
 use crate::identify::identify;
 
-const RESTARTS: &Metric = metric("lapwing_container_restarts_total");
-const HEALTH: &Metric = metric("container_health_state");
-
 /// Ticks that a container may stay unnamed before it is shown by its id.
 pub(super) const UNNAMED_TICKS: u32 = 3;
 
 /// Ticks after which nobody asks for the name of one that has none.
 const NAMING_TICKS: u32 = 60;
-
-/// What Docker says of a health check.
-const HEALTHY: &str = "healthy";
-const UNHEALTHY: &str = "unhealthy";
 
 /// What the only process of a container is called that does nothing but hold the network of a pod.
 const SANDBOX_COMMANDS: [&[u8]; 2] = [b"pause", b"catatonit"];
@@ -62,6 +55,7 @@ pub(super) struct Workload {
     /// Whether it only holds the network of a pod, and is not listed for itself.
     pub is_sandbox: bool,
     network: Network,
+    condition: Condition,
     ticks: u32,
     appeared: Option<Timestamp>,
     described: Option<(Box<Description>, Written)>,
@@ -85,6 +79,7 @@ impl Workload {
             is_container: identity.runtime.is_container(),
             is_sandbox: false,
             network: Network::default(),
+            condition: Condition::default(),
             ticks: 0,
             appeared,
             described: None,
@@ -111,13 +106,16 @@ impl Workload {
             name: self.name.clone(),
             at: now,
             oom_kills: self.usage.oom_kills(),
+            saw_oom_kill: self.usage.saw_oom_kill(),
+            exit: self.condition.exit,
         })
     }
 
     /// Makes its place in the schema once its name is known, and again when the name changes.
     pub(super) fn show(&mut self, tick: &mut Tick<'_>, of: &mut Surroundings<'_>) {
         self.ticks = self.ticks.saturating_add(1);
-        if self.shown.is_some() && !(tick.moment.first_in_window && self.may_have_news(tick.host)) {
+        let may_look = tick.moment.first_in_window && self.may_have_news(tick.host);
+        if self.shown.is_some() && !may_look && !of.directory.has_news(&self.path) {
             return;
         }
         let path = self.path.clone();
@@ -140,7 +138,10 @@ impl Workload {
         if self.shown.as_ref().is_none_or(|shown| shown.labels != labels) {
             self.register(tick, of, labels);
         }
-        self.tell_health(tick, health.as_deref());
+        if let (Some(shown), Some(state)) = (&self.shown, self.state()) {
+            let states = [health.as_deref(), Some(state.health.as_str())];
+            condition::tell_health(tick.samples, tick.moment.stamp, (&self.name, &shown.labels), states);
+        }
     }
 
     /// Puts what is due; `killed` is how many of its tasks the kernel killed.
@@ -148,19 +149,11 @@ impl Workload {
         let Some(shown) = self.shown.as_ref().filter(|_| !self.is_sandbox) else { return };
         let moment = tick.moment;
         self.usage.put(tick.samples, shown.entity, moment);
-        let state = self.state();
-        let health = state.filter(|state| !state.health.is_empty());
-        let values = [
-            (LAST_SEEN, Some(moment.stamp.as_seconds())),
-            (RESTARTS, state.map(|state| parse::scaled(state.restarts, 1.0))),
-            (HEALTH, health.map(|state| f64::from(u8::from(state.health == HEALTHY)))),
-        ];
-        for (metric, value) in values.into_iter().filter(|(metric, _)| moment.due(metric.tier)) {
-            if let Some(value) = value {
-                let series = tick.samples.series(shown.entity, metric, &Labels::new());
-                tick.samples.put(series, value);
-            }
+        if moment.due(LAST_SEEN.tier) {
+            let series = tick.samples.series(shown.entity, LAST_SEEN, &Labels::new());
+            tick.samples.put(series, moment.stamp.as_seconds());
         }
+        self.condition.put(tick, shown.entity, self.described.as_ref().map(|(description, _)| &**description));
         if 0 < killed {
             let name = if self.is_container { self.name.as_str() } else { shown.labels.get("service") };
             let text = format!("the kernel killed {killed} of the tasks of {name} for want of memory");
@@ -194,18 +187,21 @@ impl Workload {
     fn forget_series(&mut self) {
         self.usage.forget_series();
         self.network.forget_series();
+        self.condition.forget_series();
     }
 
     fn holds_only_the_network(&self, host: &mut Host, trees: &Trees, identity: &Identity<'_>) -> bool {
         match &self.described {
-            Some((description, _)) => description.is_sandbox,
+            Some((description, _)) if description.is_sandbox => true,
+            Some((description, _)) if !identity.is_in_pod() || !description.pod.is_empty() => false,
             None if identity.is_sandbox() => true,
-            None if identity.is_in_pod() => {
+            // An engine, and the files of some, know the containers of a pod and not what they are for.
+            _ if identity.is_in_pod() => {
                 let members = members::first(host, trees, &self.path).map(|(_, members)| members);
                 let mut commands = members.into_iter().flatten().map(|pid| members::command(host, pid));
                 commands.next().flatten().is_some_and(|command| SANDBOX_COMMANDS.contains(&command.as_slice()))
             }
-            None => false,
+            _ => false,
         }
     }
 
@@ -256,25 +252,13 @@ impl Workload {
         }
         let before = of.departures.take(tick, of.directory, entity);
         self.usage.add_oom_kills(before.as_ref().map_or(0, |before| before.oom_kills));
+        self.condition.exit = before.as_ref().and_then(|before| before.exit);
+        of.directory.forget_exit(&self.path);
         if self.appeared.is_some() && self.is_container && !self.is_sandbox {
             let (kind, again) =
                 if before.is_some() { ("container_restarted", " again") } else { ("container_started", "") };
             let text = format!("container {} began{again}", self.name);
             event(tick.samples, tick.moment.stamp, kind, labels, text);
-        }
-    }
-
-    /// Tells when its health check begins to fail, and when it holds again.
-    fn tell_health(&self, tick: &mut Tick<'_>, before: Option<&str>) {
-        let (Some(shown), Some(state)) = (&self.shown, self.state()) else { return };
-        let told = match (before, state.health.as_str()) {
-            (Some(before), UNHEALTHY) if before != UNHEALTHY => Some(("container_unhealthy", "fails")),
-            (Some(UNHEALTHY), HEALTHY) => Some(("container_healthy", "holds again")),
-            _ => None,
-        };
-        if let Some((kind, what)) = told {
-            let text = format!("The health check of {} {what}.", self.name);
-            event(tick.samples, tick.moment.stamp, kind, &shown.labels, text);
         }
     }
 }

@@ -86,6 +86,74 @@ fn kills_are_counted_on_through_restarts() {
 }
 
 #[test]
+fn each_kill_that_only_the_runtime_saw_is_counted() {
+    let mut machine = Machine::new();
+    machine.v2();
+    machine.describe("web", 0);
+    machine.ticks(2);
+    for kills in [1.0, 2.0] {
+        machine.remove("cgroup/system.slice/docker-@.scope");
+        machine.describe_as("web", r#""State":{"Running":false,"ExitCode":137,"OOMKilled":true}"#);
+        machine.ticks(2);
+        machine.describe("web", 1);
+        machine.v2_container("1", "0");
+        machine.ticks(2);
+        machine.check("container_oom_events_total", &[kills]);
+        assert_eq!(machine.events(), ["oom_kill", "container_exited", "container_restarted"]);
+    }
+}
+
+#[test]
+fn how_a_container_ended_last_is_kept_through_its_restart_and_for_five_minutes() {
+    let mut machine = Machine::new();
+    machine.v2();
+    machine.describe("web", 0);
+    machine.window();
+    machine.check("lapwing_container_exit_code", &[]);
+    machine.remove("cgroup/system.slice/docker-@.scope");
+    machine.describe_as("web", r#""State":{"Running":false,"ExitCode":3}"#);
+    machine.window();
+    machine.check("lapwing_container_exit_code", &[3.0]);
+    machine.v2_container("1", "0");
+    machine.describe("web", 1);
+    machine.window();
+    machine.check("lapwing_container_exit_code", &[3.0]);
+    machine.remove("cgroup/system.slice/docker-@.scope");
+    machine.describe_as("web", r#""State":{"Running":false,"ExitCode":0}"#);
+    machine.window();
+    machine.check("lapwing_container_exit_code", &[0.0]);
+    machine.ticks(310);
+    machine.check("lapwing_container_exit_code", &[]);
+    let schema = machine.samples.schema();
+    let left = schema.living(schema.version()).filter_map(|(series, _)| schema.labels(series));
+    assert_eq!(left.filter(|labels| labels.get("name") == "web").count(), 0);
+}
+
+#[test]
+fn ports() {
+    let mut machine = Machine::new();
+    machine.v2();
+    let listen = |machine: &Machine, ports: &str| {
+        machine.describe_as("web", &format!(r#""State":{{"Running":true}},"NetworkSettings":{{"Ports":{ports}}}"#));
+    };
+    listen(&machine, r#"{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}],"53/udp":[{"HostPort":"53"}]}"#);
+    machine.window();
+    let ports = |machine: &Machine, label: &str| {
+        let found = machine.values("lapwing_container_port_info", label);
+        found.into_iter().map(|(port, _)| port).collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&machine, "port"), ["53/udp", "80/tcp"]);
+    assert_eq!(ports(&machine, "published"), [":53", "0.0.0.0:8080"]);
+    listen(&machine, r#"{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8081"}]}"#);
+    machine.window();
+    machine.window();
+    assert_eq!(ports(&machine, "published"), ["0.0.0.0:8081"]);
+    let schema = machine.samples.schema();
+    let living = schema.living(schema.version()).filter_map(|(series, _)| schema.labels(series));
+    assert_eq!(living.filter(|labels| labels.get(NAME) == "lapwing_container_port_info").count(), 1);
+}
+
+#[test]
 fn a_kill_in_a_container_inside_is_its_own() {
     let mut machine = Machine::new();
     machine.v2();
