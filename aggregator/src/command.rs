@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde_json::Value;
 use serde_json::json;
 
@@ -28,18 +29,79 @@ pub enum Command {
     },
     /// List join tokens.
     TokenList,
+    /// Revoke a join token.
+    TokenRevoke(String),
     /// List hosts.
     HostList,
+    /// Do something about one host.
+    Host {
+        /// Its name, or its number.
+        host: String,
+        /// What.
+        what: About,
+    },
     /// Make a login link.
     UserLink,
     /// Ask a query for the present moment.
     Query(String),
 }
 
+/// What is to be done about a host.
+#[derive(Clone, Debug)]
+pub enum About {
+    /// Give it labels, or take them away with an empty value.
+    Label(Vec<(String, String)>),
+    /// Call it otherwise.
+    Rename(String),
+    /// Keep it out for good.
+    Revoke,
+    /// Remove everything that is stored about it.
+    Forget,
+}
+
+impl About {
+    fn question(&self, host: &Value) -> Question {
+        let path = format!("/api/v1/hosts/{host}");
+        match self {
+            Self::Label(labels) => {
+                let labels: BTreeMap<_, _> = labels.iter().cloned().collect();
+                Question::patch(&path, json!({ "labels": labels }))
+            }
+            Self::Rename(name) => Question::patch(&path, json!({ "instance": name })),
+            Self::Revoke => Question::patch(&path, json!({ "revoked": true })),
+            Self::Forget => Question::delete(&path),
+        }
+    }
+
+    fn answer(&self, host: &str) -> String {
+        match self {
+            Self::Label(_) => format!("{host} has its labels: its series go on under them as new ones\n"),
+            Self::Rename(name) => format!("{host} is called {name}\n"),
+            Self::Revoke => format!("{host} is revoked: its session has ended, and its key does not come in again\n"),
+            Self::Forget => format!("{host} is forgotten, with everything that was stored about it\n"),
+        }
+    }
+}
+
 impl Command {
-    /// What it asks.
-    #[must_use]
-    pub fn question(&self) -> Question {
+    /// Asks what it takes, and writes the answer for a person; what a script wants stands in the last line.
+    ///
+    /// # Errors
+    /// When nobody answers, or the answer is a refusal.
+    pub async fn run(&self, ask: impl AsyncFn(Question) -> anyhow::Result<Value>) -> anyhow::Result<String> {
+        let question = if let Self::Host { host, what } = self {
+            what.question(number_of(host, &ask(Self::hosts()).await?)?)
+        } else {
+            self.question()
+        };
+        Ok(self.answer(&ask(question).await?))
+    }
+
+    fn hosts() -> Question {
+        Question::get("/api/v1/hosts", &[])
+    }
+
+    fn question(&self) -> Question {
         match self {
             Self::TokenCreate { uses, expires, labels, ephemeral } => Question::post(
                 "/api/v1/tokens",
@@ -51,15 +113,14 @@ impl Command {
                 }),
             ),
             Self::TokenList => Question::get("/api/v1/tokens", &[]),
-            Self::HostList => Question::get("/api/v1/hosts", &[]),
+            Self::TokenRevoke(id) => Question::delete(&format!("/api/v1/tokens/{id}")),
+            Self::HostList | Self::Host { .. } => Self::hosts(),
             Self::UserLink => Question::post("/api/v1/links", json!({})),
             Self::Query(expression) => Question::get("/prometheus/api/v1/query", &[("query", expression)]),
         }
     }
 
-    /// The answer for a person; what a script wants stands in the last line.
-    #[must_use]
-    pub fn answer(&self, answer: &Value) -> String {
+    fn answer(&self, answer: &Value) -> String {
         match self {
             Self::TokenCreate { .. } => {
                 let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
@@ -75,10 +136,23 @@ impl Command {
                 &answer["hosts"],
                 &["id", "instance", "state", "last_seen_ms", "agent_version", "labels"],
             ),
+            Self::TokenRevoke(id) => format!("{id} is revoked: no further host joins with it\n"),
+            Self::Host { host, what } => what.answer(host),
             Self::UserLink => format!("{}\n", answer["url"].as_str().unwrap_or_default()),
             Self::Query(_) => series(&answer["data"]),
         }
     }
+}
+
+/// The number of a host, which is given by its name or by its number.
+fn number_of<'a>(host: &str, list: &'a Value) -> anyhow::Result<&'a Value> {
+    let hosts = || list["hosts"].as_array().into_iter().flatten();
+    let named = hosts().find(|known| known["instance"] == host);
+    // A name that looks like a number is a name.
+    let number = host.parse::<u64>().ok();
+    let found = named.or_else(|| hosts().find(|known| number.is_some() && known["id"].as_u64() == number));
+    let found = found.with_context(|| format!("there is no host {host:?}: see `lapwing-aggregator host list`"))?;
+    Ok(&found["id"])
 }
 
 /// Reads rule files and says what is wrong with each; whether all are good.
@@ -180,6 +254,21 @@ mod tests {
              1   web-1     up      1970-01-01 00:00:00Z  0.1.0  env=prod,team=a\n\
              12  b         silent  -                     -\n",
         );
+    }
+
+    #[test]
+    fn a_host_is_found_by_its_name_or_its_number() {
+        let list =
+            json!({"hosts": [{"id": 1, "instance": "web"}, {"id": 2, "instance": "1"}, {"id": 3, "instance": "db"}]});
+        let check = |host: &str, expect: Option<u64>| {
+            let found = number_of(host, &list).ok().and_then(Value::as_u64);
+            assert_eq!(found, expect, "{host}");
+        };
+        check("web", Some(1));
+        check("1", Some(2));
+        check("3", Some(3));
+        check("we", None);
+        check("", None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The real agent's uplink and the aggregator's real endpoint, store and authority, on port 0.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
+mod trust;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,8 +63,11 @@ struct Bench {
 
 impl Bench {
     fn start() -> Self {
+        Self::with(Clock::real())
+    }
+
+    fn with(clock: Clock) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let clock = Clock::real();
         let config = StoreConfig { commit_interval: Duration::from_millis(1), ..StoreConfig::default() };
         let (store, writer) = Store::open(Lock::take(data.path()).unwrap(), config, clock.clone()).unwrap();
         std::thread::spawn(|| writer.run());

@@ -54,7 +54,11 @@ impl Ledger {
                     let next = self.next[&batch.spool];
                     batches.push(CommittedBatch { host: *host, spool: batch.spool, next, stamp: batch.stamp, samples });
                 }
-                Append::HostLabels { .. } | Append::Own { .. } | Append::Stale { .. } | Append::Event { .. } => {
+                Append::HostLabels { .. }
+                | Append::Own { .. }
+                | Append::Stale { .. }
+                | Append::Event { .. }
+                | Append::Forget { .. } => {
                     return Err("a session appends schemas and batches only".to_owned());
                 }
             }

@@ -258,7 +258,7 @@ impl World {
             let Some(session) = &mut self.session else { return Ok(()) };
             if let Heard::Hello(hello) = session.hear(message).map_err(|end| end.to_string())? {
                 let held = self.ledger.held(hello.run, &hello.spools);
-                let welcome = Session::welcome(held, "host", Timestamp::default());
+                let welcome = Session::welcome(held, "host", Timestamp::default(), Timestamp::default());
                 self.down.push_back(frame::encode(&welcome));
             }
             self.waiting.extend(session.take());

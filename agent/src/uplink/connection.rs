@@ -70,6 +70,8 @@ pub(super) enum LinkError {
 pub(super) enum Credentials<'a> {
     /// A host with a certificate.
     Identity(&'a Identity),
+    /// A host that asks for its next certificate.
+    Renew(&'a Identity),
     /// A host that joins: the hash of the CA's key.
     Join([u8; 32]),
 }
@@ -166,6 +168,7 @@ fn client_config(credentials: &Credentials<'_>) -> Result<ClientConfig, LinkErro
     let provider = Arc::new(default_provider());
     let (believe, protocol) = match credentials {
         Credentials::Identity(identity) => (Believe::Ca(identity.ca.clone()), ALPN),
+        Credentials::Renew(identity) => (Believe::Ca(identity.ca.clone()), ALPN_ENROLL),
         Credentials::Join(hash) => (Believe::KeyHash(*hash), ALPN_ENROLL),
     };
     let verifier = Arc::new(Verifier::new(believe, Arc::clone(&provider)));
@@ -175,7 +178,7 @@ fn client_config(credentials: &Credentials<'_>) -> Result<ClientConfig, LinkErro
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut tls = match credentials {
-        Credentials::Identity(identity) => tls
+        Credentials::Identity(identity) | Credentials::Renew(identity) => tls
             .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())
             .map_err(|why| error(&why))?,
         Credentials::Join(_) => tls.with_no_client_auth(),

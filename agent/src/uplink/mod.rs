@@ -1,5 +1,6 @@
 //! The QUIC client: connect, greet, send, take acknowledgements, back off.
 
+mod certificate;
 mod connection;
 pub mod dialogue;
 mod identity;
@@ -11,14 +12,16 @@ use std::time::Duration;
 use common::backoff::Backoff;
 use common::time::Clock;
 use common::trust::JoinToken;
-use common::wire::message::Enroll;
 use common::wire::message::Message;
 use common::wire::message::Reason;
+use common::wire::message::read_renew_after;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::spool::Spool;
+use crate::uplink::certificate::Desk;
+use crate::uplink::certificate::Due;
 use crate::uplink::connection::Credentials;
 use crate::uplink::connection::Link;
 use crate::uplink::connection::LinkError;
@@ -36,9 +39,6 @@ use crate::window::Stamps;
 /// agents do not come at once.
 const RECONNECT_FIRST: Duration = Duration::from_secs(1);
 const RECONNECT_MOST: Duration = Duration::from_secs(30);
-
-/// How long the aggregator may take to answer an enrolment.
-const ENROLL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long the aggregator may take to say welcome.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
@@ -90,17 +90,14 @@ pub enum UplinkError {
 }
 
 /// How a session ended.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum Ended {
+    #[error("the agent stops")]
     Stopped,
-    Lost(LinkError),
+    #[error(transparent)]
+    Lost(#[from] LinkError),
+    #[error("{1}")]
     Dismissed(Reason, String),
-}
-
-impl From<LinkError> for Ended {
-    fn from(error: LinkError) -> Self {
-        Self::Lost(error)
-    }
 }
 
 impl Uplink {
@@ -111,13 +108,24 @@ impl Uplink {
     pub async fn run(self, stop: CancellationToken) -> Result<(), UplinkError> {
         let aggregator = self.config.aggregator.clone().ok_or(UplinkError::NoAggregator)?;
         let state = StateDir::new(self.config.state_dir.clone());
-        let Some(identity) = self.identity(&aggregator, &state, &stop).await? else { return Ok(()) };
+        let desk =
+            Desk { aggregator: &aggregator, hostname: &self.introduction.hostname, state: &state, clock: &self.clock };
+        let Some(mut identity) = self.identity(&desk, &stop).await? else { return Ok(()) };
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MOST);
         loop {
             let acknowledged = self.spool.figures().acknowledged_total;
-            let ended = self.session(&aggregator, &identity, &stop).await;
-            if matches!(ended, Ended::Stopped) {
-                return Ok(());
+            let ended = match self.session(&desk, &identity, &stop).await {
+                Ended::Stopped => return Ok(()),
+                // A host that was off for weeks: the next attempt shows the new certificate.
+                Ended::Dismissed(Reason::Expired, _) => match desk.renew(&identity).await? {
+                    Ok(_) => Ended::Lost(LinkError::Broken("the certificate had expired and is renewed".to_owned())),
+                    Err(ended) => ended,
+                },
+                ended @ (Ended::Lost(_) | Ended::Dismissed(..)) => ended,
+            };
+            // What was renewed meanwhile is shown from now on; if it cannot be read, what is known is shown once more.
+            if let Ok(Some(renewed)) = state.identity() {
+                identity = renewed;
             }
             // A session that stored nothing was no success, however politely it began.
             if acknowledged < self.spool.figures().acknowledged_total {
@@ -133,14 +141,9 @@ impl Uplink {
     }
 
     /// The identity that the host has, or the one that its token gets it. None at the stop.
-    async fn identity(
-        &self,
-        aggregator: &str,
-        state: &StateDir,
-        stop: &CancellationToken,
-    ) -> Result<Option<Identity>, UplinkError> {
+    async fn identity(&self, desk: &Desk<'_>, stop: &CancellationToken) -> Result<Option<Identity>, UplinkError> {
         let token = self.config.join.as_deref().map(str::parse::<JoinToken>);
-        if let Some(identity) = state.identity()? {
+        if let Some(identity) = desk.state.identity()? {
             match token {
                 None => return Ok(Some(identity)),
                 Some(Ok(token)) if key_hash(&identity.ca) == Some(token.ca) => {
@@ -151,16 +154,17 @@ impl Uplink {
             }
         }
         let token = token.ok_or(UplinkError::NotJoined)??;
+        let credentials = Credentials::Join(token.ca);
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MOST);
         loop {
             let joined = tokio::select! {
                 () = stop.cancelled() => return Ok(None),
-                joined = self.join(aggregator, &token, state) => joined?,
+                joined = desk.ask(&credentials, token.to_string()) => joined?,
             };
             match joined {
-                Ok(instance) => {
-                    tracing::info!(%instance, "this host has joined");
-                    return state.identity()?.map(Some).ok_or(UplinkError::NotJoined);
+                Ok(given) => {
+                    tracing::info!(instance = %given.instance, "this host has joined");
+                    return desk.state.identity()?.map(Some).ok_or(UplinkError::NotJoined);
                 }
                 Err(ended) => report(ended, &backoff)?,
             }
@@ -170,50 +174,20 @@ impl Uplink {
         }
     }
 
-    async fn join(
-        &self,
-        aggregator: &str,
-        token: &JoinToken,
-        state: &StateDir,
-    ) -> Result<Result<String, Ended>, StateError> {
-        let key = state.key()?;
-        let enroll = Message::Enroll(Enroll {
-            token: token.to_string(),
-            csr: state.request(&key)?,
-            hostname: self.introduction.hostname.clone(),
-            ext: Vec::new(),
-        });
-        let answer = async {
-            let mut link = Link::dial(aggregator, &Credentials::Join(token.ca)).await?;
-            link.say(&enroll).await?;
-            let answer = link.hear().await?;
-            link.close().await;
-            Ok::<_, LinkError>(answer)
-        };
-        Ok(match timeout(ENROLL_TIMEOUT, answer).await {
-            Ok(Ok(Message::Enrolled(enrolled))) => {
-                state.keep(&enrolled.certificate, &enrolled.ca)?;
-                Ok(enrolled.instance)
-            }
-            Ok(Ok(Message::Goodbye(goodbye))) => Err(Ended::Dismissed(Reason::from(goodbye.reason), goodbye.text)),
-            Ok(Ok(_)) => Err(Ended::Dismissed(Reason::Malformed, "an answer that enrolment does not have".to_owned())),
-            Ok(Err(error)) => Err(Ended::Lost(error)),
-            Err(_) => Err(Ended::Lost(LinkError::Broken(format!("no answer within {ENROLL_TIMEOUT:?}")))),
-        })
-    }
-
-    async fn session(&self, aggregator: &str, identity: &Identity, stop: &CancellationToken) -> Ended {
+    async fn session(&self, desk: &Desk<'_>, identity: &Identity, stop: &CancellationToken) -> Ended {
         let credentials = Credentials::Identity(identity);
         let dialled = tokio::select! {
             () = stop.cancelled() => return Ended::Stopped,
-            dialled = Link::dial(aggregator, &credentials) => dialled,
+            dialled = Link::dial(desk.aggregator, &credentials) => dialled,
         };
         let mut link = match dialled {
             Ok(link) => link,
             Err(error) => return Ended::Lost(error),
         };
+        let due = Due::default();
         let talked = tokio::select! {
-            talked = self.talk(&mut link) => talked,
+            talked = self.talk(&mut link, &due) => talked,
+            never = desk.keep_renewed(identity, &due) => match never {},
             () = stopped(stop, &self.spool) => Ok(()),
         };
         match talked {
@@ -230,7 +204,7 @@ impl Uplink {
     }
 
     /// The session, until it breaks.
-    async fn talk(&self, link: &mut Link) -> Result<(), Ended> {
+    async fn talk(&self, link: &mut Link, due: &Due) -> Result<(), Ended> {
         let (mut dialogue, hello) = Dialogue::open(self.spool.clone(), &self.introduction, self.clock.wall());
         link.say(&hello).await?;
         let mut unwelcome = pin!(tokio::time::sleep(WELCOME_TIMEOUT));
@@ -248,15 +222,17 @@ impl Uplink {
                 filled = link.fill() => filled?,
             }
             while let Some(message) = link.next()? {
-                self.hear(&mut dialogue, message)?;
+                self.hear(&mut dialogue, message, due)?;
             }
         }
     }
 
-    fn hear(&self, dialogue: &mut Dialogue, message: Message) -> Result<(), Ended> {
+    fn hear(&self, dialogue: &mut Dialogue, message: Message, due: &Due) -> Result<(), Ended> {
         match dialogue.hear(message, self.clock.boot()) {
             Heard::Nothing => {}
             Heard::Welcome(welcome) => {
+                let after = read_renew_after(&welcome.ext);
+                due.send_replace(after.map(|after| self.clock.boot().saturating_add(after)));
                 let moved_ms = self.stamps.set(welcome.now, self.clock.boot());
                 tracing::info!(instance = %welcome.instance, moved_ms, "session opened");
             }

@@ -13,6 +13,7 @@ use axum::body::Bytes;
 use axum::http::Method;
 use axum::http::Request;
 use axum::http::Response;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::header::HOST;
 use http_body_util::BodyExt as _;
@@ -70,6 +71,18 @@ impl Question {
         Self { method: Method::POST, path: path.to_owned(), body: Some(body) }
     }
 
+    /// A PATCH with this JSON.
+    #[must_use]
+    pub fn patch(path: &str, body: Value) -> Self {
+        Self { method: Method::PATCH, path: path.to_owned(), body: Some(body) }
+    }
+
+    /// A DELETE.
+    #[must_use]
+    pub fn delete(path: &str) -> Self {
+        Self { method: Method::DELETE, path: path.to_owned(), body: None }
+    }
+
     fn request(self) -> anyhow::Result<Request<Body>> {
         let request = Request::builder().method(self.method).uri(self.path).header(HOST, "localhost");
         let body = self.body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
@@ -111,6 +124,9 @@ where
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+    if status == StatusCode::NO_CONTENT {
+        return Ok(Value::Null);
+    }
     let answer: Value = serde_json::from_slice(&body)?;
     if status.is_success() {
         return Ok(answer);

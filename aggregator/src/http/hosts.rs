@@ -1,21 +1,33 @@
 //! Hosts: who they are, how they are, and their totals.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract;
 use axum::extract::Path;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
 use common::batch::HostId;
 use common::metric::Labels;
 use common::time::Timestamp;
+use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::App;
 use crate::http::figures::Figures;
+use crate::http::labels;
 use crate::http::problem::Problem;
+use crate::ingest::enroll::HOSTNAME_BYTES_MAX;
+use crate::ingest::enroll::is_hostname;
+use crate::ingest::presence::HostChange;
 use crate::ingest::presence::HostState;
+use crate::ingest::presence::NotChanged;
 use crate::ingest::presence::State;
+use crate::store::commit::Append;
+use crate::store::commit::Commit;
+use crate::store::record::Record;
 
 /// One host. A figure that is not known is null.
 #[derive(Serialize, ToSchema)]
@@ -26,7 +38,7 @@ pub struct Host {
     /// Besides `instance`.
     #[schema(value_type = std::collections::HashMap<String, String>)]
     labels: Labels,
-    /// `up`, `silent`, `stopped`, `shutdown`, `rebooting` or `new`.
+    /// `up`, `silent`, `stopped`, `shutdown`, `rebooting`, `revoked` or `new`.
     #[schema(value_type = String)]
     state: State,
     #[schema(value_type = i64)]
@@ -165,6 +177,61 @@ pub async fn one(extract::State(app): extract::State<Arc<App>>, Path(id): Path<u
     let instance = state.instance.clone();
     let host = describe(&app, vec![state], Some(instance)).await?.pop();
     host.map(Json).ok_or_else(|| unknown(id))
+}
+
+/// What shall be changed of a host.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Its new name. Its series go on under it as new ones.
+    instance: Option<String>,
+    /// Labels to give it; an empty value takes away a label that was given here.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// Ends its session and keeps it out for good. There is no way back but to let the machine join as a new host.
+    #[serde(default)]
+    revoked: bool,
+}
+
+/// Renames a host, labels it, or revokes it.
+#[utoipa::path(patch, path = "/api/v1/hosts/{id}", operation_id = "host_change", tag = "hosts", params(("id" = u32, Path)), request_body = Wanted, responses((status = 204), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn change(
+    extract::State(app): extract::State<Arc<App>>,
+    Path(id): Path<u32>,
+    wanted: Result<Json<Wanted>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let Json(wanted) = wanted?;
+    let name = wanted.instance.clone().unwrap_or_default();
+    if wanted.instance.is_some() && !is_hostname(&name) {
+        let why = format!("instance: from one to {HOSTNAME_BYTES_MAX} bytes that can be seen");
+        return Err(Problem::bad_request(why));
+    }
+    labels::check(&wanted.labels)?;
+    let change = HostChange { instance: wanted.instance, labels: wanted.labels, revoke: wanted.revoked };
+    let changed = app.presence.change(HostId(id), &change, app.clock.wall());
+    let commit = changed.map_err(|why| match why {
+        NotChanged::Unknown => unknown(id),
+        NotChanged::Taken => Problem::new(StatusCode::CONFLICT, format!("instance: another host is called {name:?}")),
+    })?;
+    app.commit(commit).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Forgets a host and everything that is stored about it.
+#[utoipa::path(delete, path = "/api/v1/hosts/{id}", operation_id = "host_forget", tag = "hosts", params(("id" = u32, Path)), responses((status = 204), (status = 401, body = Problem), (status = 404, body = Problem)))]
+pub async fn forget(extract::State(app): extract::State<Arc<App>>, Path(id): Path<u32>) -> Result<StatusCode, Problem> {
+    let (host, session) = app.presence.forget(HostId(id)).ok_or_else(|| unknown(id))?;
+    if let Some(session) = session {
+        // What it still commits must go too.
+        session.cancelled().await;
+    }
+    let forget = Append::Forget { host: host.id, instance: host.instance.clone() };
+    let commit = Commit { appends: vec![forget], records: vec![Record::HostForgotten(host.id)] };
+    let forgotten = app.commit(commit).await;
+    if forgotten.is_err() {
+        app.presence.enrolled(host, app.clock.wall());
+    }
+    forgotten.map(|()| StatusCode::NO_CONTENT)
 }
 
 /// A host by its number.

@@ -8,6 +8,7 @@ pub mod events;
 pub mod figures;
 pub mod health;
 pub mod hosts;
+mod labels;
 pub mod live;
 pub mod login;
 pub mod metrics;
@@ -144,7 +145,11 @@ impl App {
 
     /// Keeps a change to one noun.
     async fn record(&self, record: Record) -> Result<(), Problem> {
-        let commit = Commit { appends: Vec::new(), records: vec![record] };
+        self.commit(Commit { appends: Vec::new(), records: vec![record] }).await
+    }
+
+    /// Keeps changes, all or none.
+    async fn commit(&self, commit: Commit) -> Result<(), Problem> {
         self.store.commit(commit).await.map_err(|error| not_stored(&error))?;
         Ok(())
     }

@@ -48,7 +48,7 @@ pub struct Routes {
 pub fn routes(app: &App) -> (Routes, utoipa::openapi::OpenApi) {
     let guarded = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(hosts::list))
-        .routes(routes!(hosts::one))
+        .routes(routes!(hosts::one, hosts::change, hosts::forget))
         .routes(routes!(containers::list))
         .routes(routes!(processes::list))
         .routes(routes!(events::list))
@@ -57,6 +57,7 @@ pub fn routes(app: &App) -> (Routes, utoipa::openapi::OpenApi) {
         .routes(routes!(notifications::list))
         .routes(routes!(live::stream))
         .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
         .routes(routes!(login::create));
     let open = OpenApiRouter::new()
         .routes(routes!(health::healthz))

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::Path;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
 use common::metric::Labels;
 use common::time::Timestamp;
 use serde::Deserialize;
@@ -14,10 +16,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::App;
+use crate::http::labels;
 use crate::http::not_stored;
 use crate::http::problem::Problem;
 use crate::ingest::enroll;
+use crate::store::record::Record;
 use crate::store::record::tokens;
+use crate::store::record::tokens::Token;
 
 /// What a token shall be good for.
 #[derive(Deserialize, ToSchema)]
@@ -91,6 +96,17 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Tokens>, Problem> 
     Ok(Json(Tokens { tokens: usable.collect() }))
 }
 
+/// Revokes a token: no further host joins with it.
+#[utoipa::path(delete, path = "/api/v1/tokens/{id}", operation_id = "token_revoke", tag = "access", params(("id" = String, Path)), responses((status = 204), (status = 401, body = Problem), (status = 404, body = Problem)))]
+pub async fn revoke(State(app): State<Arc<App>>, Path(named): Path<String>) -> Result<StatusCode, Problem> {
+    let all = app.store.read(tokens::all).await.map_err(|error| Problem::internal(&error))?;
+    let unknown =
+        || Problem::not_found(format!("there is no token {named}; /api/v1/tokens lists those that there are"));
+    let (token, _) = all.into_iter().find(|(token, _)| !token.revoked && id(token) == named).ok_or_else(unknown)?;
+    app.record(Record::Token(Token { revoked: true, ..token })).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 fn meant(wanted: Wanted) -> Result<enroll::Wanted, Problem> {
     let default = enroll::Wanted::default();
     let uses = wanted.uses.unwrap_or(default.uses);
@@ -101,19 +117,20 @@ fn meant(wanted: Wanted) -> Result<enroll::Wanted, Problem> {
     if expires.is_zero() || TOKEN_LASTS_MAX < expires {
         return Err(Problem::bad_request("expires_seconds: from a second to 366 days"));
     }
-    if let Some(name) = wanted.labels.keys().find(|name| !is_label_name(name)) {
-        let why =
-            format!("labels: {name:?} is no name for a label: letters, digits and _, and instance and job are ours");
-        return Err(Problem::bad_request(why));
-    }
+    labels::check(&wanted.labels)?;
     let labels = wanted.labels.into_iter().collect();
     Ok(enroll::Wanted { uses, expires, labels, ephemeral: wanted.ephemeral_seconds.map(Duration::from_secs) })
+}
+
+/// What people call a token by. It tells nothing about the secret.
+fn id(token: &Token) -> String {
+    token.hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn known((token, keys): tokens::Used) -> Known {
     let used = u32::try_from(keys.len()).unwrap_or(u32::MAX);
     Known {
-        id: token.hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect(),
+        id: id(&token),
         uses: token.uses,
         uses_left: if token.revoked { 0 } else { token.uses.saturating_sub(used) },
         created_ms: token.created,
@@ -121,12 +138,6 @@ fn known((token, keys): tokens::Used) -> Known {
         labels: token.labels,
         ephemeral_seconds: token.ephemeral.map(|time| time.as_secs()),
     }
-}
-
-fn is_label_name(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let ours = name.starts_with("__") || name == "instance" || name == "job";
-    !ours && name.chars().all(plain) && name.starts_with(|c: char| !c.is_ascii_digit())
 }
 
 fn random() -> Result<[u8; 16], Problem> {

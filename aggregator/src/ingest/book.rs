@@ -15,13 +15,17 @@ use common::wire::message::Hello;
 use common::wire::message::Reason;
 use tokio_util::sync::CancellationToken;
 
+use crate::ingest::dismissal::Dismissal;
 use crate::ingest::hearing::Hearing;
 use crate::ingest::hearing::RETURN_MAX;
 use crate::ingest::hearing::Unheard;
 use crate::ingest::presence::Change;
+use crate::ingest::presence::HostChange;
 use crate::ingest::presence::HostState;
+use crate::ingest::presence::NotChanged;
 use crate::ingest::presence::Opened;
 use crate::ingest::presence::State;
+use crate::ingest::session::End;
 use crate::store::commit::Append;
 use crate::store::commit::Commit;
 use crate::store::record::Record;
@@ -66,7 +70,7 @@ struct Entry {
 #[derive(Debug)]
 struct Session {
     number: u64,
-    replaced: CancellationToken,
+    dismissal: Dismissal,
     ended: CancellationToken,
 }
 
@@ -78,6 +82,9 @@ impl Book {
                 entry.decided = Some(now.align_down(WINDOW));
                 entry.state = goodbye_state(entry.host.goodbye).unwrap_or(State::Up);
                 entry.since = entry.host.last_seen;
+            }
+            if entry.host.revoked {
+                entry.state = State::Revoked;
             }
             (entry.host.id, entry)
         };
@@ -95,6 +102,49 @@ impl Book {
         }
     }
 
+    pub(super) fn renewed(&mut self, id: HostId, expires: Timestamp) -> Option<Record> {
+        let entry = self.hosts.get_mut(&id)?;
+        entry.host.certificate_expires = expires;
+        Some(entry.record())
+    }
+
+    pub(super) fn change(
+        &mut self,
+        id: HostId,
+        change: &HostChange,
+        now: Timestamp,
+    ) -> Result<(Commit, Vec<Change>), NotChanged> {
+        let is_other = |entry: &Entry| entry.host.id != id && Some(&entry.host.instance) == change.instance.as_ref();
+        if self.hosts.values().any(is_other) {
+            return Err(NotChanged::Taken);
+        }
+        let entry = self.hosts.get_mut(&id).ok_or(NotChanged::Unknown)?;
+        let mut appends = entry.relabel(now, |host| {
+            if let Some(instance) = &change.instance {
+                host.instance.clone_from(instance);
+            }
+            for (name, value) in &change.labels {
+                host.operator_labels = std::mem::take(&mut host.operator_labels).with(name.as_str(), value.as_str());
+            }
+        });
+        let mut changes = Vec::new();
+        if change.revoke && !entry.host.revoked {
+            entry.host.revoked = true;
+            appends.push(event(id, now, "host_revoked", format!("{} was revoked", entry.host.instance)));
+            appends.extend(entry.end_up(now));
+            changes.extend(entry.turn(State::Revoked, now));
+            entry.dismiss(End::revoked());
+        }
+        Ok((Commit { appends, records: vec![entry.record()] }, changes))
+    }
+
+    /// Forgets a host. Returns it, and what is cancelled when its session has ended.
+    pub(super) fn remove(&mut self, id: HostId) -> Option<(Host, Option<CancellationToken>)> {
+        let entry = self.hosts.remove(&id)?;
+        entry.dismiss(End::forgotten());
+        Some((entry.host, entry.session.map(|session| session.ended)))
+    }
+
     pub(super) fn open(
         &mut self,
         id: HostId,
@@ -106,17 +156,17 @@ impl Book {
         self.sessions += 1;
         let appends = entry.greet(hello, now);
         let session =
-            Session { number: self.sessions, replaced: CancellationToken::new(), ended: CancellationToken::new() };
-        let (replaced, ended) = (session.replaced.clone(), session.ended.clone());
+            Session { number: self.sessions, dismissal: Dismissal::default(), ended: CancellationToken::new() };
+        let (dismissal, ended) = (session.dismissal.clone(), session.ended.clone());
         let older = entry.session.replace(session).map(|older| {
-            older.replaced.cancel();
+            older.dismissal.give(End::replaced());
             older.ended
         });
         entry.address = Some(from);
         let opened = Opened {
             instance: entry.host.instance.clone(),
             number: self.sessions,
-            replaced,
+            dismissal,
             ended,
             older,
             commit: Commit { appends, records: vec![entry.record()] },
@@ -162,7 +212,9 @@ impl Book {
             let (kind, text) = match state {
                 State::Shutdown => ("host_shutdown", "the host was shut down"),
                 State::Rebooting => ("agent_restarting", "the agent restarts"),
-                State::New | State::Up | State::Silent | State::Stopped => ("agent_stopped", "the agent was stopped"),
+                State::New | State::Up | State::Silent | State::Stopped | State::Revoked => {
+                    ("agent_stopped", "the agent was stopped")
+                }
             };
             commit.appends.push(event(id, now, kind, text.to_owned()));
         }
@@ -224,9 +276,7 @@ impl Book {
                 || entry.host.ephemeral.is_none_or(|time| now.since(entry.host.last_seen) < time);
             if !kept {
                 commit.records.push(Record::HostForgotten(*id));
-                if entry.decided.is_some() {
-                    commit.appends.push(Append::Stale { stamp: now.align_down(WINDOW), series: entry.up().to_vec() });
-                }
+                commit.appends.extend(entry.end_up(now));
             }
             kept
         });
@@ -275,26 +325,43 @@ impl Entry {
         JOBS.map(|job| labels.clone().with("job", job))
     }
 
+    /// Ends the series that say whether it is up, if there are any.
+    fn end_up(&self, now: Timestamp) -> Option<Append> {
+        self.decided.map(|_| Append::Stale { stamp: now.align_down(WINDOW), series: self.up().to_vec() })
+    }
+
+    fn dismiss(&self, end: End) {
+        if let Some(session) = &self.session {
+            session.dismissal.give(end);
+        }
+    }
+
+    /// Changes what its labels are made of. Returns what follows: other labels are other series.
+    fn relabel(&mut self, now: Timestamp, change: impl FnOnce(&mut Host)) -> Vec<Append> {
+        let (before, ended) = (self.host.labels(), self.end_up(now));
+        change(&mut self.host);
+        let labels = self.host.labels();
+        let ended = ended.filter(|_| labels != before);
+        // Also labels that did not change: those of before may not have been stored.
+        ended.into_iter().chain([Append::HostLabels { host: self.host.id, labels }]).collect()
+    }
+
     fn record(&self) -> Record {
         Record::Host(Box::new(self.host.clone()))
     }
 
     /// Takes in who the agent says it is. Returns what is to be stored of that.
     fn greet(&mut self, hello: &Hello, now: Timestamp) -> Vec<Append> {
+        let mut appends = self.relabel(now, |host| host.agent_labels.clone_from(&hello.labels));
         let Self { host, .. } = self;
-        let id = host.id;
-        let mut appends = Vec::new();
         if host.boot_id.is_some_and(|boot_id| boot_id != hello.boot_id) {
-            appends.push(event(id, now, "rebooted", format!("{} was booted", host.instance)));
+            appends.push(event(host.id, now, "rebooted", format!("{} was booted", host.instance)));
         }
         host.run = Some(hello.run);
         host.boot_id = Some(hello.boot_id);
         host.agent_version.clone_from(&hello.agent_version);
         host.hostname.clone_from(&hello.hostname);
-        host.agent_labels.clone_from(&hello.labels);
         host.last_seen = now;
-        // Also labels that did not change: those of the session before may not have been stored.
-        appends.push(Append::HostLabels { host: id, labels: host.labels() });
         appends
     }
 
@@ -366,6 +433,7 @@ pub(super) fn event(host: HostId, at: Timestamp, kind: &str, text: String) -> Ap
 #[cfg(test)]
 mod tests {
     use common::batch::RunId;
+    use futures::FutureExt as _;
 
     use super::*;
 
@@ -383,6 +451,7 @@ mod tests {
             hostname: "web".to_owned(),
             token_labels: Labels::new(),
             agent_labels: Labels::new().with("env", "test"),
+            operator_labels: Labels::new(),
             ephemeral: None,
             certificate_expires: at(1_000_000),
             created: at(0),
@@ -510,13 +579,63 @@ mod tests {
         book.open(HostId(1), &hello(boot_id), from, at(now)).unwrap().0
     }
 
+    fn dismissed(session: &Opened) -> Option<Reason> {
+        session.dismissal.given().now_or_never().map(|end| end.reason)
+    }
+
+    #[test]
+    fn an_operator_names_labels_and_revokes() {
+        let other = Host { id: HostId(2), key_hash: [2; 32], instance: "db".to_owned(), ..host("") };
+        let mut book = Book::new(vec![host("0.1.0"), other], at(0));
+        let session = open(&mut book, 1, 1);
+        let mut check = |change: HostChange, expect: Result<(&str, &[&str]), NotChanged>| {
+            let changed = book.change(HostId(1), &change, at(7)).map(|(commit, _)| {
+                let labels = book.hosts[&HostId(1)].host.labels().to_string();
+                let appends = commit.appends.iter().map(|append| match append {
+                    Append::Stale { series, .. } => format!("ends {}", series[1]),
+                    Append::HostLabels { .. } => "labels".to_owned(),
+                    Append::Event { event, .. } => event.kind.clone(),
+                    Append::Schema { .. } | Append::Batch { .. } | Append::Own { .. } | Append::Forget { .. } => {
+                        format!("{append:?}")
+                    }
+                });
+                (labels, appends.collect::<Vec<_>>())
+            });
+            let expect = expect.map(|(labels, appends)| {
+                (labels.to_owned(), appends.iter().map(|&append| append.to_owned()).collect::<Vec<_>>())
+            });
+            assert_eq!(changed, expect);
+        };
+        let rename = |name: &str| HostChange { instance: Some(name.to_owned()), ..HostChange::default() };
+        let label = |name, value: &str| HostChange {
+            labels: [(name, value)].map(|(name, value): (&str, &str)| (name.to_owned(), value.to_owned())).into(),
+            ..HostChange::default()
+        };
+        let ends = |labels: &str| format!("ends up{{{labels}, job=\"node\"}}");
+        check(rename("db"), Err(NotChanged::Taken));
+        check(rename("web"), Ok((r#"{env="test", instance="web"}"#, &["labels"])));
+        let ended = ends(r#"env="test", instance="web""#);
+        check(rename("shop"), Ok((r#"{env="test", instance="shop"}"#, &[&ended, "labels"])));
+        let ended = ends(r#"env="test", instance="shop""#);
+        check(label("env", "prod"), Ok((r#"{env="prod", instance="shop"}"#, &[&ended, "labels"])));
+        let ended = ends(r#"env="prod", instance="shop""#);
+        check(label("env", ""), Ok((r#"{env="test", instance="shop"}"#, &[&ended, "labels"])));
+        let (revoke, ended) =
+            (HostChange { revoke: true, ..HostChange::default() }, ends(r#"env="test", instance="shop""#));
+        let labels = r#"{env="test", instance="shop"}"#;
+        check(revoke.clone(), Ok((labels, &["labels", "host_revoked", &ended])));
+        check(revoke.clone(), Ok((labels, &["labels"])));
+        assert_eq!(dismissed(&session), Some(Reason::Revoked));
+        assert_eq!(book.change(HostId(3), &revoke, at(7)).err(), Some(NotChanged::Unknown));
+    }
+
     #[test]
     fn a_newer_session_replaces_the_older() {
         let mut book = Book::new(vec![host("")], at(0));
         let older = open(&mut book, 1, 1);
         assert!(older.older.is_none());
         let newer = open(&mut book, 1, 2);
-        assert!(older.replaced.is_cancelled() && !newer.replaced.is_cancelled());
+        assert_eq!((dismissed(&older), dismissed(&newer)), (Some(Reason::Replaced), None));
         older.ended.cancel();
         assert!(newer.older.unwrap().is_cancelled(), "the newer waits for the older to end");
         assert!(book.close(HostId(1), older.number, None, at(3)).0.records.is_empty());
@@ -572,7 +691,8 @@ mod tests {
                 | Append::Batch { .. }
                 | Append::HostLabels { .. }
                 | Append::Own { .. }
-                | Append::Stale { .. } => None,
+                | Append::Stale { .. }
+                | Append::Forget { .. } => None,
             });
             kinds.collect::<Vec<_>>()
         };

@@ -1,10 +1,10 @@
 //! The shell around a session: reads and writes one connection's stream, asks the store, and lets the core decide.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::time::Timestamp;
 use common::trust::ALPN_ENROLL;
 use common::wire::frame;
 use common::wire::frame::ENROLL_FRAME_BYTES_MAX;
@@ -24,6 +24,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::Shared;
+use crate::ingest::dismissal::Dismissal;
+use crate::ingest::enroll;
 use crate::ingest::presence::Opened;
 use crate::ingest::session::End;
 use crate::ingest::session::Failed;
@@ -68,7 +70,7 @@ struct Cut {
 /// What ends a session from outside, whatever it waits for.
 struct Ends<'a> {
     connection: &'a Connection,
-    replaced: &'a CancellationToken,
+    dismissal: &'a Dismissal,
     stop: &'a CancellationToken,
 }
 
@@ -78,7 +80,7 @@ impl Ends<'_> {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Over::Ended(End::stopping())),
-            () = self.replaced.cancelled() => Err(Over::Ended(End::replaced())),
+            end = self.dismissal.given() => Err(Over::Ended(end)),
             // Before the connection: what it brought can still be read when it is closed.
             something = something => Ok(something),
             _ = self.connection.closed() => Err(Over::Left(None)),
@@ -109,7 +111,7 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, stop: Can
     let limit = if enrolling { ENROLL_FRAME_BYTES_MAX } else { FRAME_BYTES_MAX };
     let mut stream = Stream { send, receive, reader: Reader::new(limit) };
     let end = if enrolling {
-        enroll(&mut stream, from, &shared).await
+        certify(&mut stream, &connection, &shared).await
     } else {
         match judge(&connection, &shared) {
             Ok(host) => session(&mut stream, &connection, host, (&shared, &stop)).await,
@@ -136,34 +138,42 @@ fn protocol(connection: &Connection) -> Vec<u8> {
     data.and_then(|data| data.protocol).unwrap_or_default()
 }
 
+/// SHA-256 of the key of the certificate that the connection shows.
+fn shown(connection: &Connection) -> Option<[u8; 32]> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    trust::key_hash(chain.first()?)
+}
+
 /// The host whose certificate the connection shows.
 fn judge(connection: &Connection, shared: &Shared) -> Result<Host, End> {
-    let chain = connection.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let certificate = chain.as_ref().and_then(|chain| chain.first());
     let none = || End::new(Reason::Unknown, "no certificate: join with a token first".to_owned());
-    let key = certificate.and_then(trust::key_hash).ok_or_else(none)?;
-    let unknown = || End::new(Reason::Unknown, "this certificate is not known here: join with a new token".to_owned());
-    let host = shared.presence.by_key(key).ok_or_else(unknown)?;
-    if host.revoked {
-        return Err(End::new(Reason::Revoked, "this host was revoked".to_owned()));
-    }
+    let host = enroll::known(&shared.presence, shown(connection).ok_or_else(none)?)?;
     if host.certificate_expires < shared.clock.wall() {
-        return Err(End::new(Reason::Expired, "the certificate has expired: join with a new token".to_owned()));
+        return Err(End::new(Reason::Expired, "the certificate has expired: renew it".to_owned()));
     }
     Ok(host)
 }
 
-async fn enroll(stream: &mut Stream, from: SocketAddr, shared: &Shared) -> Result<(), End> {
+/// Gives a certificate: to a host with a token its first, to one that shows a certificate its next.
+async fn certify(stream: &mut Stream, connection: &Connection, shared: &Shared) -> Result<(), End> {
     let message = timeout(HANDSHAKE_TIMEOUT, stream.hear()).await;
     let Ok(Ok(Some(Message::Enroll(enroll)))) = message else {
         return Err(End::new(Reason::Malformed, "enrolment is all that is spoken here".to_owned()));
     };
-    let wanted = enroll.hostname.clone();
-    let (enrolled, host) = shared.registrar.enroll(enroll, &shared.authority).await?;
-    if host.instance != wanted {
-        tracing::warn!(%from, %wanted, instance = %host.instance, "name was taken: host is called otherwise");
-    }
-    tracing::info!(%from, host = host.id.0, instance = %host.instance, "host enrolled");
+    let from = connection.remote_address();
+    let enrolled = if let Some(key) = shown(connection) {
+        let enrolled = shared.registrar.renew(&enroll, key, &shared.authority).await?;
+        tracing::info!(%from, instance = %enrolled.instance, "certificate renewed");
+        enrolled
+    } else {
+        let wanted = enroll.hostname.clone();
+        let (enrolled, host) = shared.registrar.enroll(enroll, &shared.authority).await?;
+        if host.instance != wanted {
+            tracing::warn!(%from, %wanted, instance = %host.instance, "name was taken: host is called otherwise");
+        }
+        tracing::info!(%from, host = host.id.0, instance = %host.instance, "host enrolled");
+        enrolled
+    };
     stream.say(&Message::Enrolled(enrolled)).await;
     Ok(())
 }
@@ -174,7 +184,8 @@ async fn session(
     host: Host,
     (shared, stop): (&Shared, &CancellationToken),
 ) -> Result<(), End> {
-    let mut session = Session::new(host.id);
+    let (host, expires) = (host.id, host.certificate_expires);
+    let mut session = Session::new(host);
     let first = timeout(HANDSHAKE_TIMEOUT, stream.hear()).await;
     let Ok(Some(first)) = first.map_err(|_| End::new(Reason::Error, "no hello in time".to_owned()))? else {
         return Ok(());
@@ -185,11 +196,11 @@ async fn session(
     };
     let (from, now) = (connection.remote_address(), shared.clock.wall());
     let unknown = || End::new(Reason::Unknown, "this host is not known here".to_owned());
-    let opened = shared.presence.open(host.id, &hello, from, now).ok_or_else(unknown)?;
+    let opened = shared.presence.open(host, &hello, from, now).ok_or_else(unknown)?;
     shared.counters.sessions_total.count(1);
     let working = opened.ended.clone().drop_guard();
-    let ends = Ends { connection, replaced: &opened.replaced, stop };
-    let Err(over) = talk(stream, (&mut session, &opened), hello, (shared, &ends)).await;
+    let ends = Ends { connection, dismissal: &opened.dismissal, stop };
+    let Err(over) = talk(stream, (&mut session, &opened), (hello, expires), (shared, &ends)).await;
     drop(working);
     let (goodbye, result) = match over {
         Over::Left(Some(goodbye)) => (Some(goodbye), Ok(())),
@@ -198,7 +209,7 @@ async fn session(
     };
     let reason = goodbye.map_or("link broken", Reason::words);
     tracing::info!(%from, instance = %opened.instance, reason, "session closed");
-    let close = shared.presence.close(host.id, opened.number, goodbye, shared.clock.wall());
+    let close = shared.presence.close(host, opened.number, goodbye, shared.clock.wall());
     if !close.records.is_empty()
         && let Err(error) = shared.store.commit(close).await
     {
@@ -211,7 +222,7 @@ async fn session(
 async fn talk(
     stream: &mut Stream,
     (session, opened): (&mut Session, &Opened),
-    hello: Hello,
+    (hello, expires): (Hello, Timestamp),
     (shared, ends): (&Shared, &Ends<'_>),
 ) -> Result<Infallible, Over> {
     if let Some(older) = &opened.older {
@@ -222,7 +233,7 @@ async fn talk(
     store(stream, &opened.commit, (shared, ends)).await.map_err(|cut| cut.over)?;
     let host = session.host();
     let held = shared.store.held(host, hello.run, &hello.spools).await.map_err(End::from)?;
-    stream.say(&Session::welcome(held, &opened.instance, shared.clock.wall())).await;
+    stream.say(&Session::welcome(held, &opened.instance, shared.clock.wall(), expires)).await;
     tracing::info!(instance = %opened.instance, version = %hello.agent_version, "session opened");
     loop {
         if !ends.or(stream.fill()).await? {

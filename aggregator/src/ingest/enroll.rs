@@ -11,13 +11,16 @@ use common::trust::JoinToken;
 use common::wire::message::Enroll;
 use common::wire::message::Enrolled;
 use common::wire::message::Reason;
+use common::wire::message::renew_after;
 use tokio::sync::Semaphore;
 
 use crate::ingest::book::event;
 use crate::ingest::presence::Presence;
 use crate::ingest::session::End;
 use crate::ingest::trust::Authority;
+use crate::ingest::trust::RENEWED_BEFORE;
 use crate::ingest::trust::Request;
+use crate::ingest::trust::Signed;
 use crate::ingest::trust::TrustError;
 use crate::ingest::trust::sha256;
 use crate::store::ReadError;
@@ -34,7 +37,13 @@ use crate::store::record::tokens::TokenUse;
 use crate::store::record::tokens::Used;
 
 /// A hostname is at most 64 bytes on Linux; names people give have room for a domain.
-const HOSTNAME_BYTES_MAX: usize = 255;
+pub const HOSTNAME_BYTES_MAX: usize = 255;
+
+/// Whether people can call a host so.
+#[must_use]
+pub fn is_hostname(name: &str) -> bool {
+    !name.trim().is_empty() && name.len() <= HOSTNAME_BYTES_MAX && !name.chars().any(char::is_control)
+}
 
 /// What a token is to allow.
 #[derive(Clone, Debug)]
@@ -93,10 +102,26 @@ impl Registrar {
         Self { store, presence, clock, turn: Semaphore::const_new(1) }
     }
 
-    /// Judges a request and signs it.
+    /// Signs the next certificate of a host that shows its present one. An expired one will do: its key is what counts.
+    pub(super) async fn renew(&self, enroll: &Enroll, shown: [u8; 32], authority: &Authority) -> Result<Enrolled, End> {
+        let request = parse(enroll)?;
+        if request.key_hash() != shown {
+            return Err(End::new(
+                Reason::Malformed,
+                "the signing request is for another key than the one shown".to_owned(),
+            ));
+        }
+        let host = known(&self.presence, shown)?;
+        let now = self.clock.wall();
+        let signed = authority.sign(&request, &host.id.0.to_string(), now)?;
+        let renewed = self.presence.renewed(host.id, signed.expires).ok_or_else(unknown)?;
+        self.store.commit(Commit { appends: Vec::new(), records: vec![renewed] }).await?;
+        Ok(enrolled(&signed, &host, authority, now))
+    }
+
+    /// Judges a request by its token and signs it.
     pub(super) async fn enroll(&self, enroll: Enroll, authority: &Authority) -> Result<(Enrolled, Host), End> {
-        let malformed = || End::new(Reason::Malformed, "the signing request cannot be read".to_owned());
-        let request = Request::parse(&enroll.csr).ok_or_else(malformed)?;
+        let request = parse(&enroll)?;
         let token: JoinToken = enroll.token.parse().map_err(|error| refusal(&error))?;
         let _turn = self.turn.acquire().await.map_err(|error| refusal(&error))?;
         let hash = sha256(&token.secret);
@@ -104,19 +129,16 @@ impl Registrar {
         let now = self.clock.wall();
         let token = judge(found, request.key_hash(), now)?;
         let hosts = self.presence.hosts();
+        if hosts.values().any(|host| host.revoked && host.key_hash == request.key_hash()) {
+            return Err(End::revoked());
+        }
         let last = self.store.read(hosts::last_number).await?;
         let mut host = welcome((&hosts, last), request.key_hash(), &enroll.hostname, &token, now);
         let signed = authority.sign(&request, &host.id.0.to_string(), now)?;
         host.certificate_expires = signed.expires;
         self.record(&host, &token).await?;
         self.presence.enrolled(host.clone(), now);
-        let enrolled = Enrolled {
-            certificate: signed.certificate.to_vec(),
-            ca: authority.certificate().to_vec(),
-            instance: host.instance.clone(),
-            ext: Vec::new(),
-        };
-        Ok((enrolled, host))
+        Ok((enrolled(&signed, &host, authority, now), host))
     }
 
     async fn record(&self, host: &Host, token: &Token) -> Result<(), CommitError> {
@@ -128,6 +150,36 @@ impl Registrar {
         }
         let commit = Commit { appends, records: vec![Record::TokenUse(used), Record::Host(Box::new(host.clone()))] };
         self.store.commit(commit).await.map(drop)
+    }
+}
+
+/// The host that a key belongs to, unless it may not come in.
+///
+/// # Errors
+/// When there is none, or it was revoked.
+pub(super) fn known(presence: &Presence, key_hash: [u8; 32]) -> Result<Host, End> {
+    let host = presence.by_key(key_hash).ok_or_else(unknown)?;
+    if host.revoked {
+        return Err(End::revoked());
+    }
+    Ok(host)
+}
+
+fn unknown() -> End {
+    End::new(Reason::Unknown, "this certificate is not known here: join with a new token".to_owned())
+}
+
+fn parse(enroll: &Enroll) -> Result<Request, End> {
+    let malformed = || End::new(Reason::Malformed, "the signing request cannot be read".to_owned());
+    Request::parse(&enroll.csr).ok_or_else(malformed)
+}
+
+fn enrolled(signed: &Signed, host: &Host, authority: &Authority, now: Timestamp) -> Enrolled {
+    Enrolled {
+        certificate: signed.certificate.to_vec(),
+        ca: authority.certificate().to_vec(),
+        instance: host.instance.clone(),
+        ext: vec![renew_after(signed.expires.before(RENEWED_BEFORE).since(now))],
     }
 }
 
@@ -158,7 +210,7 @@ fn welcome(
     now: Timestamp,
 ) -> Host {
     if let Some(known) = hosts.values().find(|host| host.key_hash == key_hash) {
-        return Host { token_labels: token.labels.clone(), revoked: false, ..known.clone() };
+        return Host { token_labels: token.labels.clone(), ..known.clone() };
     }
     Host {
         id: HostId(last.saturating_add(1)),
@@ -167,6 +219,7 @@ fn welcome(
         hostname: hostname.to_owned(),
         token_labels: token.labels.clone(),
         agent_labels: Labels::new(),
+        operator_labels: Labels::new(),
         ephemeral: token.ephemeral,
         certificate_expires: now,
         created: now,

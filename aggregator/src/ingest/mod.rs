@@ -3,6 +3,7 @@
 mod book;
 mod connection;
 pub mod counters;
+mod dismissal;
 mod door;
 mod endpoint;
 pub mod enroll;

@@ -20,11 +20,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::book::Book;
+use crate::ingest::dismissal::Dismissal;
 use crate::ingest::hearing::Unheard;
 use crate::store::Health;
 use crate::store::Store;
 use crate::store::commit::Commit;
 use crate::store::commit::Committed;
+use crate::store::record::Record;
 use crate::store::record::hosts::Host;
 
 /// Changes that a slow listener may fall behind before it loses some.
@@ -49,6 +51,8 @@ pub enum State {
     Shutdown,
     /// Its agent said that it will be back.
     Rebooting,
+    /// An operator revoked it: it may not come back.
+    Revoked,
 }
 
 /// One host as it is at a moment.
@@ -85,6 +89,26 @@ pub enum Change {
     Host(HostId, State),
 }
 
+/// What an operator changes of a host.
+#[derive(Clone, Debug, Default)]
+pub struct HostChange {
+    /// Its new name.
+    pub instance: Option<String>,
+    /// Labels to give it; an empty value takes the label away that was given here.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it shall not come back.
+    pub revoke: bool,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotChanged {
+    /// There is no such host.
+    Unknown,
+    /// Another host has that name.
+    Taken,
+}
+
 /// A handle. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Presence(Arc<Shared>);
@@ -103,8 +127,8 @@ pub struct Opened {
     pub instance: String,
     /// Which session of the host this is.
     pub number: u64,
-    /// Cancelled when a newer session of the same host takes over.
-    pub replaced: CancellationToken,
+    /// Given when a newer session of the same host takes over, or an operator ends it.
+    pub dismissal: Dismissal,
     /// To be cancelled when nothing more of this session will be committed.
     pub ended: CancellationToken,
     /// The session that this one takes over from: wait until it has ended.
@@ -184,6 +208,31 @@ impl Presence {
     /// A host was enrolled, or its record changed.
     pub fn enrolled(&self, host: Host, now: Timestamp) {
         self.book().enrolled(host, now);
+    }
+
+    /// A host has a new certificate, that ends at `expires`. Returns what is to be recorded.
+    #[must_use]
+    pub fn renewed(&self, host: HostId, expires: Timestamp) -> Option<Record> {
+        self.book().renewed(host, expires)
+    }
+
+    /// Changes what an operator may change of a host. Returns what is to be stored of that.
+    ///
+    /// # Errors
+    /// When there is no such host, or another one has its name.
+    pub fn change(&self, host: HostId, change: &HostChange, now: Timestamp) -> Result<Commit, NotChanged> {
+        let (commit, changes) = self.book().change(host, change, now)?;
+        self.tell(changes);
+        Ok(commit)
+    }
+
+    /// Forgets a host and ends its session. Returns the host, and what is cancelled when nothing more of the session will
+    /// be committed.
+    #[must_use]
+    pub fn forget(&self, host: HostId) -> Option<(Host, Option<CancellationToken>)> {
+        let forgotten = self.book().remove(host)?;
+        self.tell(Vec::new());
+        Some(forgotten)
     }
 
     /// A session of a known host begins.

@@ -14,7 +14,9 @@ use common::wire::message::Hello;
 use common::wire::message::Message;
 use common::wire::message::Reason;
 use common::wire::message::Welcome;
+use common::wire::message::renew_after;
 
+use crate::ingest::trust::RENEWED_BEFORE;
 use crate::store::commit::Append;
 use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
@@ -109,9 +111,9 @@ impl Session {
         }
     }
 
-    /// The answer to `Hello`.
+    /// The answer to `Hello`, to a host whose certificate ends at `expires`.
     #[must_use]
-    pub fn welcome(held: Held, instance: &str, now: Timestamp) -> Message {
+    pub fn welcome(held: Held, instance: &str, now: Timestamp, expires: Timestamp) -> Message {
         Message::Welcome(Welcome {
             now,
             instance: instance.to_owned(),
@@ -119,7 +121,7 @@ impl Session {
             spools: held.spools,
             codec: CODEC,
             frame_bytes_max: u32::try_from(FRAME_BYTES_MAX).unwrap_or(u32::MAX),
-            ext: Vec::new(),
+            ext: vec![renew_after(expires.before(RENEWED_BEFORE).since(now))],
         })
     }
 
@@ -175,6 +177,20 @@ impl End {
     pub fn replaced() -> Self {
         let text = "a newer session with the same key took over: is this machine a copy of another?";
         Self::new(Reason::Replaced, text.to_owned())
+    }
+
+    /// The host may not come back.
+    #[must_use]
+    pub fn revoked() -> Self {
+        let text =
+            "this host was revoked; to let the machine in again, remove its state directory and join with a token";
+        Self::new(Reason::Revoked, text.to_owned())
+    }
+
+    /// An operator had the host forgotten.
+    #[must_use]
+    pub fn forgotten() -> Self {
+        Self::new(Reason::Unknown, "this host was forgotten: join with a new token".to_owned())
     }
 
     /// As it travels.

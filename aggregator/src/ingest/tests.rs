@@ -105,6 +105,7 @@ impl Bench {
             hostname: "web".to_owned(),
             token_labels: Labels::new(),
             agent_labels: Labels::new(),
+            operator_labels: Labels::new(),
             ephemeral: None,
             certificate_expires: now.after(Duration::from_secs(1_000)),
             created: now,

@@ -30,8 +30,18 @@ use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
-/// Nothing renews certificates or the CA, so they outlive the machines they are on.
-const CERTIFICATE_VALIDITY: Duration = Duration::from_secs(20 * 365 * 24 * 3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// The CA outlives the machine that it is on. So does the aggregator's own certificate, whose key is made anew at each
+/// start and never leaves memory.
+const CA_VALIDITY: Duration = Duration::from_secs(20 * 365 * DAY.as_secs());
+
+/// A key that was stolen with a host's disk is worth nothing after this.
+const CERTIFICATE_VALIDITY: Duration = Duration::from_secs(30 * DAY.as_secs());
+
+/// How long before its end a certificate is renewed, a third of its time: a host may be off for a week and more without
+/// its certificate ending.
+pub(super) const RENEWED_BEFORE: Duration = Duration::from_secs(10 * DAY.as_secs());
 
 /// Signs the certificates of hosts and of the aggregator itself.
 pub struct Authority {
@@ -108,7 +118,7 @@ impl Authority {
         let mut params = CertificateParams::new([SERVER_NAME.to_owned()])?;
         params.distinguished_name.push(DnType::CommonName, SERVER_NAME);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        valid(&mut params, now);
+        valid(&mut params, now, CA_VALIDITY);
         let certificate = params.signed_by(&key, &self.issuer)?;
         let chain = vec![certificate.der().clone(), self.certificate.clone()];
         Ok(Identity { chain, key: PrivateKeyDer::Pkcs8(key.serialize_der().into()) })
@@ -122,7 +132,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let expires = valid(&mut params, now);
+        let expires = valid(&mut params, now, CERTIFICATE_VALIDITY);
         let certificate = params.signed_by(&request.0.public_key, &self.issuer)?;
         Ok(Signed { certificate: certificate.der().clone(), expires })
     }
@@ -174,7 +184,7 @@ fn make(key_file: &Path, certificate_file: &Path, now: Timestamp) -> Result<(), 
     params.distinguished_name.push(DnType::CommonName, "Lapwing CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    valid(&mut params, now);
+    valid(&mut params, now, CA_VALIDITY);
     let certificate = params.self_signed(&key)?;
     write(key_file, 0o600, &key.serialize_pem())?;
     write(certificate_file, 0o644, &certificate.pem())
@@ -190,8 +200,8 @@ fn write(file: &Path, mode: u32, text: &str) -> Result<(), TrustError> {
 }
 
 /// Valid from the tolerance before now on. Returns until when.
-fn valid(params: &mut CertificateParams, now: Timestamp) -> Timestamp {
-    let (from, until) = (now.before(VALIDITY_TOLERANCE), now.after(CERTIFICATE_VALIDITY));
+fn valid(params: &mut CertificateParams, now: Timestamp, validity: Duration) -> Timestamp {
+    let (from, until) = (now.before(VALIDITY_TOLERANCE), now.after(validity));
     let calendar = |at: Timestamp| date_time_ymd(1970, 1, 1) + at.since(Timestamp::default());
     (params.not_before, params.not_after) = (calendar(from), calendar(until));
     until

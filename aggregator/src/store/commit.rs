@@ -64,6 +64,13 @@ pub enum Append {
         /// What.
         event: Event,
     },
+    /// Everything that is held of a host goes: what it sent, and the series of the aggregator itself that name it.
+    Forget {
+        /// Whom.
+        host: HostId,
+        /// Its `instance` label.
+        instance: String,
+    },
 }
 
 /// What a durable commit stored.

@@ -85,7 +85,12 @@ impl Ledger {
 
     /// Forgets a spool.
     pub(super) fn forget(&mut self, key: Key) {
-        self.spools.remove(&key);
+        drop(self.take(key));
+    }
+
+    /// Forgets a spool. Returns where it stood.
+    pub(super) fn take(&mut self, key: Key) -> Option<Spool> {
+        self.spools.remove(&key)
     }
 
     /// Lets go of batches before that stood for [`STATE_KEPT`].

@@ -212,6 +212,14 @@ pub(super) fn remove_events(connection: &Connection, cutoff: Timestamp) -> rusql
     connection.execute("DELETE FROM event WHERE at_ms <= ?1", [cutoff.as_millis()])
 }
 
+/// Removes everything that is held of a host. Labels without a name stay, so that its number is not given again.
+pub(super) fn forget(connection: &Connection, host: HostId) -> rusqlite::Result<()> {
+    for table in ["log", "schema_change", "spool", "host_labels", "event"] {
+        connection.execute(&format!("DELETE FROM {table} WHERE host = ?1"), [host.0])?;
+    }
+    insert_labels(connection, host, &Labels::new())
+}
+
 fn log_row(row: &Row<'_>) -> rusqlite::Result<LogRow> {
     let host = HostId(row.get(1)?);
     let batch = EncodedBatch {

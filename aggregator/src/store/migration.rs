@@ -9,6 +9,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0003_alerts.sql"),
     include_str!("../../migrations/0004_notify.sql"),
     include_str!("../../migrations/0005_access.sql"),
+    include_str!("../../migrations/0006_hosts_change.sql"),
 ];
 
 /// Why a database cannot be used.

@@ -83,6 +83,11 @@ pub(super) fn each(connection: &Connection, mut give: impl FnMut(Timestamp, OwnS
     Ok(unreadable)
 }
 
+/// Removes the series that name a host.
+pub(super) fn forget(connection: &Connection, instance: &str) -> rusqlite::Result<()> {
+    remove_series(connection, |labels| labels.get("instance") == instance)
+}
+
 /// Removes the rows that are not after `cutoff`, and the series for which `living` does not speak.
 pub(super) fn remove_through(
     connection: &Connection,
@@ -90,10 +95,15 @@ pub(super) fn remove_through(
     living: impl Fn(&Labels) -> bool,
 ) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM own_log WHERE stamp_ms <= ?1", [cutoff.as_millis()])?;
+    remove_series(connection, |labels| !living(labels))
+}
+
+/// Removes series. Their values in rows that stay mean nothing any more.
+fn remove_series(connection: &Connection, gone: impl Fn(&Labels) -> bool) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT id, labels FROM own_series")?;
     let series = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, decoded(row, 1)?)))?;
     let series: Vec<(i64, Labels)> = series.collect::<Result<_, _>>()?;
-    for (number, _) in series.iter().filter(|(_, labels)| !living(labels)) {
+    for (number, _) in series.iter().filter(|(_, labels)| gone(labels)) {
         connection.execute("DELETE FROM own_series WHERE id = ?1", [number])?;
     }
     Ok(())

@@ -19,6 +19,7 @@ use crate::store::ledger::Key;
 use crate::store::ledger::Ledger;
 use crate::store::ledger::Spool;
 use crate::store::log;
+use crate::store::own;
 use crate::store::own::OwnSamples;
 use crate::store::own::OwnSeries;
 
@@ -37,6 +38,7 @@ pub(super) enum Effect {
     Labels { host: HostId, labels: Labels },
     Own { stamp: Timestamp, samples: OwnSamples },
     Event { host: HostId, event: Event },
+    Forget { host: HostId, instance: String },
 }
 
 /// What staging changed outside the transaction, as it was before.
@@ -142,6 +144,15 @@ impl Stage<'_> {
             Append::Event { host, event } => {
                 log::insert_event(self.transaction, host, &event)?;
                 staged.effects.push(Effect::Event { host, event });
+            }
+            Append::Forget { host, instance } => {
+                log::forget(self.transaction, host)?;
+                own::forget(self.transaction, &instance)?;
+                self.own.forget();
+                for key in self.ledger.keys().filter(|(of, _)| *of == host).collect::<Vec<_>>() {
+                    undo.spool(key, self.ledger.take(key));
+                }
+                staged.effects.push(Effect::Forget { host, instance });
             }
         }
         Ok(())

@@ -242,6 +242,7 @@ impl Shared {
                 Effect::Own { stamp, samples } => self.counters.append(self.head.append_own(stamp, &samples)),
                 Effect::Labels { host, labels } => self.head.set_labels(host, &labels),
                 Effect::Event { host, event } => self.head.push_event(host, event),
+                Effect::Forget { host, instance } => self.head.forget(host, &instance),
             }
         }
         self.counters.count(&staged.committed, staged.missing);

@@ -37,6 +37,9 @@ const DOORS: &[(&str, &str, u16, u16)] = &[
     ("POST", "/api/v1/tokens", 401, 200),
     ("POST", "/api/v1/links", 401, 200),
     ("DELETE", "/api/v1/hosts", 401, 405),
+    ("PATCH", "/api/v1/hosts/1", 401, 404),
+    ("DELETE", "/api/v1/hosts/1", 401, 404),
+    ("DELETE", "/api/v1/tokens/1", 401, 404),
     ("GET", "/api/v1/nothing", 404, 404),
     ("GET", "/prometheus/api/v1/query?query=1", 401, 200),
     ("POST", "/prometheus/api/v1/query?query=1", 401, 200),
@@ -58,7 +61,7 @@ const DOORS: &[(&str, &str, u16, u16)] = &[
 async fn everything_but_the_page_wants_a_token() {
     let instance = Instance::start().await;
     for (method, path, stranger, admin) in DOORS {
-        let body = (*method == "POST" && path.starts_with("/api")).then_some("{}");
+        let body = (["POST", "PATCH"].contains(method) && path.starts_with("/api")).then_some("{}");
         for (token, expect) in [(None, stranger), (Some("wrong"), stranger), (Some(instance.token.as_str()), admin)] {
             let answer = instance.ask((method, path), token, body).await;
             assert_eq!(answer.status, *expect, "{method} {path} with {token:?}: {}", answer.text);
@@ -174,17 +177,17 @@ async fn a_restart_keeps_sessions_tokens_and_the_directory_to_itself() {
 async fn commands_are_answered_whether_it_runs_or_not() {
     let instance = Instance::start().await;
     let (config, clock) = (instance.config.clone(), instance.clock.clone());
-    let query = || aggregator::command::Command::Query("1 + 1".to_owned());
-    let answer = aggregator::ask(&config, &clock, query().question()).await.unwrap();
-    assert!(query().answer(&answer).starts_with("scalar 2 @"));
+    let ask = async |expression: &str| {
+        let query = aggregator::command::Command::Query(expression.to_owned());
+        query.run(async |question| aggregator::ask(&config, &clock, question).await).await
+    };
+    assert!(ask("1 + 1").await.unwrap().starts_with("scalar 2 @"));
     let dir = instance.stop().await;
-    let answer = aggregator::ask(&config, &clock, query().question()).await.unwrap();
-    assert!(query().answer(&answer).starts_with("scalar 2 @"));
-    let wrong = aggregator::command::Command::Query("1 +".to_owned());
-    let refusal = aggregator::ask(&config, &clock, wrong.question()).await.unwrap_err().to_string();
+    assert!(ask("1 + 1").await.unwrap().starts_with("scalar 2 @"));
+    let refusal = ask("1 +").await.unwrap_err().to_string();
     assert!(refusal.contains("invalid parameter \"query\""), "{refusal}");
     drop(dir);
-    let refusal = aggregator::ask(&config, &clock, query().question()).await.unwrap_err().to_string();
+    let refusal = ask("1 + 1").await.unwrap_err().to_string();
     assert!(refusal.contains("no aggregator has run") && refusal.contains("--data-dir"), "{refusal}");
     assert!(!config.data_dir.exists(), "a question makes no store");
 }

@@ -1,5 +1,7 @@
 //! What agent and aggregator say to each other. A released struct never changes: later fields go into `ext` by number.
 
+use std::time::Duration;
+
 use bincode::{Decode, Encode};
 
 use crate::batch::{EncodedBatch, RunId, Seq, SpoolId};
@@ -9,6 +11,23 @@ use crate::time::Timestamp;
 
 /// Fields that came after the release of their message, by number. Unknown ones are ignored, missing ones default.
 pub type Extensions = Vec<(u16, Vec<u8>)>;
+
+/// Of `Welcome` and `Enrolled`: in how many seconds the agent shall ask for its next certificate; `u64`, little-endian.
+const RENEW_AFTER: u16 = 1;
+
+/// The field that says when the agent shall ask for its next certificate. The aggregator's clock decides: the host's may be
+/// wrong.
+#[must_use]
+pub fn renew_after(after: Duration) -> (u16, Vec<u8>) {
+    (RENEW_AFTER, after.as_secs().to_le_bytes().to_vec())
+}
+
+/// What [`renew_after`] says, if the field is there.
+#[must_use]
+pub fn read_renew_after(ext: &Extensions) -> Option<Duration> {
+    let (_, bytes) = ext.iter().find(|(number, _)| *number == RENEW_AFTER)?;
+    Some(Duration::from_secs(u64::from_le_bytes(bytes.as_slice().try_into().ok()?)))
+}
 
 /// Everything that travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,10 +216,10 @@ impl From<u16> for Reason {
     }
 }
 
-/// A host asks for a certificate.
+/// A host asks for a certificate: its first one by a token, the next by the one that it shows.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Enroll {
-    /// The bare join token.
+    /// The bare join token; empty of a host that shows a certificate.
     pub token: String,
     /// Certificate signing request, DER.
     pub csr: Vec<u8>,
@@ -221,4 +240,19 @@ pub struct Enrolled {
     pub instance: String,
     /// Later fields.
     pub ext: Extensions,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_came_later_is_found_by_its_number() {
+        let check = |ext: Extensions, expect: Option<u64>| {
+            assert_eq!(read_renew_after(&ext), expect.map(Duration::from_secs), "{ext:?}");
+        };
+        check(vec![], None);
+        check(vec![(7, vec![0; 8]), renew_after(Duration::from_secs(1_000_000))], Some(1_000_000));
+        check(vec![(RENEW_AFTER, vec![1, 2])], None);
+    }
 }

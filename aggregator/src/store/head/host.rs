@@ -244,6 +244,17 @@ impl Host {
         }
     }
 
+    /// Forgets the series of some entities.
+    pub(super) fn forget(&mut self, gone: impl Fn(&Labels) -> bool) {
+        for slot in &mut self.series {
+            let (_, entity, _) = slot.key;
+            if gone(&self.entities[entity as usize]) {
+                slot.series = Series::default();
+            }
+        }
+        self.renumber();
+    }
+
     /// Runs that were last used at or before `cutoff`.
     pub(super) fn runs_unused_since(&self, cutoff: Timestamp) -> Vec<RunId> {
         self.runs.iter().filter(|(_, run)| run.used <= cutoff).map(|(id, _)| *id).collect()

@@ -117,6 +117,14 @@ impl Head {
         read(&*self.known(host)?).last_stamp()
     }
 
+    /// Forgets a host, and the series of the aggregator itself that name it.
+    pub(super) fn forget(&self, host: HostId, instance: &str) {
+        write(&self.hosts).remove(&host);
+        if let Some(own) = self.known(HostId::AGGREGATOR) {
+            write(&own).forget(|labels| labels.get("instance") == instance);
+        }
+    }
+
     /// Number of series, and bytes of their windows.
     pub(super) fn size(&self) -> (u64, u64) {
         let sizes = self.all().into_iter().map(|(_, host)| read(&host).size());

@@ -27,6 +27,8 @@ pub struct Host {
     pub token_labels: Labels,
     /// Labels from the agent's configuration.
     pub agent_labels: Labels,
+    /// Labels that an operator gave it here.
+    pub operator_labels: Labels,
     /// How long after it was last seen it is forgotten, if it is ephemeral.
     pub ephemeral: Option<Duration>,
     /// Until when its certificate is valid.
@@ -48,19 +50,20 @@ pub struct Host {
 }
 
 impl Host {
-    /// Labels that all its series share. The aggregator's name for it wins, then the token's labels.
+    /// Labels that all its series share. The aggregator's name for it wins, then the operator's labels, then the token's.
     #[must_use]
     pub fn labels(&self) -> Labels {
-        self.agent_labels.clone().and(&self.token_labels).with("instance", self.instance.as_str())
+        let labels = self.agent_labels.clone().and(&self.token_labels).and(&self.operator_labels);
+        labels.with("instance", self.instance.as_str())
     }
 
     pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let sql = "INSERT INTO host (id, key_hash, instance, hostname, token_labels, agent_labels, ephemeral_s, \
-                   certificate_expires_ms, created_ms, revoked, agent_version, boot_id, run, last_seen_ms, goodbye) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
+                   certificate_expires_ms, created_ms, revoked, agent_version, boot_id, run, last_seen_ms, goodbye, \
+                   operator_labels) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
                    ON CONFLICT (id) DO UPDATE SET instance = ?3, hostname = ?4, token_labels = ?5, agent_labels = ?6, \
                    ephemeral_s = ?7, certificate_expires_ms = ?8, revoked = ?10, agent_version = ?11, boot_id = ?12, \
-                   run = ?13, last_seen_ms = ?14, goodbye = ?15";
+                   run = ?13, last_seen_ms = ?14, goodbye = ?15, operator_labels = ?16";
         transaction.execute(
             sql,
             rusqlite::params![
@@ -79,6 +82,7 @@ impl Host {
                 self.run.map(|run| run.0),
                 self.last_seen.as_millis(),
                 self.goodbye,
+                labels_to_json(&self.operator_labels),
             ],
         )?;
         Ok(())
@@ -115,6 +119,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Host> {
         hostname: row.get("hostname")?,
         token_labels: labels_from_json(&row.get::<_, String>("token_labels")?)?,
         agent_labels: labels_from_json(&row.get::<_, String>("agent_labels")?)?,
+        operator_labels: labels_from_json(&row.get::<_, String>("operator_labels")?)?,
         ephemeral: row.get::<_, Option<i64>>("ephemeral_s")?.map(seconds),
         certificate_expires: Timestamp::from_millis(row.get("certificate_expires_ms")?),
         created: Timestamp::from_millis(row.get("created_ms")?),

@@ -188,6 +188,46 @@ async fn what_is_committed_is_selected_and_survives() {
 }
 
 #[tokio::test]
+async fn nothing_is_left_of_a_host_that_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let up = |instance: &str| Labels::new().with(NAME, "up").with("instance", instance);
+    let own = |window: u64| Append::Own { stamp: stamp(window), samples: vec![(up("web-1"), 1.0), (up("web-2"), 1.0)] };
+    let happened = Event { at: stamp(1), kind: "oom_kill".to_owned(), entity: Labels::new(), text: String::new() };
+    let mut agent = Agent::start(1);
+    running.store.set_host_labels(HOST, Labels::new().with("instance", "web-1")).await.unwrap();
+    running.store.commit(agent.batch(stamp(1), [0.29, 5.0])).await.unwrap();
+    let appends = vec![own(1), Append::Event { host: HOST, event: happened }];
+    running.store.commit(Commit { appends, records: vec![] }).await.unwrap();
+    let forget = vec![Append::Forget { host: HOST, instance: "web-1".to_owned() }];
+    running.store.commit(Commit { appends: forget, records: vec![] }).await.unwrap();
+
+    let check = async |running: &Running, expect: &[&str]| {
+        assert_eq!(dump(&running.store, &[]), expect);
+        assert_eq!(running.store.events(None, ALL), []);
+        let held = running.store.held(HOST, agent.run, &[SPOOL]).await.unwrap();
+        assert_eq!((held.schema_version, held.spools[0].next), (0, Seq(0)));
+        assert_eq!(
+            running.store.read(record::hosts::last_number).await.unwrap(),
+            HOST.0,
+            "its number is not given again"
+        );
+    };
+    check(&running, &[r#"up{instance="web-2"} 1@10"#]).await;
+    // The number of the series that went is not given to the next one: rows of before still have it.
+    let samples = vec![(up("web-3"), 1.0), (up("web-2"), 1.0)];
+    running
+        .store
+        .commit(Commit { appends: vec![Append::Own { stamp: stamp(2), samples }], records: vec![] })
+        .await
+        .unwrap();
+    running.stop();
+    let again = Running::start(dir.path(), &clock());
+    check(&again, &[r#"up{instance="web-2"} 1@10 1@20"#, r#"up{instance="web-3"} 1@20"#]).await;
+    again.stop();
+}
+
+#[tokio::test]
 async fn a_series_that_ends_is_marked_once() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path(), &clock());

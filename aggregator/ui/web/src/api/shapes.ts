@@ -1,7 +1,7 @@
 //! What the public API answers. Times end in `_ms` and count from the epoch; a figure that is missing is null.
 
 export type Labels = Record<string, string>;
-export type HostState = "up" | "silent" | "stopped" | "shutdown" | "rebooting" | "new";
+export type HostState = "up" | "silent" | "stopped" | "shutdown" | "rebooting" | "revoked" | "new";
 
 export interface Host {
   id: number;

@@ -1,0 +1,89 @@
+//! Certificates over weeks, and hosts that an operator does not want any more.
+
+use aggregator::ingest::presence::HostChange;
+use common::batch::HostId;
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Real time between two looks at what the network does in real time.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Lets the clock of both sides go on until something is so.
+async fn until(bench: &Bench, step: Duration, mut so: impl FnMut() -> bool) {
+    let waited = async {
+        while !so() {
+            bench.clock.advance(step);
+            tokio::time::sleep(GLANCE).await;
+        }
+    };
+    timeout(PATIENCE, waited).await.unwrap();
+}
+
+fn expires(bench: &Bench) -> Timestamp {
+    bench.presence.hosts()[&HostId(1)].certificate_expires
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_renewed_beside_the_session_and_after_their_end() {
+    let bench = Bench::with(Clock::moved(Clock::real().wall()));
+    let state = tempfile::tempdir().unwrap();
+    let kept = || std::fs::read(state.path().join("certificate.pem")).unwrap_or_default();
+    let uplink = bench.uplink(state.path(), Some(bench.token(1, Wanted::default()).await));
+    let (stop, began) = (CancellationToken::new(), bench.clock.wall());
+    let mut running = JoinSet::new();
+    running.spawn(uplink.run(stop.clone()));
+    until(&bench, Duration::ZERO, || bench.counters.sessions_total.get() == 1).await;
+    let (first, first_expires) = (kept(), expires(&bench));
+    assert_eq!(first_expires.since(began), 30 * DAY);
+
+    bench.clock.advance(19 * DAY);
+    tokio::time::sleep(10 * GLANCE).await;
+    assert_eq!(kept(), first, "not before two thirds of its time");
+    until(&bench, DAY / 24, || kept() != first).await;
+    assert!(expires(&bench).since(first_expires) < 22 * DAY, "soon after two thirds of its time");
+    assert_eq!(bench.counters.sessions_total.get(), 1, "the session goes on");
+    stop.cancel();
+    running.join_all().await.into_iter().for_each(Result::unwrap);
+
+    // Off for five weeks.
+    bench.clock.advance(35 * DAY);
+    let (second, stop) = (kept(), CancellationToken::new());
+    assert!(expires(&bench) < bench.clock.wall());
+    let mut running = JoinSet::new();
+    running.spawn(bench.uplink(state.path(), None).run(stop.clone()));
+    until(&bench, Duration::from_secs(1), || bench.counters.sessions_total.get() == 2).await;
+    assert_ne!(kept(), second);
+    assert!(bench.clock.wall() < expires(&bench));
+    stop.cancel();
+    running.join_all().await.into_iter().for_each(Result::unwrap);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_host_is_out_at_once_and_for_good() {
+    let bench = Bench::start();
+    let state = tempfile::tempdir().unwrap();
+    let several = Wanted { uses: 5, ..Wanted::default() };
+    let token = bench.token(1, several).await;
+    let mut running = JoinSet::new();
+    running.spawn(bench.uplink(state.path(), Some(token.clone())).run(CancellationToken::new()));
+    until(&bench, Duration::ZERO, || bench.counters.sessions_total.get() == 1).await;
+    let revoke = HostChange { revoke: true, ..HostChange::default() };
+    let commit = bench.presence.change(HostId(1), &revoke, bench.clock.wall()).unwrap();
+    bench.store.commit(commit).await.unwrap();
+    let ended = timeout(PATIENCE, running.join_next()).await.unwrap().unwrap().unwrap();
+    assert!(ended.unwrap_err().to_string().contains("was revoked"));
+    assert_eq!(bench.presence.snapshot()[0].state, State::Revoked);
+
+    // Neither with its certificate nor with a token that still lets others in.
+    let refused = bench.refused(bench.uplink(state.path(), None)).await;
+    assert!(refused.contains("was revoked"), "{refused}");
+    std::fs::remove_file(state.path().join("certificate.pem")).unwrap();
+    let refused = bench.refused(bench.uplink(state.path(), Some(token.clone()))).await;
+    assert!(refused.contains("was revoked"), "{refused}");
+    let stored = bench.store.read(aggregator::store::record::hosts::all).await.unwrap();
+    assert!(stored[0].revoked, "also after a restart");
+    bench.end().await;
+}
