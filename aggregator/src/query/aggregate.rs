@@ -1,6 +1,9 @@
 //! Aggregations over series: `sum by (instance) (…)`, `topk(3, …)`.
 
 use std::collections::HashMap;
+use std::hash::DefaultHasher;
+use std::hash::Hash as _;
+use std::hash::Hasher as _;
 
 use common::metric::Labels;
 use common::metric::NAME;
@@ -16,6 +19,7 @@ use crate::query::number::Sum;
 use crate::query::number::Variance;
 use crate::query::number::ascending;
 use crate::query::number::quantile;
+use crate::query::number::shown;
 use crate::query::plan::Aggregate;
 use crate::query::plan::AggregateOp;
 use crate::query::plan::Grouping;
@@ -44,7 +48,11 @@ pub(super) fn aggregate(
         AggregateOp::Stddev => {
             groups.fold(grid, Variance::default, Variance::add, |variance| variance.variance().sqrt())
         }
-        AggregateOp::Quantile => Ok(groups.quantile(grid, &parameter("quantile")?)),
+        AggregateOp::Quantile => {
+            let shares = parameter("quantile")?;
+            warn_of_shares(evaluator, &shares);
+            Ok(groups.quantile(grid, &shares))
+        }
         AggregateOp::CountValues => match &aggregate.parameter {
             Some(Node::Text(label)) => groups.count_values(grid, label, &aggregate.grouping),
             Some(_) | None => Err(QueryError::bad("count_values needs the name of a label")),
@@ -52,7 +60,35 @@ pub(super) fn aggregate(
         AggregateOp::Topk => groups.pick(grid, &parameter("topk")?, |left, right| ascending(right, left)),
         AggregateOp::Bottomk => groups.pick(grid, &parameter("bottomk")?, ascending),
         AggregateOp::Limitk => groups.pick(grid, &parameter("limitk")?, |_, _| std::cmp::Ordering::Equal),
+        AggregateOp::LimitRatio => {
+            let ratios = parameter("limit_ratio")?;
+            warn_of_ratios(evaluator, &ratios)?;
+            Ok(groups.sample(&ratios))
+        }
     }
+}
+
+/// Says which of the shares is no share, each kind of mistake once.
+fn warn_of_shares(evaluator: &Evaluator<'_>, shares: &[f64]) {
+    let worst = [
+        shares.iter().copied().find(|share| share.is_nan()),
+        shares.iter().copied().reduce(f64::max).filter(|most| 1.0 < *most),
+        shares.iter().copied().reduce(f64::min).filter(|least| *least < 0.0),
+    ];
+    worst.into_iter().flatten().for_each(|share| evaluator.warn_of_share(share));
+}
+
+fn warn_of_ratios(evaluator: &Evaluator<'_>, ratios: &[f64]) -> Result<(), QueryError> {
+    if let Some(nan) = ratios.iter().find(|ratio| ratio.is_nan()) {
+        return Err(QueryError::execution(format!("Ratio value {nan} is NaN")));
+    }
+    let most = ratios.iter().copied().reduce(f64::max).filter(|most| 1.0 < *most);
+    let least = ratios.iter().copied().reduce(f64::min).filter(|least| *least < -1.0);
+    for ratio in [most, least].into_iter().flatten() {
+        let (ratio, cap) = (shown(ratio), ratio.signum());
+        evaluator.warn(&format!("ratio value should be between -1 and 1, got {ratio}, capping to {cap}"));
+    }
+    Ok(())
 }
 
 /// The labels that a group keeps.
@@ -148,6 +184,25 @@ impl Groups {
         Ok(answer)
     }
 
+    /// Keeps a share of the series, the same ones each time; a negative ratio keeps those that its complement does not.
+    #[expect(clippy::cast_precision_loss, reason = "a place in a line needs no more digits")]
+    fn sample(self, ratios: &[f64]) -> Vec<Series> {
+        let mut kept: Vec<Series> = self.0.into_iter().flat_map(|(_, members)| members).collect();
+        for series in &mut kept {
+            let mut hasher = DefaultHasher::new();
+            series.labels.hash(&mut hasher);
+            let place = hasher.finish() as f64 / u64::MAX as f64;
+            for (value, ratio) in series.values.iter_mut().zip(ratios) {
+                let keeps = if *ratio < 0.0 { 1.0 + ratio <= place } else { place < *ratio };
+                if !keeps {
+                    *value = ABSENT;
+                }
+            }
+        }
+        kept.retain(|series| !series.is_absent());
+        kept
+    }
+
     /// Keeps the first k series of each group in an order of their values, at each step. NaN comes last.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to lie within the group")]
     fn pick(
@@ -183,14 +238,5 @@ impl Groups {
             }
         }
         Ok(answer)
-    }
-}
-
-/// A value as Go's shortest form prints it, and so as a label of `count_values`.
-fn shown(value: f64) -> String {
-    match value {
-        f64::INFINITY => "+Inf".to_owned(),
-        f64::NEG_INFINITY => "-Inf".to_owned(),
-        _ => value.to_string(),
     }
 }

@@ -10,6 +10,7 @@ use crate::query::column::ABSENT;
 use crate::query::column::Answer;
 use crate::query::column::Grid;
 use crate::query::column::Series;
+use crate::query::column::drop_name;
 use crate::query::column::is_present;
 use crate::query::eval::Evaluator;
 use crate::query::plan::Binary;
@@ -271,6 +272,9 @@ impl Join<'_> {
     /// The labels of a result: those that matched, or all of the many side and those it takes from the one.
     fn labels(&self, many: &Series, one: &Series) -> Labels {
         let mut labels = many.labels.clone();
+        if matches!(self.operator.op, BinaryOp::Calculate(_)) {
+            drop_name(&mut labels);
+        }
         match &self.matching.card {
             Card::OneToOne => match &self.matching.on {
                 Grouping::By(names) => labels.retain(|name| names.iter().any(|wanted| wanted == name)),

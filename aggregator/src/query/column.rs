@@ -72,10 +72,16 @@ impl Series {
     pub(super) fn seen_labels(self) -> (Labels, Vec<f64>) {
         let mut labels = self.labels;
         if self.drops_name {
-            labels.set(NAME, "");
+            drop_name(&mut labels);
         }
         (labels, self.values)
     }
+}
+
+/// Takes away what a metric is called, and what type and unit it says it has: a value that was calculated is another
+/// thing.
+pub(super) fn drop_name(labels: &mut Labels) {
+    [NAME, "__type__", "__unit__"].into_iter().for_each(|name| labels.set(name, ""));
 }
 
 /// What a node evaluates to.

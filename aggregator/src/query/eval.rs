@@ -1,12 +1,16 @@
 //! Walks a parsed query over a grid of steps. Each selector is selected once, for all steps.
 
+use std::cell::RefCell;
+
 use common::metric::Kind;
 use common::metric::Labels;
+use common::metric::NAME;
 use common::time::TimeRange;
 use common::time::Timestamp;
 
 use crate::query::QueryError;
 use crate::query::aggregate;
+use crate::query::annotation::Annotations;
 use crate::query::binary;
 use crate::query::budget::Budget;
 use crate::query::column::ABSENT;
@@ -16,7 +20,9 @@ use crate::query::column::Series;
 use crate::query::column::is_present;
 use crate::query::function::How;
 use crate::query::function::Over;
+use crate::query::function::Remark;
 use crate::query::number::seconds;
+use crate::query::number::shown;
 use crate::query::over::Windows;
 use crate::query::plan::At;
 use crate::query::plan::Call;
@@ -41,6 +47,8 @@ pub(super) struct Evaluator<'a> {
     pub(super) budget: Budget<'a>,
     /// The steps of the whole query, for `@ start()` and `@ end()`.
     pub(super) query: Grid,
+    /// What is to be said beside the answer.
+    pub(super) said: RefCell<Annotations>,
 }
 
 /// One series of a range vector: windows without staleness marks.
@@ -63,6 +71,21 @@ impl Evaluator<'_> {
             Node::Binary(binary) => binary::binary(self, binary, grid)?,
             Node::Negate(of) => self.negate(of, grid)?,
         })
+    }
+
+    /// Says that the answer may be wrong.
+    pub(super) fn warn(&self, what: &str) {
+        self.said.borrow_mut().warn(what);
+    }
+
+    /// Says that the question may be wrong.
+    pub(super) fn inform(&self, what: &str) {
+        self.said.borrow_mut().inform(what);
+    }
+
+    /// Says that something is no share of a whole.
+    pub(super) fn warn_of_share(&self, share: f64) {
+        self.warn(&format!("quantile value should be between 0 and 1, got {}", shown(share)));
     }
 
     /// Evaluates a node that must be an instant vector.
@@ -218,7 +241,42 @@ impl Evaluator<'_> {
             answer.push(Series { labels: series.selected.labels, drops_name, values });
         }
         answer.retain(|series| !series.is_absent());
+        self.remark(over.remark, &scalars, &answer)?;
         Ok(answer)
+    }
+
+    /// Says what is to be said of a function's arguments, where it gave an answer.
+    fn remark(&self, remark: Remark, scalars: &Scalars, answer: &[Series]) -> Result<(), QueryError> {
+        let answered = |step: usize| answer.iter().any(|series| is_present(series.values[step]));
+        let scalars = |at: usize| scalars.0.get(at).into_iter().flatten().copied().enumerate();
+        match remark {
+            Remark::None => {}
+            Remark::Counter => {
+                const ENDINGS: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
+                let names = answer.iter().map(|series| series.labels.get(NAME));
+                for name in names.filter(|name| !name.is_empty() && !ENDINGS.iter().any(|end| name.ends_with(end))) {
+                    self.inform(&format!(
+                        "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
+                    ));
+                }
+            }
+            Remark::Share => {
+                let strange = scalars(0).filter(|(step, share)| !(0.0..=1.0).contains(share) && answered(*step));
+                strange.for_each(|(_, share)| self.warn_of_share(share));
+            }
+            Remark::Factors => {
+                for (at, name) in ["smoothing", "trend"].into_iter().enumerate() {
+                    let wrong = |(step, factor): &(usize, f64)| !(0.0 < *factor && *factor < 1.0) && answered(*step);
+                    if let Some((_, factor)) = scalars(at).find(wrong) {
+                        let short = if at == 0 { "sf" } else { "tf" };
+                        return Err(QueryError::execution(format!(
+                            "invalid {name} factor. Expected: 0 < {short} < 1, got: {factor:.6}"
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Slides a range over one series.

@@ -7,6 +7,7 @@ use crate::query::column::Grid;
 use crate::query::date;
 use crate::query::eval::Evaluator;
 use crate::query::histogram;
+use crate::query::info;
 use crate::query::label;
 use crate::query::over;
 use crate::query::over::Windows;
@@ -39,7 +40,22 @@ pub(super) struct Over {
     pub(super) fields: &'static [Field],
     /// Whether series keep their metric's name.
     pub(super) keeps_name: bool,
+    /// What may have to be said of its arguments.
+    pub(super) remark: Remark,
     pub(super) apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
+}
+
+/// What may have to be said of the arguments of a function of windows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Remark {
+    /// Nothing.
+    None,
+    /// That they do not look like counters.
+    Counter,
+    /// That the first scalar is no share of a whole.
+    Share,
+    /// That the scalars are not factors between 0 and 1: an error.
+    Factors,
 }
 
 /// Functions that PromQL does not have. Each takes one range vector.
@@ -79,14 +95,20 @@ static FUNCTIONS: &[Function] = &[
     each("deg", |value, _| value * 180.0 / std::f64::consts::PI),
     over("delta", LAST, over::delta),
     over("deriv", LAST, over::deriv),
-    over("double_exponential_smoothing", LAST, over::double_exponential_smoothing),
+    remarking("double_exponential_smoothing", Remark::Factors, over::double_exponential_smoothing),
     each("exp", |value, _| value.exp()),
     each("floor", |value, _| value.floor()),
+    whole("histogram_avg", histogram::none),
+    whole("histogram_count", histogram::none),
     whole("histogram_fraction", histogram::fraction),
     whole("histogram_quantile", histogram::quantile),
+    whole("histogram_stddev", histogram::none),
+    whole("histogram_stdvar", histogram::none),
+    whole("histogram_sum", histogram::none),
     each("hour", |value, _| date::hour(value)),
     over("idelta", LAST, over::idelta),
-    over("increase", LAST, over::increase),
+    remarking("increase", Remark::Counter, over::increase),
+    whole("info", info::info),
     over("irate", LAST, over::irate),
     whole("label_join", label::join),
     whole("label_replace", label::replace),
@@ -103,9 +125,9 @@ static FUNCTIONS: &[Function] = &[
     whole("pi", whole::pi),
     over("predict_linear", LAST, over::predict_linear),
     over("present_over_time", LAST, over::present),
-    over("quantile_over_time", LAST, over::quantile_over),
+    remarking("quantile_over_time", Remark::Share, over::quantile_over),
     each("rad", |value, _| value * std::f64::consts::PI / 180.0),
-    over("rate", LAST, over::rate),
+    remarking("rate", Remark::Counter, over::rate),
     over("resets", LAST, over::resets),
     each("round", |value, to| round(value, to.first().copied().unwrap_or(1.0))),
     whole("scalar", whole::scalar),
@@ -140,7 +162,11 @@ const fn over(
     fields: &'static [Field],
     apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
 ) -> Function {
-    Function { name, how: How::Over(Over { fields, keeps_name: false, apply }) }
+    Function { name, how: How::Over(Over { fields, keeps_name: false, remark: Remark::None, apply }) }
+}
+
+const fn remarking(name: &'static str, remark: Remark, apply: fn(&Windows<'_>, &[f64]) -> Option<f64>) -> Function {
+    Function { name, how: How::Over(Over { fields: LAST, keeps_name: false, remark, apply }) }
 }
 
 const fn over_named(
@@ -148,7 +174,7 @@ const fn over_named(
     fields: &'static [Field],
     apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
 ) -> Function {
-    Function { name, how: How::Over(Over { fields, keeps_name: true, apply }) }
+    Function { name, how: How::Over(Over { fields, keeps_name: true, remark: Remark::None, apply }) }
 }
 
 const fn whole(name: &'static str, apply: fn(&Evaluator<'_>, &[Node], Grid) -> Result<Answer, QueryError>) -> Function {

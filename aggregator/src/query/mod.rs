@@ -6,14 +6,17 @@
 //! `by (__name__)` still see them.
 
 mod aggregate;
+mod annotation;
 mod binary;
 mod budget;
 mod column;
 mod date;
+mod desugar;
 mod error;
 mod eval;
 mod function;
 mod histogram;
+mod info;
 mod label;
 mod number;
 mod over;
@@ -24,6 +27,7 @@ mod value;
 mod whole;
 
 use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -31,23 +35,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::metric::Labels;
-use common::metric::NAME;
 use common::time::Clock;
 use common::time::Timestamp;
 
+pub use crate::query::annotation::ANNOTATIONS_MAX;
+pub use crate::query::annotation::Annotations;
 pub use crate::query::budget::Cancel;
 pub use crate::query::error::QueryError;
 pub use crate::query::parse::QUERY_BYTES_MAX;
 pub use crate::query::parse::QUERY_DEPTH_MAX;
 pub use crate::query::parse::QUERY_OPERATORS_MAX;
+pub use crate::query::parse::format;
 pub use crate::query::parse::parse;
 pub use crate::query::plan::Expr;
+pub use crate::query::value::Moments;
+pub use crate::query::value::Reply;
 pub use crate::query::value::Value;
 
 use crate::query::budget::Budget;
 use crate::query::column::Answer;
 use crate::query::column::Grid;
 use crate::query::column::Series;
+use crate::query::column::drop_name;
 use crate::query::column::duplicate;
 use crate::query::column::is_present;
 use crate::query::column::merge;
@@ -117,7 +126,7 @@ impl Engine {
     /// # Errors
     /// As [`Self::instant`], and when there are more than [`POINTS_MAX`] steps.
     pub fn range(&self, query: &str, start: Timestamp, end: Timestamp, step: Duration) -> Result<Value, QueryError> {
-        self.evaluate_range(&parse(query)?, (start, end, step), &Cancel::default())
+        self.reply(&parse(query)?, Moments::Range { start, end, step }, &Cancel::default()).map(|reply| reply.value)
     }
 
     /// Evaluates a parsed query at one moment.
@@ -125,49 +134,21 @@ impl Engine {
     /// # Errors
     /// As [`Self::instant`].
     pub fn evaluate(&self, query: &Expr, at: Timestamp, cancel: &Cancel) -> Result<Value, QueryError> {
-        check_moment(at)?;
-        let grid = Grid::instant(at.as_millis());
-        let evaluator = self.evaluator(grid, cancel);
-        if let Node::Range(range) = &query.root {
-            return samples(&evaluator, range, grid);
-        }
-        match evaluator.answer(&query.root, grid)? {
-            Answer::Scalar(values) => Ok(Value::Scalar(values.first().copied().unwrap_or(f64::NAN))),
-            Answer::Text(text) => Ok(Value::String(text)),
-            Answer::Vector(series) => vector(series, at),
-        }
+        self.reply(query, Moments::At(at), cancel).map(|reply| reply.value)
     }
 
-    /// Evaluates a parsed query at each step from the first moment through the second.
+    /// Evaluates a parsed query, and says what is to be said beside the answer.
     ///
     /// # Errors
-    /// As [`Self::range`].
-    pub fn evaluate_range(
-        &self,
-        query: &Expr,
-        (start, end, step): (Timestamp, Timestamp, Duration),
-        cancel: &Cancel,
-    ) -> Result<Value, QueryError> {
-        let step_ms = i64::try_from(step.as_millis()).ok().filter(|step| 0 < *step).ok_or_else(|| {
-            QueryError::bad("zero or negative query resolution step widths are not accepted: give a positive step")
-        })?;
-        check_moment(start)?;
-        check_moment(end)?;
-        if end < start {
-            return Err(QueryError::bad("end timestamp must not be before start time"));
-        }
-        let grid = Grid::through(start.as_millis(), end.as_millis(), step_ms, POINTS_MAX).ok_or_else(|| {
-            QueryError::bad(format!(
-                "exceeded maximum resolution of {POINTS_MAX} points per timeseries: widen the step or narrow the range"
-            ))
-        })?;
-        match self.evaluator(grid, cancel).answer(&query.root, grid)? {
-            Answer::Scalar(values) => matrix(vec![Series { labels: Labels::new(), drops_name: false, values }], grid),
-            Answer::Vector(series) => matrix(series, grid),
-            Answer::Text(_) => Err(QueryError::bad(
-                "invalid expression type \"string\" for range query, must be Scalar or instant Vector",
-            )),
-        }
+    /// As [`Self::instant`] and [`Self::range`].
+    pub fn reply(&self, query: &Expr, moments: Moments, cancel: &Cancel) -> Result<Reply, QueryError> {
+        let grid = grid(moments)?;
+        let evaluator = self.evaluator(grid, cancel);
+        let value = match moments {
+            Moments::At(at) => instant(&evaluator, query, at, grid)?,
+            Moments::Range { .. } => range(&evaluator, query, grid)?,
+        };
+        Ok(Reply { value, annotations: evaluator.said.into_inner() })
     }
 
     /// Looks series up within the budget of one query: `look` hands in, at each series that it comes to, how many label
@@ -189,7 +170,13 @@ impl Engine {
 
     fn evaluator<'a>(&'a self, grid: Grid, cancel: &'a Cancel) -> Evaluator<'a> {
         let lookback_ms = i64::try_from(self.config.lookback.as_millis()).unwrap_or(i64::MAX);
-        Evaluator { source: &*self.source, lookback_ms, budget: self.budget(cancel), query: grid }
+        Evaluator {
+            source: &*self.source,
+            lookback_ms,
+            budget: self.budget(cancel),
+            query: grid,
+            said: RefCell::default(),
+        }
     }
 
     fn budget<'a>(&'a self, cancel: &'a Cancel) -> Budget<'a> {
@@ -201,6 +188,47 @@ impl Engine {
             samples_max: self.config.samples_max,
             samples: Cell::new(0),
             unchecked: Cell::new(0),
+        }
+    }
+}
+
+fn grid(moments: Moments) -> Result<Grid, QueryError> {
+    let (start, end, step) = match moments {
+        Moments::At(at) => return check_moment(at).map(|()| Grid::instant(at.as_millis())),
+        Moments::Range { start, end, step } => (start, end, step),
+    };
+    let step_ms = i64::try_from(step.as_millis()).ok().filter(|step| 0 < *step).ok_or_else(|| {
+        QueryError::bad("zero or negative query resolution step widths are not accepted: give a positive step")
+    })?;
+    check_moment(start)?;
+    check_moment(end)?;
+    if end < start {
+        return Err(QueryError::bad("end timestamp must not be before start time"));
+    }
+    Grid::through(start.as_millis(), end.as_millis(), step_ms, POINTS_MAX).ok_or_else(|| {
+        QueryError::bad(format!(
+            "exceeded maximum resolution of {POINTS_MAX} points per timeseries: widen the step or narrow the range"
+        ))
+    })
+}
+
+fn instant(evaluator: &Evaluator<'_>, query: &Expr, at: Timestamp, grid: Grid) -> Result<Value, QueryError> {
+    if let Node::Range(range) = &query.root {
+        return samples(evaluator, range, grid);
+    }
+    match evaluator.answer(&query.root, grid)? {
+        Answer::Scalar(values) => Ok(Value::Scalar(values.first().copied().unwrap_or(f64::NAN))),
+        Answer::Text(text) => Ok(Value::String(text)),
+        Answer::Vector(series) => vector(series, at),
+    }
+}
+
+fn range(evaluator: &Evaluator<'_>, query: &Expr, grid: Grid) -> Result<Value, QueryError> {
+    match evaluator.answer(&query.root, grid)? {
+        Answer::Scalar(values) => matrix(vec![Series { labels: Labels::new(), drops_name: false, values }], grid),
+        Answer::Vector(series) => matrix(series, grid),
+        Answer::Text(_) => {
+            Err(QueryError::bad("invalid expression type \"string\" for range query, must be Scalar or instant Vector"))
         }
     }
 }
@@ -219,7 +247,7 @@ fn samples(evaluator: &Evaluator<'_>, range: &Range, grid: Grid) -> Result<Value
         series.into_iter().filter(|series| !series.selected.stamps.is_empty())
     {
         if drops_name {
-            selected.labels.set(NAME, "");
+            drop_name(&mut selected.labels);
         }
         let values = selected.columns.into_iter().next().unwrap_or_default();
         matrix.push((selected.labels, selected.stamps.into_iter().zip(values).collect::<Vec<_>>()));

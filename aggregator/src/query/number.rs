@@ -122,3 +122,12 @@ pub(super) const fn float(count: usize) -> f64 {
 pub(super) fn seconds(millis: i64) -> f64 {
     millis as f64 / 1_000.0
 }
+
+/// A value as Go's shortest form prints it, and so as a label of `count_values`.
+pub(super) fn shown(value: f64) -> String {
+    match value {
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        _ => value.to_string(),
+    }
+}

@@ -15,6 +15,8 @@ use promql_parser::parser::value::ValueType;
 use promql_parser::parser::{self, AtModifier, LabelModifier, Offset, VectorMatchCardinality};
 
 use crate::query::QueryError;
+use crate::query::desugar::DURATION_MAX_MS;
+use crate::query::desugar::desugar;
 use crate::query::function;
 use crate::query::function::How;
 use crate::query::plan::Aggregate;
@@ -54,8 +56,18 @@ pub const QUERY_DEPTH_MAX: usize = 100;
 pub fn parse(text: &str) -> Result<Expr, QueryError> {
     register_functions();
     check_size(text)?;
-    let ast = parse_quietly(text)?;
+    let ast = parse_quietly(&desugar(text)?)?;
     Ok(Expr { text: text.to_owned(), root: node(&ast, 1)? })
+}
+
+/// A query as it is written well, a line for each part of a long one. Durations that are calculated are numbers.
+///
+/// # Errors
+/// As [`parse`].
+pub fn format(text: &str) -> Result<String, QueryError> {
+    register_functions();
+    check_size(text)?;
+    Ok(parse_quietly(&desugar(text)?)?.prettify())
 }
 
 thread_local! {
@@ -174,8 +186,15 @@ fn call(call: &parser::Call, depth: usize) -> Result<Node, QueryError> {
     let name = call.func.name;
     let function =
         function::find(name).ok_or_else(|| QueryError::bad(format!("function '{name}' is not supported")))?;
+    let argument = |at: usize, argument: &parser::Expr| {
+        if let (parser::Expr::VectorSelector(selector), "info", 1) = (argument, name, at) {
+            // The labels that are wanted of an info metric: they may match nothing.
+            return Ok(Node::Select(Selector { matchers: any_matchers(selector)?, shift: Shift::default() }));
+        }
+        node(argument, depth + 1)
+    };
     let arguments: Vec<Node> =
-        call.args.args.iter().map(|argument| node(argument, depth + 1)).collect::<Result<_, _>>()?;
+        call.args.args.iter().enumerate().map(|(at, of)| argument(at, of)).collect::<Result<_, _>>()?;
     let subquery = arguments
         .iter()
         .any(|argument| matches!(argument, Node::Range(range) if matches!(range.of, Ranged::Subquery { .. })));
@@ -212,17 +231,21 @@ fn binary(binary: &parser::BinaryExpr, depth: usize) -> Result<Node, QueryError>
     let matching = Matching { on, card };
     Ok(Node::Binary(Box::new(Binary { op, left, right, returns_bool: binary.return_bool(), matching })))
 }
+
 fn matchers(selector: &parser::VectorSelector) -> Result<Vec<Matcher>, QueryError> {
-    if !selector.matchers.or_matchers.is_empty() {
-        return Err(QueryError::bad("'or' between label matchers is not supported"));
-    }
-    let name = selector.name.iter().map(|name| Ok(Matcher { name: NAME.to_owned(), is: Is::Equal(name.clone()) }));
-    let matchers: Vec<Matcher> =
-        name.chain(selector.matchers.matchers.iter().map(matcher)).collect::<Result<_, QueryError>>()?;
+    let matchers = any_matchers(selector)?;
     if matchers.iter().all(|matcher| matcher.matches("")) {
         return Err(QueryError::bad("vector selector must contain at least one non-empty matcher"));
     }
     Ok(matchers)
+}
+
+fn any_matchers(selector: &parser::VectorSelector) -> Result<Vec<Matcher>, QueryError> {
+    if !selector.matchers.or_matchers.is_empty() {
+        return Err(QueryError::bad("'or' between label matchers is not supported"));
+    }
+    let name = selector.name.iter().map(|name| Ok(Matcher { name: NAME.to_owned(), is: Is::Equal(name.clone()) }));
+    name.chain(selector.matchers.matchers.iter().map(matcher)).collect()
 }
 
 fn matcher(matcher: &AstMatcher) -> Result<Matcher, QueryError> {
@@ -267,10 +290,9 @@ fn positive(duration: Duration) -> Result<i64, QueryError> {
 
 /// Milliseconds, at most a thousand years of them, so that sums of a few never overflow.
 fn millis(duration: Duration) -> Result<i64, QueryError> {
-    const THOUSAND_YEARS: i64 = 1_000 * 365 * 24 * 3_600 * 1_000;
     i64::try_from(duration.as_millis())
         .ok()
-        .filter(|millis| *millis <= THOUSAND_YEARS)
+        .filter(|_| duration.as_secs_f64() * 1_000.0 <= DURATION_MAX_MS)
         .ok_or_else(|| QueryError::bad("duration out of range"))
 }
 
@@ -296,6 +318,7 @@ fn aggregate_op(op: token::TokenType) -> Result<AggregateOp, QueryError> {
         token::T_TOPK => AggregateOp::Topk,
         token::T_BOTTOMK => AggregateOp::Bottomk,
         token::T_LIMITK => AggregateOp::Limitk,
+        token::T_LIMIT_RATIO => AggregateOp::LimitRatio,
         _ => return Err(QueryError::bad(format!("aggregation '{op}' is not supported"))),
     })
 }

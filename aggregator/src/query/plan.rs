@@ -75,6 +75,25 @@ pub(super) struct Shift {
     pub(super) offset_ms: i64,
 }
 
+/// How the first selector of a node is shifted.
+pub(super) fn shift_of(node: &Node) -> Shift {
+    fn first(node: &Node) -> Option<Shift> {
+        match node {
+            Node::Number(_) | Node::Text(_) => None,
+            Node::Select(selector) => Some(selector.shift),
+            Node::Range(range) => match &range.of {
+                Ranged::Selector(_) => Some(range.shift),
+                Ranged::Subquery { node, .. } => first(node),
+            },
+            Node::Call(call) => call.arguments.iter().find_map(first),
+            Node::Aggregate(aggregate) => first(&aggregate.of),
+            Node::Binary(binary) => first(&binary.left).or_else(|| first(&binary.right)),
+            Node::Negate(of) => first(of),
+        }
+    }
+    first(node).unwrap_or_default()
+}
+
 /// The moment of an `@`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum At {
@@ -122,6 +141,7 @@ pub(super) enum AggregateOp {
     Topk,
     Bottomk,
     Limitk,
+    LimitRatio,
 }
 
 /// Two sides and what joins them.

@@ -1,7 +1,36 @@
 //! What a query answers.
 
+use std::time::Duration;
+
 use common::metric::Labels;
 use common::time::Timestamp;
+
+use crate::query::annotation::Annotations;
+
+/// When to evaluate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moments {
+    /// At one moment.
+    At(Timestamp),
+    /// At each step.
+    Range {
+        /// The first.
+        start: Timestamp,
+        /// None is after it.
+        end: Timestamp,
+        /// Between two.
+        step: Duration,
+    },
+}
+
+/// The answer, and what is to be said beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// What the query answers.
+    pub value: Value,
+    /// Warnings and infos.
+    pub annotations: Annotations,
+}
 
 /// The answer to a query.
 #[derive(Clone, Debug, PartialEq)]

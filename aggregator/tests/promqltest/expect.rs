@@ -1,18 +1,37 @@
 //! What an evaluation must answer, beside what it does.
 
+use aggregator::query::Moments;
 use aggregator::query::Value;
 use common::metric::Labels;
 use common::time::Timestamp;
 
+use crate::door::Reply;
 use crate::script::Evaluation;
-use crate::script::Moments;
+use crate::script::Expect;
 use crate::series::Item;
 use crate::series::items;
 use crate::series::metric;
 use crate::series::number;
 
+/// Says how a reply differs from what is expected.
+pub(crate) fn differences(evaluation: &Evaluation, reply: &Reply) -> Result<(), String> {
+    for (expect, none, said) in
+        [(Expect::Warn, Expect::NoWarn, &reply.warnings), (Expect::Info, Expect::NoInfo, &reply.infos)]
+    {
+        if let Some(missing) = evaluation.said(expect).position(|words| !said.iter().any(|text| words.is(text))) {
+            return Err(format!("{expect:?} {missing} is not said; this is: {said:?}"));
+        }
+        let expected = |text: &String| evaluation.said(expect).any(|words| words.is(text));
+        let counts = evaluation.expects(none) || evaluation.expects(expect);
+        if let Some(text) = said.iter().find(|text| counts && !expected(text)) {
+            return Err(format!("says {text:?}"));
+        }
+    }
+    answers(evaluation, &reply.value)
+}
+
 /// Says how an answer differs from what is expected.
-pub(crate) fn differences(evaluation: &Evaluation, answer: &Value) -> Result<(), String> {
+pub(crate) fn answers(evaluation: &Evaluation, answer: &Value) -> Result<(), String> {
     match (answer, evaluation.moments) {
         (Value::Scalar(value), _) => {
             let expected = number(evaluation.expected.first().ok_or("expected nothing, got a scalar")?);
@@ -35,7 +54,7 @@ pub(crate) fn differences(evaluation: &Evaluation, answer: &Value) -> Result<(),
 }
 
 /// Equal, or nearly.
-pub(crate) fn close(left: f64, right: f64) -> bool {
+fn close(left: f64, right: f64) -> bool {
     let nearly = (left - right).abs() <= 1e-6 * (left.abs() + right.abs()).min(f64::MAX);
     left == right || (left.is_nan() && right.is_nan()) || (left.is_finite() && right.is_finite() && nearly)
 }
@@ -45,7 +64,7 @@ type Answer = Vec<Series>;
 
 fn compare(evaluation: &Evaluation, mut expected: Answer, mut got: Answer) -> Result<(), String> {
     expected.retain(|(_, items)| !items.is_empty());
-    if !evaluation.ordered {
+    if !evaluation.expects(Expect::Ordered) {
         expected.sort_by(|left, right| left.0.cmp(&right.0));
         got.sort_by(|left, right| left.0.cmp(&right.0));
     }
@@ -72,6 +91,7 @@ fn shown(answer: &Answer) -> String {
         let items = items.iter().map(|item| match item {
             Item::None => "_".to_owned(),
             Item::Stale => "stale".to_owned(),
+            Item::Histogram => "{{…}}".to_owned(),
             Item::Value(value) => value.to_string(),
         });
         format!("{labels} {}", items.collect::<Vec<_>>().join(" "))

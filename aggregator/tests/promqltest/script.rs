@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use aggregator::query::Moments;
 use common::time::Timestamp;
+use regex::Regex;
 
 /// One command.
 pub(crate) enum Command {
@@ -32,28 +34,60 @@ pub(crate) struct Evaluation {
     pub(crate) moments: Moments,
     /// The query.
     pub(crate) query: String,
-    /// Whether it must fail.
-    pub(crate) fails: bool,
-    /// Whether the order of the answer counts.
-    pub(crate) ordered: bool,
+    /// What must be said beside the answer, or instead of it.
+    pub(crate) expects: Vec<(Expect, Said)>,
     /// What it must answer.
     pub(crate) expected: Vec<String>,
 }
 
-/// When to evaluate.
-#[derive(Clone, Copy)]
-pub(crate) enum Moments {
-    /// At one moment.
-    At(Timestamp),
-    /// At each step.
-    Range {
-        /// The first.
-        start: Timestamp,
-        /// The last.
-        end: Timestamp,
-        /// Between two.
-        step: Duration,
-    },
+/// What must be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// Why it fails.
+    Fail,
+    /// A warning.
+    Warn,
+    /// An info.
+    Info,
+    /// No warning.
+    NoWarn,
+    /// No info.
+    NoInfo,
+    /// Nothing, but the order of the answer counts.
+    Ordered,
+}
+
+/// In which words.
+pub(crate) enum Said {
+    /// In any.
+    Anyhow,
+    /// In these.
+    Message(String),
+    /// In words that match.
+    Pattern(Regex),
+}
+
+impl Said {
+    /// Whether these are the words.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        match self {
+            Self::Anyhow => true,
+            Self::Message(message) => message == text,
+            Self::Pattern(pattern) => pattern.is_match(text),
+        }
+    }
+}
+
+impl Evaluation {
+    /// What must be said of one sort.
+    pub(crate) fn said(&self, wanted: Expect) -> impl Iterator<Item = &Said> {
+        self.expects.iter().filter(move |(expect, _)| *expect == wanted).map(|(_, said)| said)
+    }
+
+    /// Whether something is expected.
+    pub(crate) fn expects(&self, wanted: Expect) -> bool {
+        self.said(wanted).next().is_some()
+    }
 }
 
 /// Splits a script into its commands.
@@ -74,17 +108,38 @@ pub(crate) fn commands(text: &str) -> Vec<Command> {
             (word, _) if word.starts_with("eval") => commands.push(Command::Eval(evaluation(at + 1, word, rest))),
             (_, Some(Command::Load(load))) => load.series.push(trimmed.to_owned()),
             (word, Some(Command::Eval(evaluation))) => match word {
-                "expect" => {
-                    evaluation.fails |= rest.starts_with("fail");
-                    evaluation.ordered |= rest.starts_with("ordered");
+                "expect" => evaluation.expects.push(expect(rest)),
+                "expected_fail_message" => evaluation.expects.push((Expect::Fail, Said::Message(rest.to_owned()))),
+                "expected_fail_regexp" => {
+                    evaluation.expects.push((Expect::Fail, Said::Pattern(Regex::new(rest).unwrap())));
                 }
-                "expected_fail_message" | "expected_fail_regexp" => {}
                 _ => evaluation.expected.push(trimmed.to_owned()),
             },
             (_, _) => panic!("line {}: {trimmed}", at + 1),
         }
     }
     commands
+}
+
+/// `warn`, `fail msg: …`, `info regex: …`.
+fn expect(text: &str) -> (Expect, Said) {
+    let (what, how) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let expect = match what {
+        "fail" => Expect::Fail,
+        "warn" => Expect::Warn,
+        "info" => Expect::Info,
+        "no_warn" => Expect::NoWarn,
+        "no_info" => Expect::NoInfo,
+        "ordered" => Expect::Ordered,
+        _ => panic!("expect {text}"),
+    };
+    let said = match how.trim().split_once(':') {
+        None => Said::Anyhow,
+        Some(("msg", message)) => Said::Message(message.trim().to_owned()),
+        Some(("regex", pattern)) => Said::Pattern(Regex::new(pattern.trim()).unwrap()),
+        Some(_) => panic!("expect {text}"),
+    };
+    (expect, said)
 }
 
 /// `instant at 5m query` or `range from 0 to 5m step 1m query`.
@@ -104,8 +159,15 @@ fn evaluation(line: usize, word: &str, rest: &str) -> Evaluation {
         let (start, end) = (moment(next("from")), moment(next("to")));
         Moments::Range { start, end, step: next("step") }
     };
-    let (fails, ordered) = (word == "eval_fail", word == "eval_ordered");
-    Evaluation { line, moments, query: rest.to_owned(), fails, ordered, expected: Vec::new() }
+    let expect = match word {
+        "eval_fail" => Some(Expect::Fail),
+        "eval_warn" => Some(Expect::Warn),
+        "eval_info" => Some(Expect::Info),
+        "eval_ordered" => Some(Expect::Ordered),
+        _ => None,
+    };
+    let expects = expect.into_iter().map(|expect| (expect, Said::Anyhow)).collect();
+    Evaluation { line, moments, query: rest.to_owned(), expects, expected: Vec::new() }
 }
 
 /// `1h5m`, or seconds.

@@ -1,8 +1,17 @@
 //! The script's notation of a series: `name{label="value"} 1 2 _ 3+1x5 stale`.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
 use aggregator::query::source::Memory;
+use aggregator::query::source::Source;
+use aggregator::store::select::Field;
+use aggregator::store::select::Matcher;
+use aggregator::store::select::SelectError;
+use aggregator::store::select::Selected;
 use common::metric::Labels;
 use common::metric::NAME;
+use common::time::TimeRange;
 use common::time::Timestamp;
 
 use crate::script::Load;
@@ -12,35 +21,69 @@ use crate::script::Load;
 pub(crate) enum Item {
     /// Nothing.
     None,
+    /// A native histogram.
+    Histogram,
     /// A staleness mark.
     Stale,
     /// A sample.
     Value(f64),
 }
 
-/// Adds series to memory. Gives the names of those that are native histograms, which are not added.
-pub(crate) fn load(load: &Load, memory: &Memory) -> Vec<String> {
-    let mut histograms = Vec::new();
-    for line in &load.series {
-        let (labels, values) = metric(line);
-        if values.contains("{{") {
-            histograms.push(labels.get(NAME).to_owned());
-            continue;
-        }
-        if load.with_native {
-            histograms.push(labels.get(NAME).trim_end_matches("_bucket").to_owned());
-        }
-        let mut at = Timestamp::default();
-        for item in items(values) {
-            match item {
-                Item::None => {}
-                Item::Stale => memory.mark_stale(&labels, at),
-                Item::Value(value) => memory.append_sample(&labels, at, value),
+/// What a script has loaded: the floats, and where native histograms would be.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    floats: Memory,
+    histograms: Memory,
+    /// Whether a selection has met a native histogram.
+    met: AtomicBool,
+}
+
+impl Loaded {
+    /// Adds series. Gives the floats among their samples.
+    pub(crate) fn load(&self, load: &Load) -> Vec<(Labels, Timestamp, Item)> {
+        let mut floats = Vec::new();
+        for line in &load.series {
+            let (labels, values) = metric(line);
+            let mut at = Timestamp::default();
+            for item in items(values) {
+                match item {
+                    Item::None => {}
+                    Item::Histogram => self.histograms.append_sample(&labels, at, 1.0),
+                    Item::Stale => self.floats.mark_stale(&labels, at),
+                    Item::Value(value) => self.floats.append_sample(&labels, at, value),
+                }
+                if matches!(item, Item::Value(_)) && load.with_native {
+                    self.histograms.append_sample(&native(&labels), at, 1.0);
+                }
+                if matches!(item, Item::Value(_) | Item::Stale) {
+                    floats.push((labels.clone(), at, item));
+                }
+                at = at.after(load.step);
             }
-            at = at.after(load.step);
         }
+        floats
     }
-    histograms
+
+    /// Whether a native histogram was met since this was asked last.
+    pub(crate) fn has_met_histograms(&self) -> bool {
+        self.met.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Source for Loaded {
+    fn select(&self, matchers: &[Matcher], range: TimeRange, fields: &[Field]) -> Result<Vec<Selected>, SelectError> {
+        if !self.histograms.select(matchers, range, fields)?.is_empty() {
+            self.met.store(true, Ordering::Relaxed);
+        }
+        self.floats.select(matchers, range, fields)
+    }
+}
+
+/// The name of the native histogram that stands for a bucket.
+fn native(bucket: &Labels) -> Labels {
+    let mut labels = bucket.clone().with("le", "");
+    labels.set(NAME, bucket.get(NAME).trim_end_matches("_bucket"));
+    labels
 }
 
 /// Splits a line into labels and what stands behind them.
@@ -100,7 +143,26 @@ fn quoted(text: &str) -> (Option<String>, &str) {
 
 /// The items of a series: `1`, `_`, `_x3`, `stale`, `1x3` (four of them), `1+2x3`, `1-2x3`.
 pub(crate) fn items(text: &str) -> Vec<Item> {
-    text.split_whitespace().flat_map(item).collect()
+    let plain = |text: &str| {
+        // Between two histograms stands what the one is changed by.
+        let words = text.split_whitespace().filter(|word| !matches!(*word, "+" | "-"));
+        words.flat_map(item).collect::<Vec<_>>()
+    };
+    let mut items = Vec::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("{{") {
+        items.extend(plain(before));
+        rest = behind.split_once("}}").unwrap().1;
+        if rest.starts_with(['+', '-']) {
+            continue;
+        }
+        let (times, behind) = rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()));
+        let times = times.strip_prefix('x').map_or(0, |times| times.parse().unwrap());
+        items.extend(vec![Item::Histogram; times + 1]);
+        rest = behind;
+    }
+    items.extend(plain(rest));
+    items
 }
 
 fn item(text: &str) -> Vec<Item> {

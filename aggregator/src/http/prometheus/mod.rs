@@ -56,7 +56,8 @@ async fn instant(State(app): State<Arc<App>>, parameters: Parameters) -> Result<
 async fn range(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Success<Data>, Failure> {
     let Steps { start, end, step } = parameters.steps()?;
     let expr = parse(&parameters)?;
-    let value = app.ask(move |engine, cancel| engine.evaluate_range(&expr, (start, end, step), cancel)).await?;
+    let moments = query::Moments::Range { start, end, step };
+    let value = app.ask(move |engine, cancel| engine.reply(&expr, moments, cancel)).await?.value;
     Ok(Success::new(Data::of(value, end)))
 }
 

@@ -14,6 +14,7 @@ use common::time::Timestamp;
 use crate::query::Cancel;
 use crate::query::Engine;
 use crate::query::EngineConfig;
+use crate::query::Moments;
 use crate::query::QueryError;
 use crate::query::Value;
 use crate::query::parse;
@@ -89,9 +90,6 @@ fn says_what_is_wrong_with_a_query() {
     check("", "bad_data: ");
     check("sum(", "bad_data: unclosed left parenthesis");
     check("nonsense(up)", "bad_data: unknown function with name 'nonsense'");
-    check("info(up)", "bad_data: ");
-    check("histogram_sum(up)", "bad_data: function 'histogram_sum' is not supported");
-    check("limit_ratio(0.5, up)", "bad_data: ");
     check("rate(up)", "bad_data: expected type");
     check("up[1e30]", "bad_data: ");
     check("up[0s]", "bad_data: ");
@@ -178,4 +176,79 @@ fn a_dot_matches_the_end_of_a_line() {
     let memory = Memory::default();
     memory.append_sample(&labels("text", &[("value", "two\nlines")]), at(60), 1.0);
     assert_eq!(answer(&engine(memory), "count(text{value=~\"two.lines\"})"), "{} 1");
+}
+
+/// What is said beside an answer at 60 s.
+fn said(query: &str) -> Vec<String> {
+    let reply = engine(three_hosts()).reply(&parse(query).unwrap(), Moments::At(at(60)), &Cancel::default()).unwrap();
+    [reply.annotations.warnings(), reply.annotations.infos()].concat()
+}
+
+#[test]
+fn what_is_strange_is_said_beside_the_answer() {
+    let check = |query: &str, expect: &[&str]| assert_eq!(said(query), expect, "{query}");
+    check("rate(work_total[1m])", &[]);
+    check("rate({__name__=~\"nothing\"}[1m])", &[]);
+    check("rate(label_replace(work_total, \"__name__\", \"load\", \"\", \"\")[1m:1s])", &[NO_COUNTER]);
+    check("quantile(2, work_total)", &["PromQL warning: quantile value should be between 0 and 1, got 2"]);
+    check(
+        "quantile_over_time(-1, work_total[1m])",
+        &["PromQL warning: quantile value should be between 0 and 1, got -1"],
+    );
+    check("quantile_over_time(-1, nothing[1m])", &[]);
+    check(
+        "limit_ratio(1.5, work_total)",
+        &["PromQL warning: ratio value should be between -1 and 1, got 1.5, capping to 1"],
+    );
+    check(
+        "histogram_quantile(0.5, work_total)",
+        &[
+            "PromQL warning: bucket label \"le\" is missing or has a malformed value of \"\" for metric name \"work_total\"",
+        ],
+    );
+}
+
+const NO_COUNTER: &str =
+    "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"load\"";
+
+#[test]
+fn a_ratio_and_its_complement_make_the_whole() {
+    let engine = engine(three_hosts());
+    for ratio in ["0.1", "0.5", "0.9"] {
+        let check = |query: String, expect: &str| assert_eq!(answer(&engine, &query), expect, "{query}");
+        let (kept, rest) =
+            (format!("limit_ratio({ratio}, work_total)"), format!("limit_ratio({ratio} - 1, work_total)"));
+        check(format!("count({kept} or {rest})"), "{} 3");
+        check(format!("count({kept} and {rest})"), "");
+    }
+}
+
+#[test]
+fn info_gives_the_labels_of_what_a_series_belongs_to() {
+    let memory = three_hosts();
+    let info = |name: &str, host: &str, pairs: &[(&str, &str)], stamp| {
+        let pairs: Vec<_> = pairs.iter().copied().chain([("instance", host)]).collect();
+        memory.append_sample(&labels(name, &pairs), at(stamp), 1.0);
+    };
+    info("target_info", "host-1", &[("env", "prod"), ("version", "1")], 50);
+    info("target_info", "host-1", &[("version", "2")], 55);
+    info("build_info", "host-2", &[("rev", "x")], 50);
+    info("target_info", "host-3", &[("version", "3")], 50);
+    info("target_info", "host-3", &[("version", "4")], 50);
+    let engine = engine(memory);
+    let check = |query: &str, expect: &str| assert_eq!(answer(&engine, query), expect, "{query}");
+    let of = |host: u8, more: &str| {
+        format!(r#"work_total{{env="test", instance="host-{host}"{more}}} {}"#, 60 * i32::from(host))
+    };
+    check("info(work_total{instance=\"host-1\"})", &of(1, ", version=\"2\""));
+    check("info(work_total{instance=\"host-1\"}, {version=~\".+\"})", &of(1, ", version=\"2\""));
+    check("info(work_total{instance=\"host-1\"}, {version=\"9\"})", "");
+    check("info(work_total{instance=\"host-2\"})", &of(2, ""));
+    check("info(work_total{instance=\"host-2\"}, {__name__=~\".+_info\"})", &of(2, ", rev=\"x\""));
+    check("info(work_total{instance=\"host-2\"}, {__name__=\"build_info\", rev=\"y\"})", "");
+    check("info(work_total{instance=\"host-3\"})", "execution: found duplicate series for info metric target_info");
+    check(
+        "info({__name__=\"target_info\", version=\"1\"})",
+        r#"target_info{env="prod", instance="host-1", version="1"} 1"#,
+    );
 }
