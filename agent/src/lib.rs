@@ -33,13 +33,18 @@ use common::wire::message::Reason;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use config::Config;
 use host::Host;
 use sampler::Sampler;
 use sampler::WornOut;
+use spool::Figures;
+use spool::Limits;
 use spool::Spool;
+use spool::directory;
+use spool::directory::Directory;
 use uplink::Uplink;
 use uplink::dialogue::Introduction;
 use window::Stamps;
@@ -52,6 +57,9 @@ const TICKS_WAITING_MAX: usize = 1;
 /// to it, so that work which timers start with a second fills one tick and its peak is whole; spread, so that the guests
 /// of one machine do not all wake at once.
 const PHASE_MS: (u64, u64) = (20, 80);
+
+/// How long the disk may take at the stop to store what was not acknowledged.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until `stop`, or until something fails that must not. `ticked` shows the stamp of the latest tick that was
 /// folded: tests wait for it.
@@ -92,13 +100,19 @@ async fn run_once(
             "may not see all of this host; `lapwing-agent check-config` says why"
         );
     }
-    let spool = Spool::new(RunId(random()?), SpoolId(random()?));
+    let spool = Spool::with_limits(RunId(random()?), SpoolId(random()?), Limits::new(config.spool));
+    let directory = Directory::new(config.uplink.state_dir.join("spool"));
+    directory.each(|number, file| spool.adopt(number, file));
+    report_found(&spool.figures());
     let [jitter, ..] = random::<1>()?;
     let (first, last) = PHASE_MS;
     let phase = Duration::from_millis(first + (last - first) * u64::from(jitter) / 256);
 
     let (ticks, due) = mpsc::sync_channel(TICKS_WAITING_MAX);
     let sampler = Sampler::new(config, clock.clone(), stamps.clone(), spool.clone());
+    let last = CancellationToken::new();
+    let mut keeper = JoinSet::new();
+    keeper.spawn(directory::keep(spool.clone(), directory, clock.clone(), last.clone()));
     let uplink = Uplink {
         introduction: introduction(config),
         config: config.uplink.clone(),
@@ -115,7 +129,26 @@ async fn run_once(
         let stop = stop.clone();
         async { uplink.run(stop).await.context("ship") }
     });
-    end(parts, &stop).await
+    let ended = end(parts, &stop).await;
+    // Nothing comes any more, and nothing is acknowledged: what is left goes to disk.
+    last.cancel();
+    if timeout(LEAVE_TIMEOUT, keeper.join_next()).await.is_err() {
+        tracing::warn!("the disk did not take what is left of the spool in time");
+    }
+    ended
+}
+
+fn report_found(figures: &Figures) {
+    let Figures { depth, disk_bytes, corrupt_total, .. } = figures;
+    if 0 < *depth {
+        tracing::info!(batches = depth, bytes = disk_bytes, "an earlier run left batches: they are sent");
+    }
+    if 0 < *corrupt_total {
+        tracing::warn!(
+            files = corrupt_total,
+            "files of the spool are not what was written: what follows there is lost"
+        );
+    }
 }
 
 /// Who the agent says that it is. A tree without a boot id, as captured ones are, was never booted.

@@ -129,7 +129,7 @@ impl Sampler {
     fn hand_over(&mut self, batch: Batch) {
         let processes = self.collectors.processes(&mut self.host);
         let batch = Batch { processes, events: self.samples.take_events(), ..batch };
-        self.spool.push(&batch, self.samples.settle());
+        self.spool.push(&batch, self.samples.settle(), self.clock.boot());
     }
 
     /// Brings up to date what the agent counts about itself, and reports what happened to the host's clocks.
@@ -143,10 +143,7 @@ impl Sampler {
             tracing::warn!(series = SERIES_PER_HOST_MAX, "this host has too many series: new ones are left out");
             self.event("series_refused", format!("more than {SERIES_PER_HOST_MAX} series: new ones are left out"));
         }
-        let figures = self.spool.figures();
-        self.own.spool_batches.store(figures.depth as u64, Relaxed);
-        self.own.dropped_batches.store(figures.dropped_total, Relaxed);
-        self.own.reconnects.store(figures.sessions_total.saturating_sub(1), Relaxed);
+        self.count_spool();
         let recorded = self.recorder.oldest().map_or(0, |oldest| moment.stamp.since(oldest).as_secs());
         self.own.recorded_seconds.store(recorded, Relaxed);
         self.own.skipped_windows.store(self.windower.skipped_total(), Relaxed);
@@ -164,6 +161,27 @@ impl Sampler {
         }
         self.offset_ms = offset_ms;
         self.own.clock_offset_ms.store(offset_ms, Relaxed);
+    }
+
+    fn count_spool(&mut self) {
+        let figures = self.spool.figures();
+        self.own.spool_batches.store(figures.depth, Relaxed);
+        self.own.spool_disk_bytes.store(figures.disk_bytes, Relaxed);
+        self.own.spool_corrupt_files.store(figures.corrupt_total, Relaxed);
+        self.own.dropped_batches.store(figures.dropped_total, Relaxed);
+        self.own.reconnects.store(figures.sessions_total.saturating_sub(1), Relaxed);
+        let trouble = self.spool.trouble();
+        let failed = self.own.spool_disk_failing.swap(u64::from(trouble.is_some()), Relaxed);
+        match trouble {
+            Some(why) if failed == 0 => {
+                self.event(
+                    "spool_failed",
+                    format!("waiting batches stay in memory, the disk does not take them: {why}"),
+                );
+            }
+            None if failed == 1 => self.event("spool_recovered", "the disk takes waiting batches again".to_owned()),
+            Some(_) | None => {}
+        }
     }
 
     fn event(&mut self, kind: &str, text: String) {
@@ -190,6 +208,7 @@ mod tests {
     use common::wire::codec::State;
 
     use super::*;
+    use crate::spool::Outgoing;
 
     struct Bench {
         clock: Clock,
@@ -222,15 +241,16 @@ mod tests {
         /// What was shipped: stamp, events, ticks in the window of `node_load1`.
         fn shipped(&self) -> Vec<(i64, Vec<String>, Option<u32>)> {
             let mut schema = Schema::default();
-            for change in self.spool.schema_changes(0, u32::MAX) {
-                schema.apply(&change).unwrap();
-            }
             let mut state = State::default();
             self.spool.welcome(&[]);
-            std::iter::from_fn(|| self.spool.next())
-                .map(|encoded| {
-                    let against = Against { schema: &schema, version: encoded.schema_version, stamp: encoded.stamp };
-                    let batch = codec::decode(encoded.codec, &encoded.payload, against, &mut state).unwrap();
+            let mut sent = Vec::new();
+            while let Some(Outgoing { changes, batch }) = self.spool.next_live(schema.version()) {
+                changes.iter().for_each(|change| schema.apply(change).unwrap());
+                let against = Against { schema: &schema, version: batch.schema_version, stamp: batch.stamp };
+                sent.push(codec::decode(batch.codec, &batch.payload, against, &mut state).unwrap());
+            }
+            sent.into_iter()
+                .map(|batch| {
                     let load = batch
                         .samples
                         .iter()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use agent::config::Config;
 use agent::sampler::Sampler;
+use agent::spool::Outgoing;
 use agent::spool::Spool;
 use agent::window::Stamps;
 use common::batch::RunId;
@@ -63,10 +64,8 @@ impl Watch {
             self.clock.advance(Duration::from_secs(1));
         }
         let mut told = Vec::new();
-        while let Some(encoded) = self.spool.next() {
-            for change in self.spool.schema_changes(self.schema.version(), encoded.schema_version) {
-                self.schema.apply(&change).unwrap();
-            }
+        while let Some(Outgoing { changes, batch: encoded }) = self.spool.next_live(self.schema.version()) {
+            changes.iter().for_each(|change| self.schema.apply(change).unwrap());
             let against = Against { schema: &self.schema, version: encoded.schema_version, stamp: encoded.stamp };
             let batch = codec::decode(encoded.codec, &encoded.payload, against, &mut self.state).unwrap();
             let of_container = batch.events.into_iter().filter(|event| event.entity.get("name") == name);

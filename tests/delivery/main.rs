@@ -157,7 +157,7 @@ async fn a_host_joins_ships_and_says_goodbye() {
         let now = bench.clock.wall().align_down(Duration::from_secs(10));
         let shipped = async {
             for at in 0..40 {
-                spool.push(&batch(now.before(Duration::from_secs(10 * (40 - at)))), &schema());
+                spool.push(&batch(now.before(Duration::from_secs(10 * (40 - at)))), &schema(), bench.clock.boot());
             }
             spool.emptied().await;
             stop.cancel();
@@ -203,7 +203,7 @@ async fn a_certificate_that_is_not_known_is_refused() {
     let token = bench.token(1, Wanted::default()).await;
     let uplink = bench.uplink(state.path(), Some(token));
     let (spool, stop) = (uplink.spool.clone(), CancellationToken::new());
-    spool.push(&batch(bench.clock.wall()), &schema());
+    spool.push(&batch(bench.clock.wall()), &schema(), bench.clock.boot());
     let shipped = async {
         spool.emptied().await;
         stop.cancel();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use agent::config::DiskLimits;
 use agent::spool::Limits;
 use agent::spool::Spool;
 use agent::uplink::dialogue::Dialogue;
@@ -46,7 +47,8 @@ use crate::ledger::Ledger;
 const STEPS: u64 = 600;
 const DRAIN_STEPS: u64 = 2_000;
 
-const LIMITS: Limits = Limits { batches_max: 24, bytes_max: 4_000, live_batches_max: 6 };
+const DISK: DiskLimits = DiskLimits { bytes_max: 0, age_max: Duration::ZERO };
+const LIMITS: Limits = Limits { batches_max: 24, bytes_max: 4_000, live_batches_max: 6, disk: DISK };
 
 /// A rule that is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +172,7 @@ impl World {
         let event = Event { at: stamp, kind: "k".to_owned(), entity: Labels::new(), text: String::new() };
         let events = if self.random.chance(5) { vec![event] } else { Vec::new() };
         let batch = Batch { stamp, samples, processes: Vec::new(), events };
-        self.spool.push(&batch, &self.schema);
+        self.spool.push(&batch, &self.schema, self.now());
         self.own.insert(stamp);
         self.produced.insert(stamp, batch);
     }

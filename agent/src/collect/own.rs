@@ -32,7 +32,13 @@ pub struct OwnCounts {
     pub skipped_windows: AtomicU64,
     /// Batches that wait for their acknowledgement.
     pub spool_batches: AtomicU64,
-    /// Batches that were dropped because the spool was full.
+    /// Bytes that some of them take on disk.
+    pub spool_disk_bytes: AtomicU64,
+    /// Whether the disk does not take them.
+    pub spool_disk_failing: AtomicU64,
+    /// Files of the spool that could not be read back.
+    pub spool_corrupt_files: AtomicU64,
+    /// Batches that were dropped because the spool was full, or lost with a file of it.
     pub dropped_batches: AtomicU64,
     /// Sessions with the aggregator after the first.
     pub reconnects: AtomicU64,
@@ -53,11 +59,14 @@ const DENIED: &Metric = metric("lapwing_agent_denied");
 type Count = fn(&OwnCounts) -> &AtomicU64;
 
 /// Metrics of [`OwnCounts`], and which count each shows.
-const COUNTS: [(&Metric, Count); 8] = [
+const COUNTS: [(&Metric, Count); 11] = [
     (metric("lapwing_agent_samples_total"), |own| &own.samples),
     (metric("lapwing_agent_late_ticks_total"), |own| &own.late_ticks),
     (metric("lapwing_agent_skipped_windows_total"), |own| &own.skipped_windows),
     (metric("lapwing_agent_spool_batches"), |own| &own.spool_batches),
+    (metric("lapwing_agent_spool_corrupt_files_total"), |own| &own.spool_corrupt_files),
+    (metric("lapwing_agent_spool_disk_bytes"), |own| &own.spool_disk_bytes),
+    (metric("lapwing_agent_spool_disk_failing"), |own| &own.spool_disk_failing),
     (metric("lapwing_agent_dropped_batches_total"), |own| &own.dropped_batches),
     (metric("lapwing_agent_reconnects_total"), |own| &own.reconnects),
     (metric("lapwing_agent_recorded_seconds"), |own| &own.recorded_seconds),

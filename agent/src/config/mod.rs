@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use common::config::ConfigError;
 use common::config::ENVIRONMENT_PREFIX;
@@ -99,8 +100,19 @@ pub struct Config {
     pub container_labels: Option<Vec<String>>,
     /// Sockets of container engines that may be asked.
     pub engine_sockets: Vec<PathBuf>,
+    /// What waits on disk while nobody takes it.
+    pub spool: DiskLimits,
     /// Where batches go.
     pub uplink: Uplink,
+}
+
+/// What is kept on disk of the batches that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskLimits {
+    /// Bytes of all files; 0 keeps nothing on disk.
+    pub bytes_max: u64,
+    /// How much older than the newest window one may be.
+    pub age_max: Duration,
 }
 
 /// Where the host's trees are mounted.
@@ -169,6 +181,7 @@ struct RawConfig {
     collect: RawCollect,
     processes: RawProcesses,
     containers: RawContainers,
+    spool: RawSpool,
     uplink: RawUplink,
 }
 
@@ -232,6 +245,20 @@ struct RawContainers {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+struct RawSpool {
+    megabytes_max: u32,
+    hours_max: u32,
+}
+
+/// A day of a busy host is 40 MiB.
+impl Default for RawSpool {
+    fn default() -> Self {
+        Self { megabytes_max: 256, hours_max: 24 }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct RawUplink {
     #[serde(skip_serializing_if = "Option::is_none")]
     aggregator: Option<String>,
@@ -243,6 +270,13 @@ struct RawUplink {
 impl Default for RawUplink {
     fn default() -> Self {
         Self { aggregator: None, join: None, state_dir: "/var/lib/lapwing-agent".into() }
+    }
+}
+
+impl RawSpool {
+    fn limits(&self) -> DiskLimits {
+        let bytes_max = u64::from(self.megabytes_max) << 20;
+        DiskLimits { bytes_max, age_max: Duration::from_secs(u64::from(self.hours_max) * 3_600) }
     }
 }
 
@@ -270,6 +304,7 @@ impl Config {
             cpu_limit: cpu_limit(layers, cpu_limit_percent)?,
             container_labels: raw.containers.labels,
             engine_sockets: raw.containers.sockets,
+            spool: raw.spool.limits(),
             uplink: uplink(layers, raw.uplink)?,
         })
     }
@@ -357,6 +392,9 @@ mod tests {
         assert_eq!(config.off, BTreeSet::from(["filesystem".to_owned()]));
         assert_eq!(config.roots, Roots { procfs: "/host/proc".into(), ..Roots::default() });
         assert_eq!(read("").unwrap().command_line, CommandLine::Masked);
+        let day = Duration::from_secs(86_400);
+        assert_eq!(read("").unwrap().spool, DiskLimits { bytes_max: 268_435_456, age_max: day });
+        assert_eq!(read("[spool]\nmegabytes_max = 0").unwrap().spool, DiskLimits { bytes_max: 0, age_max: day });
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What the agent says in one session, and when. Pure: messages in, messages out.
 
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use common::batch::EncodedBatch;
+use common::batch::RunId;
 use common::batch::Seq;
 use common::batch::SpoolId;
 use common::metric::Labels;
@@ -17,11 +18,20 @@ use common::wire::message::Reason;
 use common::wire::message::SchemaMessage;
 use common::wire::message::Welcome;
 
+use crate::spool::Outgoing;
 use crate::spool::Spool;
 
 /// Batches sent and not acknowledged: enough that a backlog of an hour drains in a few round trips, few enough that an
 /// aggregator never holds much of one host.
 pub const IN_FLIGHT_MAX: usize = 32;
+
+/// Those of them that may be of the backlog: a live batch never waits for one of them.
+pub const BACKLOG_IN_FLIGHT_MAX: usize = 24;
+
+/// The backlog is paced, so that an agent that catches up costs a few per cent of a core: between two of its batches
+/// passes this long, and longer behind a large one.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
+const BACKLOG_BYTES_PER_SECOND: u32 = 1 << 20;
 
 /// Who the agent is, for `Hello`.
 #[derive(Clone, Debug)]
@@ -40,17 +50,22 @@ pub struct Introduction {
 #[derive(Debug)]
 pub struct Dialogue {
     spool: Spool,
-    welcomed: Option<Welcomed>,
-    /// The batch that waits for the schema that it needs.
-    waiting: Option<EncodedBatch>,
-    schemas: VecDeque<Message>,
-    in_flight: VecDeque<(SpoolId, Seq)>,
+    welcomed: bool,
+    /// Version of each run's schema that the aggregator has, or will have when it reads on.
+    schemas: BTreeMap<RunId, u32>,
+    /// A batch, and the schema versions before it that it needs.
+    waiting: VecDeque<Message>,
+    in_flight: VecDeque<InFlight>,
     silent_until: Duration,
+    /// When the next batch of the backlog may go.
+    backlog_at: Duration,
 }
 
 #[derive(Debug)]
-struct Welcomed {
-    schema_version: u32,
+struct InFlight {
+    spool: SpoolId,
+    seq: Seq,
+    is_backlog: bool,
 }
 
 /// What a message from the aggregator asks of the shell.
@@ -84,11 +99,12 @@ impl Dialogue {
         };
         let dialogue = Self {
             spool,
-            welcomed: None,
-            waiting: None,
-            schemas: VecDeque::new(),
+            welcomed: false,
+            schemas: BTreeMap::new(),
+            waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
             silent_until: Duration::ZERO,
+            backlog_at: Duration::ZERO,
         };
         (dialogue, Message::Hello(hello))
     }
@@ -112,51 +128,65 @@ impl Dialogue {
 
     /// The next message to send, if it is time for one.
     pub fn next(&mut self, now: Duration) -> Option<Message> {
-        let held = self.welcomed.as_ref()?.schema_version;
-        if now < self.silent_until {
+        if !self.welcomed || now < self.silent_until {
             return None;
         }
-        if let Some(schema) = self.schemas.pop_front() {
-            return Some(schema);
+        if self.waiting.is_empty()
+            && let Some((outgoing, is_backlog)) = self.outgoing(now)
+        {
+            self.send(outgoing, is_backlog);
         }
-        if let Some(batch) = self.waiting.take() {
-            return Some(self.send(batch));
-        }
+        self.waiting.pop_front()
+    }
+
+    fn outgoing(&mut self, now: Duration) -> Option<(Outgoing, bool)> {
         if IN_FLIGHT_MAX <= self.in_flight.len() {
             return None;
         }
-        let batch = self.spool.next()?;
-        if batch.schema_version <= held {
-            return Some(self.send(batch));
+        let held = |run: RunId| self.schemas.get(&run).copied().unwrap_or(0);
+        if let Some(live) = self.spool.next_live(held(self.spool.run())) {
+            return Some((live, false));
         }
-        let changes = self.spool.schema_changes(held, batch.schema_version);
+        if now < self.backlog_at || BACKLOG_IN_FLIGHT_MAX <= self.backlog_in_flight() {
+            return None;
+        }
+        let backlog = self.spool.next_backlog(held)?;
+        let bytes = u32::try_from(backlog.batch.payload.len()).unwrap_or(u32::MAX);
+        let pause = BACKLOG_PAUSE.max(Duration::from_secs(1) * bytes / BACKLOG_BYTES_PER_SECOND);
+        self.backlog_at = now.saturating_add(pause);
+        Some((backlog, true))
+    }
+
+    fn backlog_in_flight(&self) -> usize {
+        self.in_flight.iter().filter(|sent| sent.is_backlog).count()
+    }
+
+    fn send(&mut self, Outgoing { changes, batch }: Outgoing, is_backlog: bool) {
         let run = batch.run;
-        self.schemas
-            .extend(changes.into_iter().map(|change| Message::Schema(SchemaMessage { run, change, ext: Vec::new() })));
-        self.welcomed = Some(Welcomed { schema_version: batch.schema_version });
-        self.waiting = Some(batch);
-        self.schemas.pop_front()
+        let held = self.schemas.entry(run).or_default();
+        *held = batch.schema_version.max(*held);
+        let schemas = changes.into_iter().map(|change| SchemaMessage { run, change, ext: Vec::new() });
+        self.waiting.extend(schemas.map(Message::Schema));
+        self.in_flight.push_back(InFlight { spool: batch.spool, seq: batch.seq, is_backlog });
+        self.waiting.push_back(Message::Batch(batch));
     }
 
     /// Whether the aggregator has opened the session.
     #[must_use]
     pub const fn is_welcomed(&self) -> bool {
-        self.welcomed.is_some()
+        self.welcomed
     }
 
-    /// Until when nothing may be sent, in time since boot.
+    /// When there may be something to send without anything else happening, in time since boot; none if not for time
+    /// alone.
     #[must_use]
-    pub const fn silent_until(&self) -> Duration {
-        self.silent_until
-    }
-
-    fn send(&mut self, batch: EncodedBatch) -> Message {
-        self.in_flight.push_back((batch.spool, batch.seq));
-        Message::Batch(batch)
+    pub fn wakes_at(&self, now: Duration) -> Option<Duration> {
+        let at = if now < self.silent_until { self.silent_until } else { self.backlog_at };
+        (now < at).then_some(at)
     }
 
     fn welcome(&mut self, welcome: Welcome) -> Heard {
-        if self.welcomed.is_some() {
+        if self.welcomed {
             return Heard::End(Reason::Malformed, "the aggregator said welcome twice".to_owned());
         }
         if welcome.codec != CODEC {
@@ -164,12 +194,13 @@ impl Dialogue {
             return Heard::End(Reason::Error, text);
         }
         self.spool.welcome(&welcome.spools);
-        self.welcomed = Some(Welcomed { schema_version: welcome.schema_version });
+        self.schemas.insert(self.spool.run(), welcome.schema_version);
+        self.welcomed = true;
         Heard::Welcome(welcome)
     }
 
     fn ack(&mut self, ack: &Ack) -> Heard {
-        self.in_flight.retain(|(spool, seq)| *spool != ack.spool || ack.next <= *seq);
+        self.in_flight.retain(|sent| sent.spool != ack.spool || ack.next <= sent.seq);
         self.spool.ack(ack.spool, ack.next);
         Heard::Nothing
     }

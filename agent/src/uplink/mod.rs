@@ -212,13 +212,13 @@ impl Uplink {
             while let Some(message) = dialogue.next(self.clock.boot()) {
                 link.say(&message).await?;
             }
-            let pause = dialogue.silent_until().saturating_sub(self.clock.boot());
+            let wakes_at = dialogue.wakes_at(self.clock.boot());
             tokio::select! {
                 () = &mut unwelcome, if !dialogue.is_welcomed() => {
                     return Err(Ended::Lost(LinkError::Broken(format!("no welcome within {WELCOME_TIMEOUT:?}"))));
                 }
                 () = self.spool.filled() => {}
-                () = self.clock.sleep(pause), if !pause.is_zero() => {}
+                () = self.clock.sleep_until_boot(wakes_at.unwrap_or_default()), if wakes_at.is_some() => {}
                 filled = link.fill() => filled?,
             }
             while let Some(message) = link.next()? {

@@ -28,7 +28,12 @@ pub(super) const METRICS: &[Metric] = &[
     )
     .own()
     .labels(&["sight"]),
-    counter("lapwing_agent_dropped_batches_total", Unit::None, "Batches dropped because the spool was full.").own(),
+    counter(
+        "lapwing_agent_dropped_batches_total",
+        Unit::None,
+        "Batches dropped because the spool was full, or lost with a file of it.",
+    )
+    .own(),
     counter("lapwing_agent_late_ticks_total", Unit::None, "Ticks that came so late that another was due already.")
         .own(),
     gauge("lapwing_agent_process_interval_seconds", Unit::Seconds, "How often the agent looks at processes.").own(),
@@ -40,6 +45,14 @@ pub(super) const METRICS: &[Metric] = &[
     counter("lapwing_agent_skipped_windows_total", Unit::None, "Windows not written because the clock was set back.")
         .own(),
     gauge("lapwing_agent_spool_batches", Unit::None, "Batches that wait for their acknowledgement.").own(),
+    counter(
+        "lapwing_agent_spool_corrupt_files_total",
+        Unit::None,
+        "Files of the spool that were not what had been written.",
+    )
+    .own(),
+    gauge("lapwing_agent_spool_disk_bytes", Unit::Bytes, "Disk that waiting batches take.").own(),
+    gauge("lapwing_agent_spool_disk_failing", Unit::None, "Whether the disk does not take waiting batches.").own(),
     gauge(
         "node_scrape_collector_duration_seconds",
         Unit::Seconds,

@@ -1,0 +1,252 @@
+//! The live spool, the closed ones, and which of them leave the memory for the disk. Pure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use common::batch::Batch;
+use common::batch::RunId;
+use common::batch::Seq;
+use common::batch::SpoolId;
+use common::schema::Schema;
+use common::schema::SchemaChange;
+use common::time::Timestamp;
+use common::wire::message::SpoolHeld;
+
+use crate::spool::Figures;
+use crate::spool::Limits;
+use crate::spool::NAMED_MAX;
+use crate::spool::Outgoing;
+use crate::spool::chain::Chain;
+use crate::spool::shelf::Job;
+use crate::spool::shelf::Outcome;
+use crate::spool::shelf::Shelf;
+
+/// How long a batch waits for its acknowledgement before it goes to disk: the most that a killed agent loses.
+const WRITE_AFTER: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) struct Spools {
+    run: RunId,
+    limits: Limits,
+    /// All versions that batches use.
+    schema: Schema,
+    live: Chain,
+    /// Those that the disk has not taken, the oldest first. None is empty.
+    closed: VecDeque<Chain>,
+    shelf: Shelf,
+    /// End of the newest window.
+    newest: Timestamp,
+    /// The agent stops: everything goes to disk.
+    leaving: bool,
+    figures: Figures,
+}
+
+impl Spools {
+    pub(super) fn new(run: RunId, first: SpoolId, limits: Limits) -> Self {
+        Self {
+            run,
+            limits,
+            schema: Schema::default(),
+            live: Chain::new(first),
+            closed: VecDeque::new(),
+            shelf: Shelf::new(limits.disk),
+            newest: Timestamp::default(),
+            leaving: false,
+            figures: Figures::default(),
+        }
+    }
+
+    pub(super) const fn run(&self) -> RunId {
+        self.run
+    }
+
+    pub(super) fn schema_version(&self) -> u32 {
+        self.schema.version()
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.shelf.trouble().map(ToOwned::to_owned)
+    }
+
+    pub(super) fn adopt(&mut self, number: u64, file: &[u8]) {
+        self.shelf.adopt(number, file);
+    }
+
+    pub(super) const fn leave(&mut self) {
+        self.leaving = true;
+    }
+
+    pub(super) fn ids(&self) -> Vec<SpoolId> {
+        let mut ids = vec![self.live.id];
+        for id in self.shelf.spools().chain(self.closed.iter().map(|chain| chain.id)) {
+            if !ids.contains(&id) && ids.len() < NAMED_MAX {
+                ids.push(id);
+            }
+        }
+        ids
+    }
+
+    pub(super) fn push(&mut self, batch: &Batch, schema: &Schema, now: Duration) {
+        for change in schema.changes_since(self.schema.version()) {
+            // The schema given is the run's own, grown: its changes follow.
+            if self.schema.apply(&change).is_err() {
+                break;
+            }
+        }
+        let Limits { live_batches_max, bytes_max, .. } = self.limits;
+        if live_batches_max < self.live.len() || bytes_max / 2 < self.live.bytes() {
+            let following = Chain::new(following(self.live.id));
+            let closed = std::mem::replace(&mut self.live, following);
+            self.closed.push_back(closed.close());
+            self.hand_over();
+        }
+        self.newest = batch.stamp;
+        self.live.push(self.run, batch, &self.schema, now);
+        while self.limits.batches_max < self.in_memory() || self.limits.bytes_max < self.bytes() {
+            self.drop_oldest();
+        }
+    }
+
+    /// What memory cannot hold while the disk does not take it.
+    fn drop_oldest(&mut self) {
+        let Self { live, closed, schema, shelf, figures, .. } = self;
+        let oldest = closed.front_mut().unwrap_or(live);
+        if let Some(popped) = oldest.pop(schema) {
+            figures.dropped_total += 1;
+            // On disk it goes too: what follows it in memory is sent first, and behind that it would be refused.
+            shelf.release(oldest.id, popped.next());
+        }
+        closed.retain(|chain| !chain.is_empty());
+    }
+
+    pub(super) fn ack(&mut self, spool: SpoolId, next: Seq) {
+        let popped = self.pop_before(spool, next);
+        let released = self.shelf.release(spool, next);
+        self.figures.acknowledged_total += popped.unwrap_or(released);
+    }
+
+    /// How many batches left the memory; none if the spool is not there.
+    fn pop_before(&mut self, spool: SpoolId, end: Seq) -> Option<u64> {
+        let Self { live, closed, schema, .. } = self;
+        let chain = std::iter::once(live).chain(&mut *closed).find(|chain| chain.id == spool)?;
+        let popped = chain.pop_before(end, schema);
+        closed.retain(|chain| !chain.is_empty());
+        Some(popped)
+    }
+
+    pub(super) fn welcome(&mut self, held: &[SpoolHeld]) {
+        self.figures.sessions_total += 1;
+        self.shelf.begin_session();
+        for chain in std::iter::once(&mut self.live).chain(&mut self.closed) {
+            let held = held.iter().find(|held| held.spool == chain.id && held.predecessor_held);
+            chain.begin(held.map(|held| held.next));
+        }
+        for held in held {
+            self.ack(held.spool, held.next);
+        }
+    }
+
+    pub(super) fn next_live(&mut self, held: u32) -> Option<Outgoing> {
+        let batch = self.live.send(&self.schema)?;
+        Some(Outgoing { changes: changes(&self.schema, held, batch.schema_version), batch })
+    }
+
+    pub(super) fn next_backlog(&mut self, held: impl Fn(RunId) -> u32) -> Option<Outgoing> {
+        let Self { live, closed, shelf, schema, run, .. } = self;
+        let number = shelf.next_unsent(|id| is_in_memory(live, closed, id));
+        if let Some((batch, loaded)) = number.and_then(|number| shelf.send(number)) {
+            let changes = changes(&loaded.schema, held(loaded.run), batch.schema_version);
+            return Some(Outgoing { changes, batch });
+        }
+        let batch = closed.iter_mut().find_map(|chain| chain.send(schema))?;
+        Some(Outgoing { changes: changes(schema, held(*run), batch.schema_version), batch })
+    }
+
+    pub(super) fn job(&mut self, now: Duration) -> Option<Job> {
+        if self.shelf.is_busy() {
+            return None;
+        }
+        self.expire();
+        self.shelf.remove().or_else(|| self.write(now)).or_else(|| self.shelf.read())
+    }
+
+    /// Drops what is too much or too old for the disk, wherever it is.
+    fn expire(&mut self) {
+        while let Some((spool, end, left)) = self.shelf.excess(self.newest) {
+            self.figures.dropped_total += self.pop_before(spool, end).unwrap_or(left);
+            self.shelf.release(spool, end);
+        }
+    }
+
+    fn write(&mut self, now: Duration) -> Option<Job> {
+        let Self { live, closed, shelf, schema, leaving, .. } = self;
+        if !shelf.may_write(now) {
+            return None;
+        }
+        let is_due = |since: Duration| *leaving || since.saturating_add(WRITE_AFTER) <= now;
+        let chain = closed.iter().chain([&*live]).find(|chain| chain.unwritten_since().is_some_and(is_due))?;
+        shelf.append(chain.unwritten(schema), schema)
+    }
+
+    /// When something in memory is to be written.
+    pub(super) fn due_at(&self) -> Option<Duration> {
+        let oldest = self.closed.iter().chain([&self.live]).filter_map(Chain::unwritten_since).min()?;
+        self.shelf.due_from(oldest.saturating_add(WRITE_AFTER))
+    }
+
+    pub(super) fn done(&mut self, outcome: Outcome, now: Duration) {
+        let Some(written) = self.shelf.done(outcome, now) else { return };
+        let chains = std::iter::once(&mut self.live).chain(&mut self.closed);
+        chains.filter(|chain| chain.id == written.spool).for_each(|chain| chain.wrote(written.end));
+        self.hand_over();
+    }
+
+    /// Closed spools that are on disk as a whole leave the memory.
+    fn hand_over(&mut self) {
+        let Self { closed, shelf, .. } = self;
+        closed.retain(|chain| {
+            let stays = chain.unwritten_since().is_some();
+            if !stays {
+                shelf.take_over(chain.id, chain.unsent());
+            }
+            stays
+        });
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        let Self { live, closed, shelf, figures, .. } = self;
+        let in_memory = self.in_memory();
+        Figures {
+            depth: in_memory as u64 + shelf.batches(|id| is_in_memory(live, closed, id)),
+            in_memory,
+            disk_bytes: shelf.bytes(),
+            dropped_total: figures.dropped_total + shelf.lost_total(),
+            corrupt_total: shelf.corrupt_total(),
+            ..*figures
+        }
+    }
+
+    fn in_memory(&self) -> usize {
+        self.closed.iter().map(Chain::len).sum::<usize>() + self.live.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.closed.iter().map(Chain::bytes).sum::<usize>() + self.live.bytes()
+    }
+}
+
+fn is_in_memory(live: &Chain, closed: &VecDeque<Chain>, id: SpoolId) -> bool {
+    live.id == id || closed.iter().any(|chain| chain.id == id)
+}
+
+/// What leads from one version of a schema (not included) to another.
+fn changes(schema: &Schema, held: u32, wanted: u32) -> Vec<SchemaChange> {
+    if wanted <= held {
+        return Vec::new();
+    }
+    schema.changes_since(held).take_while(|change| change.version <= wanted).collect()
+}
+
+fn following(id: SpoolId) -> SpoolId {
+    SpoolId(u128::from_be_bytes(id.0).wrapping_add(1).to_be_bytes())
+}
