@@ -17,6 +17,9 @@ use crate::alert::seen::Seen;
 /// Most files read: each is looked at every other second.
 pub const RULE_FILES_MAX: usize = 1_000;
 
+/// Rules that are always in force, and what their file is called.
+const BUILT_IN: (&str, &str) = ("built-in", include_str!("built_in.yml"));
+
 /// What lies in the directory of rules, as of the last look.
 #[derive(Debug)]
 pub struct RuleFiles {
@@ -44,6 +47,16 @@ impl RuleFiles {
         Self { directory: beside.join("rules"), files: BTreeMap::new(), ignored: Vec::new(), hidden: None }
     }
 
+    /// The same, with the rules that are always in force.
+    #[must_use]
+    pub fn with_built_in(mut self) -> Self {
+        let (path, text) = BUILT_IN;
+        let parsed = rule::parse(text).map_err(|error| error.to_string());
+        let (rules, error) = parsed.map_or_else(|error| (None, Some(error)), |rules| (Some(Arc::new(rules)), None));
+        self.files.insert(path.into(), Loaded { seen: Seen::Absent, error, rules });
+        self
+    }
+
     /// Looks for files that came, changed or went, and reads those. `again` reads all of them. Says whether anything is
     /// different: nothing is while the directory cannot be listed.
     pub fn look(&mut self, again: bool) -> bool {
@@ -57,9 +70,10 @@ impl RuleFiles {
             }
         };
         self.hidden = None;
-        let mut changed = ignored != self.ignored || self.files.keys().any(|path| !found.contains_key(path));
+        let stays = |path: &Arc<str>| found.contains_key(path) || **path == *BUILT_IN.0;
+        let mut changed = ignored != self.ignored || !self.files.keys().all(stays);
         self.ignored = ignored;
-        self.files.retain(|path, _| found.contains_key(path));
+        self.files.retain(|path, _| stays(path));
         for (path, seen) in found {
             let before = self.files.get(&path);
             if !again && before.is_some_and(|before| before.seen == seen) {
@@ -203,6 +217,17 @@ mod tests {
         assert!(files.look(false));
         assert_eq!(files.groups().count(), 0);
         assert!(!files.is_unread("rules/a.yml"));
+    }
+
+    #[test]
+    fn what_is_built_in_is_always_in_force() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("rules")).unwrap();
+        let files = &mut RuleFiles::new(directory.path()).with_built_in();
+        check(files, &[("a.yml", GOOD)], &[("built-in", false, 1), ("rules/a.yml", false, 1)]);
+        fs::remove_file(files.directory.join("a.yml")).unwrap();
+        check(files, &[], &[("built-in", false, 1)]);
+        assert!(!files.look(false), "nothing changed");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What is known of each host at a moment, and what follows from time passing. Pure.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use common::wire::message::Hello;
 use common::wire::message::Reason;
 use tokio_util::sync::CancellationToken;
 
+use crate::ingest::blind::Blind;
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::hearing::Hearing;
 use crate::ingest::hearing::RETURN_MAX;
@@ -48,6 +48,9 @@ const JOBS: [&str; 3] = ["cadvisor", "node", "process"];
 #[derive(Debug)]
 pub(super) struct Book {
     hearing: Hearing,
+    blind: Blind,
+    /// The window for which `lapwing_blind` is written.
+    blind_written: Timestamp,
     hosts: BTreeMap<HostId, Entry>,
     sessions: u64,
 }
@@ -88,7 +91,13 @@ impl Book {
             }
             (entry.host.id, entry)
         };
-        Self { hearing: Hearing::new(now), hosts: hosts.into_iter().map(entry).collect(), sessions: 0 }
+        Self {
+            hearing: Hearing::new(now),
+            blind: Blind::default(),
+            blind_written: now.align_down(WINDOW),
+            hosts: hosts.into_iter().map(entry).collect(),
+            sessions: 0,
+        }
     }
 
     pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
@@ -230,6 +239,14 @@ impl Book {
         let in_grace = self.hearing.is_grace(now);
         if !in_grace {
             self.forget(now, &mut commit);
+            self.blind.look(&self.expected(), now);
+        }
+        let window = now.align_down(WINDOW);
+        if self.blind_written < window {
+            self.blind_written = window;
+            let value = if self.blind.is_blind() { 1.0 } else { 0.0 };
+            let samples = vec![(Labels::new().with(NAME, "lapwing_blind"), value)];
+            commit.appends.push(Append::Own { stamp: window, samples });
         }
         for entry in self.hosts.values_mut().filter(|entry| !entry.host.revoked) {
             for (stamp, up) in entry.decide(now, in_grace) {
@@ -254,13 +271,21 @@ impl Book {
         if self.hearing.is_deaf(at) {
             return Unheard::Everybody;
         }
-        if through.after(RETURN_MAX + WINDOW) <= at {
-            return Unheard::Instances(BTreeSet::new());
-        }
+        let returning = at < through.after(RETURN_MAX + WINDOW);
         // Nobody misses a host from which nothing ever came.
         let expected = self.hosts.values().filter(|entry| !entry.host.revoked && entry.decided.is_some());
-        let missing = expected.filter(|entry| entry.latest.is_none_or(|latest| latest <= through));
+        let missing = expected.filter(|entry| {
+            let unheard = returning && entry.latest.is_none_or(|latest| latest <= through);
+            unheard || self.blind.vanished().contains(&entry.host.id)
+        });
         Unheard::Instances(missing.map(|entry| entry.host.instance.clone()).collect())
+    }
+
+    /// The end of the latest window of each host that should be there: it did not say that it goes.
+    fn expected(&self) -> BTreeMap<HostId, Timestamp> {
+        let here = |state| matches!(state, State::Up | State::Silent);
+        let expected = self.hosts.iter().filter(|(_, entry)| here(entry.state));
+        expected.filter_map(|(id, entry)| Some((*id, entry.latest?))).collect()
     }
 
     fn look(&mut self, now: Timestamp, can_store: bool) {
@@ -432,6 +457,8 @@ pub(super) fn event(host: HostId, at: Timestamp, kind: &str, text: String) -> Ap
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use common::batch::RunId;
     use futures::FutureExt as _;
 
@@ -479,6 +506,19 @@ mod tests {
         }
     }
 
+    /// The samples of one of our own metrics.
+    fn own(commit: Commit, name: &str) -> Vec<(Timestamp, Vec<(Labels, f64)>)> {
+        let mut own = Vec::new();
+        for append in commit.appends {
+            if let Append::Own { stamp, samples } = append
+                && samples[0].0.get(NAME) == name
+            {
+                own.push((stamp, samples));
+            }
+        }
+        own
+    }
+
     /// `up` of a host whose windows are committed at (stamp, moment), ticked each second until `until`: one character a
     /// window from second 10 on, `1`, `0`, or `.` for none.
     fn check(agent_version: &str, commits: &[(i64, i64)], until: i64, expect: &str) {
@@ -488,8 +528,7 @@ mod tests {
             for (stamp, _) in commits.iter().filter(|(_, moment)| *moment == second) {
                 book.committed(HostId(1), at(*stamp), at(second));
             }
-            for append in book.tick(at(second), true).0.appends {
-                let Append::Own { stamp, samples } = append else { continue };
+            for (stamp, samples) in own(book.tick(at(second), true).0, "up") {
                 assert_eq!(samples.len(), JOBS.len());
                 assert_eq!(samples[1].0.to_string(), r#"up{env="test", instance="web", job="node"}"#);
                 let window = usize::try_from((stamp.as_millis() / 1_000 - START) / 10 - 1).unwrap();
@@ -532,8 +571,8 @@ mod tests {
         let (mut zeros, mut silent) = (Vec::new(), Vec::new());
         for second in seconds {
             let (commit, changes) = book.tick(at(second), true);
-            let down = |append: &Append| matches!(append, Append::Own { samples, .. } if samples[0].1 == 0.0);
-            zeros.extend(commit.appends.iter().any(down).then_some(second));
+            let down = own(commit, "up").iter().any(|(_, samples)| samples[0].1 == 0.0);
+            zeros.extend(down.then_some(second));
             silent.extend(changes.contains(&Change::Host(HostId(1), State::Silent)).then_some(second));
         }
         (zeros, silent)
@@ -577,6 +616,37 @@ mod tests {
     fn open(book: &mut Book, boot_id: u8, now: i64) -> Opened {
         let from = SocketAddr::from(([127, 0, 0, 1], 1));
         book.open(HostId(1), &hello(boot_id), from, at(now)).unwrap().0
+    }
+
+    #[test]
+    fn when_most_hosts_vanish_their_silence_is_put_down_to_the_aggregator() {
+        let name = |id: u32| format!("web-{id}");
+        let hosts = (1..=8).map(|id| Host {
+            id: HostId(id),
+            key_hash: [u8::try_from(id).unwrap(); 32],
+            instance: name(id),
+            ..host("0.1.0")
+        });
+        let mut book = Book::new(hosts.collect(), at(0));
+        let mut blind = Vec::new();
+        for second in 1..=300 {
+            // All send until 200, three go on, and all are back at 260.
+            for id in 1..=8 {
+                if second % 10 == 1 && (second <= 201 || 260 <= second || id <= 3) {
+                    book.committed(HostId(id), at(second - 1), at(second));
+                }
+            }
+            let (commit, _) = book.tick(at(second), true);
+            blind.extend(own(commit, "lapwing_blind").iter().map(|(_, samples)| (second, samples[0].1)));
+            let unheard = book.unheard(at(second), at(second), true);
+            let hidden = (226..261).contains(&second);
+            if 100 < second {
+                let expect = if hidden { (4..=8).map(name).collect() } else { BTreeSet::new() };
+                assert_eq!(unheard, Unheard::Instances(expect), "{second}");
+            }
+        }
+        let blind_at: Vec<_> = blind.iter().filter(|(_, value)| *value == 1.0).map(|(second, _)| *second).collect();
+        assert_eq!((blind.len(), blind_at), (30, vec![230, 240, 250, 260]));
     }
 
     fn dismissed(session: &Opened) -> Option<Reason> {

@@ -1,5 +1,6 @@
 //! Takes in what agents send: accept, authenticate, limit, commit, acknowledge.
 
+mod blind;
 mod book;
 mod connection;
 pub mod counters;

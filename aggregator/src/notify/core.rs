@@ -63,7 +63,7 @@ impl Core {
         let routing = Routing { directory: directory.to_owned(), seen: Seen::Absent, error: None };
         Self {
             evaluator,
-            files: RuleFiles::new(directory),
+            files: RuleFiles::new(directory).with_built_in(),
             notifier,
             routing,
             external_url,
