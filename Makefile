@@ -21,6 +21,7 @@ test:           ## everything CI runs: format, lint, tidy, unit, property, simul
 	tests/docker/run
 	tests/disk/run
 	tests/processes/run
+	tests/systemd/run
 
 lint:           ## format and lints of the Rust sources
 	cargo fmt --all -- --check

@@ -4,7 +4,7 @@
 # Hierarchies with the controllers that matter here.
 cgroup_roots() {
   awk '{ for (i = 7; i <= NF; i++) if ($i == "-") { type = $(i + 1); options = "," $NF "," } }
-    type == "cgroup2" || (type == "cgroup" && options ~ /,(cpu|cpuacct|memory|blkio|pids),/) { print $5 }' /proc/self/mountinfo
+    type == "cgroup2" || (type == "cgroup" && options ~ /,(cpu|cpuacct|memory|blkio|pids|name=systemd),/) { print $5 }' /proc/self/mountinfo
 }
 
 make_cgroup_parent() { # name

@@ -127,6 +127,9 @@ pub enum CollectError {
     /// A file of one value does not have it.
     #[error("{} has not the form that the kernel gives it", .0.display())]
     Garbled(Box<Path>),
+    /// The kernel does not say how right its clock is.
+    #[error("ask the kernel about its clock (adjtimex): {0}")]
+    Clock(io::Error),
     /// What a thread aside found.
     #[error("{0}")]
     Aside(Arc<CollectError>),

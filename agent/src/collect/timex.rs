@@ -53,7 +53,7 @@ impl Collector for Timex {
         if !tick.moment.due(PARTS[0].0.tier) {
             return Ok(());
         }
-        let told = host::discipline().map_err(|error| CollectError::Silent(format!("adjtimex ({error})")))?;
+        let told = host::discipline().map_err(CollectError::Clock)?;
         for (series, (_, part)) in self.0.into_iter().zip(PARTS) {
             tick.samples.put(series, part(&told));
         }

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use rustix::process::getuid;
 
+/// Where the system's bus is, below the root of the host.
+pub const SYSTEM_BUS: &str = "run/dbus/system_bus_socket";
+
 /// How long one reply may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -75,6 +78,12 @@ impl Bus {
         Ok(bus)
     }
 
+    /// Whether there is a bus that does not speak with the user that this process runs as.
+    #[must_use]
+    pub fn refuses(socket: &Path) -> bool {
+        Self::connect(socket).is_err_and(|error| is_refusal(&error))
+    }
+
     /// Calls a method and waits for what it returns.
     ///
     /// # Errors
@@ -100,6 +109,13 @@ impl Bus {
         }
         Err(ErrorKind::InvalidData.into())
     }
+}
+
+/// Whether the bus closed the connection: it does so to users that it cannot name, such as those of `DynamicUser=`.
+#[must_use]
+pub fn is_refusal(error: &io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionReset, PermissionDenied, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | PermissionDenied | UnexpectedEof)
 }
 
 /// What an error says, if it says something.

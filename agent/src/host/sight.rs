@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::config::Roots;
+use crate::host::bus::Bus;
+use crate::host::bus::SYSTEM_BUS;
 
 /// Something that an ordinary user may not see.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ pub struct Sight {
 const DENIALS: usize = 16;
 
 /// All sights.
-pub const SIGHTS: [Sight; 5] = [
+pub const SIGHTS: [Sight; 6] = [
     Sight {
         name: "processes",
         shows: "processes of other users",
@@ -59,6 +61,12 @@ pub const SIGHTS: [Sight; 5] = [
         shows: "names, images and labels of Docker's containers",
         needs: "CAP_DAC_READ_SEARCH",
         is_denied: |roots| all_deny([roots.on_rootfs("/var/lib/docker/containers".as_ref())]),
+    },
+    Sight {
+        name: "units",
+        shows: "units of systemd that do not run, restarts of services, timers",
+        needs: "a user that systemd's bus can name, as packaging/lapwing-agent.sysusers makes it",
+        is_denied: |roots| Bus::refuses(&roots.rootfs.join(SYSTEM_BUS)),
     },
 ];
 

@@ -41,27 +41,29 @@ const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 
 /// The host's systemd, asked once a minute: it answers on its one thread, which has other work.
 pub(in crate::collect) fn systemd(roots: &Roots) -> impl Collector + use<> {
-    let run = roots.rootfs.join("run/dbus");
+    let bus = roots.rootfs.join(host::SYSTEM_BUS);
     // With control groups of the first version it has a hierarchy of its own.
-    let trees = ["", "unified", "systemd"].map(|tree| roots.cgroupfs.join(tree));
-    let places = move || {
-        let bus = host::entries(&run, "system_bus_socket");
-        let slice = || trees.iter().map(|tree| host::entries(tree, "system.slice")).find(|slice| !slice.is_empty());
-        if bus.is_empty() { slice().unwrap_or_default() } else { bus }
-    };
-    devices("systemd", places, visit).each(Tier::Minute)
+    let slices = ["", "unified", "systemd"].map(|tree| roots.cgroupfs.join(tree).join("system.slice"));
+    let there = slices.clone();
+    let places = move || if bus.exists() || there.iter().any(|it| it.exists()) { vec![bus.clone()] } else { vec![] };
+    devices("systemd", places, move |bus, said| visit(bus, &slices, said)).each(Tier::Minute)
 }
 
-fn visit(place: &Path, visit: &mut Visit) {
-    if place.ends_with("system_bus_socket") {
-        if let Err(source) = ask(place, visit) {
-            visit.fail(CollectError::Systemd(source));
-        }
-        return;
+fn visit(bus: &Path, slices: &[PathBuf], visit: &mut Visit) {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    let is_mute = |error: &io::Error| matches!(error.kind(), ConnectionRefused | NotFound) || host::is_refusal(error);
+    match ask(bus, visit) {
+        Ok(()) => {}
+        Err(error) if is_mute(&error) => list_running(slices, visit),
+        Err(error) => visit.fail(CollectError::Systemd(error)),
     }
-    // A control group tells who runs, and nothing of those that do not.
+}
+
+/// A control group tells who runs, and nothing of those that do not.
+fn list_running(slices: &[PathBuf], visit: &mut Visit) {
+    let listed = slices.iter().map(|slice| host::entries(slice, "")).find(|services| !services.is_empty());
     let runs = |service: &PathBuf| service.extension().is_some_and(|it| it == "service");
-    for service in host::entries(place, "").into_iter().filter(runs) {
+    for service in listed.unwrap_or_default().into_iter().filter(runs) {
         let name = name_behind(&service, "").unwrap_or_default();
         visit.put(STATE, &Labels::new().with("name", name).with("state", "active"), 1.0);
     }
@@ -188,6 +190,12 @@ pub(super) fn parse_anything(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
     use super::*;
 
     fn text(bytes: &mut Vec<u8>, text: &str) {
@@ -224,6 +232,39 @@ mod tests {
         }
         list[8..12].fill(0xff);
         assert_eq!(read(&list), None);
+    }
+
+    #[test]
+    fn control_groups_tell_who_runs_where_the_bus_does_not_speak() {
+        let root = tempfile::tempdir().unwrap();
+        let (bus, slice) = (root.path().join("bus"), root.path().join("system.slice"));
+        for group in ["a.service", "b.service", "c.mount"] {
+            fs::create_dir_all(slice.join(group)).unwrap();
+        }
+        let check = || {
+            let mut said = Visit::new(true);
+            visit(&bus, &[root.path().join("none"), slice.clone()], &mut said);
+            let running =
+                ["a", "b"].map(|name| format!(r#"node_systemd_unit_state{{name="{name}.service", state="active"}} 1"#));
+            assert_eq!((said.shown(), said.failed.is_none()), (running.to_vec(), true));
+        };
+        check();
+        let listener = UnixListener::bind(&bus).unwrap();
+        // A user that it cannot name: it closes before it answers, or after it was greeted.
+        for answers in [&[] as &[&[u8]], &[b"OK 0123\r\n"]] {
+            let listener = listener.try_clone().unwrap();
+            let answering = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                for answer in answers {
+                    assert_ne!(stream.read(&mut [0; 1024]).unwrap(), 0);
+                    stream.write_all(answer).unwrap();
+                }
+            });
+            check();
+            answering.join().unwrap();
+        }
+        drop(listener);
+        check();
     }
 
     #[test]
