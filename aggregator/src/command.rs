@@ -43,7 +43,12 @@ pub enum Command {
     /// Make a login link.
     UserLink,
     /// Ask a query for the present moment.
-    Query(String),
+    Query {
+        /// The expression.
+        expr: String,
+        /// Whether to say what it read.
+        explain: bool,
+    },
 }
 
 /// What is to be done about a host.
@@ -116,7 +121,11 @@ impl Command {
             Self::TokenRevoke(id) => Question::delete(&format!("/api/v1/tokens/{id}")),
             Self::HostList | Self::Host { .. } => Self::hosts(),
             Self::UserLink => Question::post("/api/v1/links", json!({})),
-            Self::Query(expression) => Question::get("/prometheus/api/v1/query", &[("query", expression)]),
+            Self::Query { expr, explain } => {
+                let explain = explain.then_some(("explain", "1"));
+                let parameters: Vec<_> = [("query", expr.as_str())].into_iter().chain(explain).collect();
+                Question::get("/prometheus/api/v1/query", &parameters)
+            }
         }
     }
 
@@ -139,7 +148,7 @@ impl Command {
             Self::TokenRevoke(id) => format!("{id} is revoked: no further host joins with it\n"),
             Self::Host { host, what } => what.answer(host),
             Self::UserLink => format!("{}\n", answer["url"].as_str().unwrap_or_default()),
-            Self::Query(_) => series(&answer["data"]),
+            Self::Query { .. } => series(&answer["data"]) + &beside(answer),
         }
     }
 }
@@ -223,7 +232,31 @@ fn series(data: &Value) -> String {
         }
         _ => line(data["resultType"].as_str().unwrap_or_default(), &data["result"]),
     }
-    text
+    if text.is_empty() { "no series match\n".to_owned() } else { text }
+}
+
+/// What stands beside a query's answer: warnings, infos, and what it took if that was asked for.
+fn beside(answer: &Value) -> String {
+    let said = ["warnings", "infos"].into_iter().flat_map(|key| answer[key].as_array().into_iter().flatten());
+    let mut lines: Vec<String> = said.filter_map(Value::as_str).map(str::to_owned).collect();
+    let explained = &answer["data"]["explain"];
+    for read in explained["selections"].as_array().into_iter().flatten() {
+        lines.push(format!(
+            "{}: {} series, {} samples, tier {}, {} s",
+            read["selector"].as_str().unwrap_or_default(),
+            read["series"],
+            read["samples"],
+            read["tier"].as_str().unwrap_or_default(),
+            read["seconds"]
+        ));
+    }
+    if explained.is_object() {
+        lines.push(format!(
+            "{} steps in {} s, {} s each; {} samples held",
+            explained["steps"], explained["seconds"], explained["seconds_per_step"], explained["samples_held"]
+        ));
+    }
+    lines.iter().map(|line| format!("# {line}\n")).collect()
 }
 
 fn labels(metric: &Value) -> String {
@@ -298,12 +331,24 @@ mod tests {
 
     #[test]
     fn a_query_answers_a_line_a_sample() {
-        let query = Command::Query(String::new());
+        let query = Command::Query { expr: String::new(), explain: false };
         let vector = json!({"data": {"resultType": "vector", "result": [{"metric": {"__name__": "up", "job": "node"}, "value": [7, "1"]}]}});
         check(&query, &vector, "up{job=\"node\"} 1 @7\n");
         check(&query, &json!({"data": {"resultType": "scalar", "result": [7.5, "2"]}}), "scalar 2 @7.5\n");
         let matrix =
             json!({"data": {"resultType": "matrix", "result": [{"metric": {}, "values": [[7, "1"], [8, "NaN"]]}]}});
         check(&query, &matrix, "{} 1 @7\n{} NaN @8\n");
+        let nothing = json!({"data": {"resultType": "vector", "result": []}, "warnings": ["PromQL warning: w"]});
+        check(&query, &nothing, "no series match\n# PromQL warning: w\n");
+        let explained = json!({"data": {"resultType": "scalar", "result": [7, "2"], "explain": {
+            "selections": [{"selector": "{__name__=\"up\"}", "series": 2, "samples": 4, "tier": "raw", "seconds": 0.5}],
+            "steps": 1, "seconds": 0.5, "seconds_per_step": 0.5, "samples_held": 9,
+        }}});
+        check(
+            &query,
+            &explained,
+            "scalar 2 @7\n# {__name__=\"up\"}: 2 series, 4 samples, tier raw, 0.5 s\n\
+             # 1 steps in 0.5 s, 0.5 s each; 9 samples held\n",
+        );
     }
 }

@@ -31,6 +31,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use common::time::Clock;
+use common::time::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
@@ -68,6 +69,8 @@ pub struct App {
     pub live: Live,
     /// Ends streams that would never end by themselves.
     pub stop: CancellationToken,
+    /// When it was started.
+    pub began: Timestamp,
     queries: Queries,
 }
 
@@ -140,7 +143,8 @@ impl App {
     /// Handlers over these rooms.
     #[must_use]
     pub fn new(rooms: Rooms, access: Access, stop: CancellationToken) -> Self {
-        Self { rooms, access, live: Live::default(), stop, queries: Queries::default() }
+        let began = rooms.clock.wall();
+        Self { rooms, access, live: Live::default(), stop, began, queries: Queries::default() }
     }
 
     /// Keeps a change to one noun.

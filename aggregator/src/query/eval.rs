@@ -33,6 +33,8 @@ use crate::query::plan::Ranged;
 use crate::query::plan::Selector;
 use crate::query::plan::Shift;
 use crate::query::source::Source;
+use crate::query::stats;
+use crate::query::stats::Selection;
 use crate::store::select::Field;
 use crate::store::select::Matcher;
 use crate::store::select::Selected;
@@ -49,6 +51,8 @@ pub(super) struct Evaluator<'a> {
     pub(super) query: Grid,
     /// What is to be said beside the answer.
     pub(super) said: RefCell<Annotations>,
+    /// What was read.
+    pub(super) selections: RefCell<Vec<Selection>>,
 }
 
 /// One series of a range vector: windows without staleness marks.
@@ -169,8 +173,16 @@ impl Evaluator<'_> {
         if through <= after {
             return Ok(Vec::new());
         }
+        let began = self.budget.clock.monotonic();
         let selected = self.source.select(matchers, TimeRange { after, through }, fields)?;
-        self.budget.hold(selected.iter().map(|series| series.stamps.len()).sum())?;
+        let samples = selected.iter().map(|series| series.stamps.len()).sum();
+        self.selections.borrow_mut().push(Selection {
+            selector: stats::selector(matchers),
+            series: selected.len(),
+            samples,
+            took: self.budget.clock.monotonic().saturating_sub(began),
+        });
+        self.budget.hold(samples)?;
         Ok(selected)
     }
 

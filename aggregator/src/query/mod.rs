@@ -23,6 +23,7 @@ mod over;
 mod parse;
 mod plan;
 pub mod source;
+mod stats;
 mod value;
 mod whole;
 
@@ -48,8 +49,11 @@ pub use crate::query::parse::QUERY_OPERATORS_MAX;
 pub use crate::query::parse::format;
 pub use crate::query::parse::parse;
 pub use crate::query::plan::Expr;
+pub use crate::query::stats::Selection;
+pub use crate::query::stats::Stats;
 pub use crate::query::value::Moments;
 pub use crate::query::value::Reply;
+pub use crate::query::value::Sample;
 pub use crate::query::value::Value;
 
 use crate::query::budget::Budget;
@@ -68,7 +72,7 @@ use crate::query::plan::Range;
 use crate::query::source::Source;
 use crate::store::select::Spend;
 
-/// Most steps of a range query, as in Prometheus: more than any screen has pixels.
+/// Most steps after the first of a range query, as in Prometheus: more than any screen has pixels.
 pub const POINTS_MAX: usize = 11_000;
 
 /// What one label set costs beside samples: half a kilobyte.
@@ -148,7 +152,54 @@ impl Engine {
             Moments::At(at) => instant(&evaluator, query, at, grid)?,
             Moments::Range { .. } => range(&evaluator, query, grid)?,
         };
-        Ok(Reply { value, annotations: evaluator.said.into_inner() })
+        let stats = Stats {
+            selections: evaluator.selections.into_inner(),
+            samples_held: evaluator.budget.samples.get(),
+            steps: grid.count,
+            took: self.clock.monotonic().saturating_sub(evaluator.budget.began),
+        };
+        Ok(Reply { value, annotations: evaluator.said.into_inner(), stats })
+    }
+
+    /// The latest samples of what a selector matches, each with its own stamp.
+    ///
+    /// # Errors
+    /// As [`Self::instant`], and when the query is no selector.
+    pub fn latest(&self, query: &Expr, at: Timestamp, cancel: &Cancel) -> Result<Vec<Sample>, QueryError> {
+        let Node::Select(selector) = &query.root else {
+            return Err(QueryError::bad("it must be a selector"));
+        };
+        let grid = grid(Moments::At(at))?;
+        let evaluator = self.evaluator(grid, cancel);
+        let values = evaluator.select(selector, grid, |value, _| value)?;
+        let stamps = evaluator.select(selector, grid, |_, stamp| number::float_millis(stamp))?;
+        let stamps: HashMap<_, _> = stamps.into_iter().map(|series| (series.labels, series.values)).collect();
+        let sample = |series: Series| {
+            let stamp = stamps.get(&series.labels)?.first()?;
+            let value = *series.values.first()?;
+            Some((series.labels, number::millis(*stamp), value))
+        };
+        Ok(values.into_iter().filter_map(sample).collect())
+    }
+
+    /// The same engine with another lookback.
+    #[must_use]
+    pub const fn looking_back(mut self, lookback: Duration) -> Self {
+        self.config.lookback = lookback;
+        self
+    }
+
+    /// The same engine with a deadline that is at most this.
+    #[must_use]
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.config.deadline = self.config.deadline.min(deadline);
+        self
+    }
+
+    /// What queries may look back to and cost.
+    #[must_use]
+    pub const fn config(&self) -> EngineConfig {
+        self.config
     }
 
     /// Looks series up within the budget of one query: `look` hands in, at each series that it comes to, how many label
@@ -176,6 +227,7 @@ impl Engine {
             budget: self.budget(cancel),
             query: grid,
             said: RefCell::default(),
+            selections: RefCell::default(),
         }
     }
 
@@ -205,10 +257,10 @@ fn grid(moments: Moments) -> Result<Grid, QueryError> {
     if end < start {
         return Err(QueryError::bad("end timestamp must not be before start time"));
     }
-    Grid::through(start.as_millis(), end.as_millis(), step_ms, POINTS_MAX).ok_or_else(|| {
-        QueryError::bad(format!(
-            "exceeded maximum resolution of {POINTS_MAX} points per timeseries: widen the step or narrow the range"
-        ))
+    Grid::through(start.as_millis(), end.as_millis(), step_ms, POINTS_MAX + 1).ok_or_else(|| {
+        QueryError::bad(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        )
     })
 }
 

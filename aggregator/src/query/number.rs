@@ -1,5 +1,7 @@
 //! Sums, means and quantiles as Prometheus computes them, to the last bit.
 
+use common::time::Timestamp;
+
 /// A sum that keeps what rounding lost (Kahan, with Neumaier's improvement).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sum {
@@ -115,6 +117,18 @@ pub(super) fn ascending(left: f64, right: f64) -> std::cmp::Ordering {
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub(super) const fn float(count: usize) -> f64 {
     count as f64
+}
+
+/// A stamp as a float that keeps it to the millisecond.
+#[expect(clippy::cast_precision_loss, reason = "exact for the next 285,000 years")]
+pub(super) const fn float_millis(stamp: Timestamp) -> f64 {
+    stamp.as_millis() as f64
+}
+
+/// The stamp that was kept so.
+#[expect(clippy::cast_possible_truncation, reason = "it came from whole milliseconds")]
+pub(super) const fn millis(stamp: f64) -> Timestamp {
+    Timestamp::from_millis(stamp as i64)
 }
 
 /// Milliseconds as seconds.

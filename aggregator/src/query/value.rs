@@ -6,6 +6,7 @@ use common::metric::Labels;
 use common::time::Timestamp;
 
 use crate::query::annotation::Annotations;
+use crate::query::stats::Stats;
 
 /// When to evaluate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,12 @@ pub struct Reply {
     pub value: Value,
     /// Warnings and infos.
     pub annotations: Annotations,
+    /// What it took.
+    pub stats: Stats,
 }
+
+/// A series, a moment, and its value there.
+pub type Sample = (Labels, Timestamp, f64);
 
 /// The answer to a query.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +46,7 @@ pub enum Value {
     /// One text.
     String(String),
     /// A sample for each series, in the order that `sort` or `topk` asked for.
-    Vector(Vec<(Labels, Timestamp, f64)>),
+    Vector(Vec<Sample>),
     /// Samples for each series, sorted by labels, oldest first.
     Matrix(Vec<(Labels, Vec<(Timestamp, f64)>)>),
 }

@@ -238,6 +238,12 @@ impl Store {
         self.shared.head.select(matchers, range, fields, self.shared.config.samples_max)
     }
 
+    /// How long samples are kept.
+    #[must_use]
+    pub fn retention(&self) -> Duration {
+        self.shared.config.retention
+    }
+
     /// The label sets of all series that match and have a sample in `range`, sorted: the first `limit` of them.
     ///
     /// # Errors

@@ -46,6 +46,7 @@ const DOORS: &[(&str, &str, u16, u16)] = &[
     ("GET", "/prometheus/api/v1/query?query=(", 401, 400),
     ("GET", "/prometheus/api/v1/query_range?query=1&start=0&end=60&step=15", 401, 200),
     ("GET", "/prometheus/api/v1/query_range?query=1&start=0&end=60", 401, 400),
+    ("GET", "/prometheus/api/v1/query_range?query=1&start=0&end=11000&step=1", 401, 200),
     ("GET", "/prometheus/api/v1/query_range?query=1&start=0&end=11001&step=1", 401, 400),
     ("GET", "/prometheus/api/v1/series", 401, 400),
     ("GET", "/prometheus/api/v1/series?match[]=up", 401, 200),
@@ -54,6 +55,28 @@ const DOORS: &[(&str, &str, u16, u16)] = &[
     ("GET", "/prometheus/api/v1/label/__name__/values", 401, 200),
     ("GET", "/prometheus/api/v1/metadata?limit=1", 401, 200),
     ("GET", "/prometheus/api/v1/status/buildinfo", 401, 200),
+    ("GET", "/prometheus/api/v1/query?query=1&limit=-1", 401, 400),
+    ("GET", "/prometheus/api/v1/query?query=1&timeout=x", 401, 400),
+    ("GET", "/prometheus/api/v1/query?query=1&timeout=0", 401, 503),
+    ("GET", "/prometheus/api/v1/query?query=1&lookback_delta=x", 401, 400),
+    ("GET", "/prometheus/api/v1/query?query=1&lookback_delta=1m&timeout=5s&stats=all&explain=1", 401, 200),
+    ("GET", "/prometheus/api/v1/query_exemplars?query=up", 401, 200),
+    ("GET", "/prometheus/api/v1/query_exemplars?query=(", 401, 400),
+    ("GET", "/prometheus/api/v1/format_query?query=1%2B1", 401, 200),
+    ("GET", "/prometheus/api/v1/format_query?query=(", 401, 400),
+    ("GET", "/prometheus/api/v1/metadata?limit=x", 401, 400),
+    ("GET", "/prometheus/api/v1/targets", 401, 200),
+    ("GET", "/prometheus/api/v1/rules", 401, 200),
+    ("GET", "/prometheus/api/v1/rules?type=x", 401, 400),
+    ("GET", "/prometheus/api/v1/rules?group_limit=0", 401, 400),
+    ("GET", "/prometheus/api/v1/rules?group_limit=1&group_next_token=x", 401, 400),
+    ("GET", "/prometheus/api/v1/alerts", 401, 200),
+    ("GET", "/prometheus/api/v1/status/config", 401, 200),
+    ("GET", "/prometheus/api/v1/status/flags", 401, 200),
+    ("GET", "/prometheus/api/v1/status/runtimeinfo", 401, 200),
+    ("GET", "/prometheus/api/v1/status/tsdb", 401, 200),
+    ("GET", "/prometheus/federate?match[]=up", 401, 200),
+    ("GET", "/prometheus/federate?match[]=sum(up)", 401, 400),
     ("GET", "/prometheus/api/v1/nothing", 404, 404),
 ];
 
@@ -178,7 +201,7 @@ async fn commands_are_answered_whether_it_runs_or_not() {
     let instance = Instance::start().await;
     let (config, clock) = (instance.config.clone(), instance.clock.clone());
     let ask = async |expression: &str| {
-        let query = aggregator::command::Command::Query(expression.to_owned());
+        let query = aggregator::command::Command::Query { expr: expression.to_owned(), explain: false };
         query.run(async |question| aggregator::ask(&config, &clock, question).await).await
     };
     assert!(ask("1 + 1").await.unwrap().starts_with("scalar 2 @"));

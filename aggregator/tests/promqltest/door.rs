@@ -1,4 +1,4 @@
-//! The doors through which a query is asked: the engine in this process, and the HTTP API of an aggregator.
+//! The doors through which a query is asked: the engine in this process, and (`over_http`) the API of an aggregator.
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@
 
 mod door;
 mod expect;
+mod over_http;
 mod pin;
 mod script;
 mod series;
@@ -25,6 +26,7 @@ use crate::door::Door;
 use crate::door::InProcess;
 use crate::door::Reply;
 use crate::expect::differences;
+use crate::over_http::Aggregator;
 use crate::script::Command;
 use crate::script::Evaluation;
 use crate::script::Expect;
@@ -42,6 +44,15 @@ fn prometheus_engine_tests_pass() {
     let mut tally = Tally::default();
     for (name, text) in files() {
         run_file(&name, &text, &mut tally);
+    }
+    tally.judge();
+}
+
+#[test]
+fn prometheus_engine_tests_pass_over_http() {
+    let mut tally = Tally::default();
+    for (name, text) in files() {
+        run_file_over_http(&name, &text, &mut tally);
     }
     tally.judge();
 }
@@ -112,6 +123,34 @@ fn run_file(file: &str, text: &str, tally: &mut Tally) {
             }
         }
     }
+}
+
+/// As [`run_file`], asking an aggregator that is started anew whenever something was loaded.
+fn run_file_over_http(file: &str, text: &str, tally: &mut Tally) {
+    let mut loaded = Arc::new(Loaded::default());
+    let (mut new, mut aggregator) = (Vec::new(), None);
+    for command in script::commands(text) {
+        match command {
+            Command::Clear => {
+                (loaded, new) = (Arc::new(Loaded::default()), Vec::new());
+                drop(aggregator.take().map(Aggregator::stop));
+            }
+            Command::Load(load) => new.extend(loaded.load(&load)),
+            Command::Eval(evaluation) => {
+                drop(InProcess::over(&loaded).ask(&evaluation.query, evaluation.moments));
+                if loaded.has_met_histograms() {
+                    tally.native += 1;
+                    continue;
+                }
+                if aggregator.is_none() || !new.is_empty() {
+                    let dir = aggregator.take().map_or_else(|| tempfile::tempdir().unwrap(), Aggregator::stop);
+                    aggregator = Some(Aggregator::start(dir, std::mem::take(&mut new)));
+                }
+                tally.count(file, &evaluation, run(&evaluation, aggregator.as_ref().unwrap()));
+            }
+        }
+    }
+    drop(aggregator.map(Aggregator::stop));
 }
 
 fn run(evaluation: &Evaluation, door: &dyn Door) -> Result<(), String> {

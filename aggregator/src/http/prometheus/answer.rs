@@ -19,26 +19,47 @@ pub struct Success<D> {
     status: &'static str,
     data: D,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<&'static str>,
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    infos: Vec<String>,
 }
+
+const CUT: &str = "results truncated due to limit";
 
 impl<D> Success<D> {
     /// An answer without warnings.
     pub const fn new(data: D) -> Self {
-        Self { status: "success", data, warnings: Vec::new() }
+        Self { status: "success", data, warnings: Vec::new(), infos: Vec::new() }
+    }
+
+    /// The same with warnings and infos.
+    pub fn saying(mut self, warnings: Vec<String>, infos: Vec<String>) -> Self {
+        (self.warnings, self.infos) = (warnings, infos);
+        self
+    }
+
+    /// The same with the warning that Prometheus gives when an answer was cut.
+    pub fn cut(mut self, is_cut: bool) -> Self {
+        self.warnings.extend(is_cut.then(|| CUT.to_owned()));
+        self
     }
 }
 
 impl<T> Success<Vec<T>> {
     /// An answer cut to `limit` items (0: all), with the warning that Prometheus gives.
     pub fn limited(mut items: Vec<T>, limit: usize) -> Self {
-        let mut warnings = Vec::new();
-        if limit != 0 && limit < items.len() {
-            items.truncate(limit);
-            warnings.push("results truncated due to limit");
-        }
-        Self { status: "success", data: items, warnings }
+        let is_cut = cut(&mut items, limit);
+        Self::new(items).cut(is_cut)
     }
+}
+
+/// Cuts items to a limit, if there is one; whether any went.
+fn cut<T>(items: &mut Vec<T>, limit: usize) -> bool {
+    let is_cut = limit != 0 && limit < items.len();
+    if is_cut {
+        items.truncate(limit);
+    }
+    is_cut
 }
 
 impl<D: Serialize> IntoResponse for Success<D> {
@@ -71,7 +92,9 @@ impl Failure {
         match self.kind {
             "bad_data" => StatusCode::BAD_REQUEST,
             "execution" => StatusCode::UNPROCESSABLE_ENTITY,
-            "canceled" | "timeout" => StatusCode::SERVICE_UNAVAILABLE,
+            "timeout" => StatusCode::SERVICE_UNAVAILABLE,
+            // nginx' number for a client that has gone, as in Prometheus.
+            "canceled" => StatusCode::from_u16(499).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -118,6 +141,15 @@ pub struct Series {
 }
 
 impl Data {
+    /// Cuts the series to a limit, if there is one; whether any went.
+    pub fn cut(&mut self, limit: usize) -> bool {
+        match self {
+            Self::Scalar(_) | Self::String(_) => false,
+            Self::Vector(samples) => cut(samples, limit),
+            Self::Matrix(series) => cut(series, limit),
+        }
+    }
+
     /// In Prometheus' shape. `at` is the time of the query: a scalar has none of its own.
     pub fn of(value: Value, at: Timestamp) -> Self {
         match value {
@@ -188,6 +220,24 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// A value as Go's `%e` writes it in its fewest digits: how the API of alerts does.
+#[must_use]
+pub fn exponential(value: f64) -> String {
+    if !value.is_finite() {
+        return number(value);
+    }
+    let text = format!("{value:e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+    format!("{mantissa}e{sign}{digits:0>2}")
+}
+
+/// A time as RFC 3339.
+#[must_use]
+pub fn moment(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.as_millis()).map_or_else(|_| String::new(), |at| at.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +253,15 @@ mod tests {
         check(f64::NAN, "NaN");
         check(f64::INFINITY, "+Inf");
         check(f64::NEG_INFINITY, "-Inf");
+    }
+
+    #[test]
+    fn values_of_alerts_have_an_exponent() {
+        let check = |value: f64, expect: &str| assert_eq!(exponential(value), expect);
+        check(0.0, "0e+00");
+        check(1234.5, "1.2345e+03");
+        check(-1e-100, "-1e-100");
+        check(f64::INFINITY, "+Inf");
     }
 
     #[test]

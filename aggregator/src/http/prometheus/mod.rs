@@ -1,196 +1,41 @@
 //! Prometheus' HTTP API under `/prometheus/api/v1`, so that what asks Prometheus can ask us.
 
 pub mod answer;
+mod federate;
+mod lookup;
 pub mod parameters;
+mod query;
+mod rules;
+mod status;
+mod targets;
 
 pub use crate::http::prometheus::answer::number;
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Path;
-use axum::extract::State;
-use axum::response::IntoResponse;
-use axum::response::Response;
 use axum::routing::get;
-use common::catalog;
-use common::metric::Kind;
-use common::metric::Labels;
-use common::time::TimeRange;
-use serde_json::json;
 
 use crate::http::App;
-use crate::http::prometheus::answer::Data;
-use crate::http::prometheus::answer::Failure;
-use crate::http::prometheus::answer::Success;
-use crate::http::prometheus::parameters::Parameters;
-use crate::http::prometheus::parameters::Steps;
-use crate::query;
-use crate::query::QueryError;
-use crate::store::Store;
-use crate::store::select::Matcher;
-use crate::store::select::Spend;
 
 /// All of its routes.
 pub fn router() -> Router<Arc<App>> {
     let api = Router::new()
-        .route("/query", get(instant).post(instant))
-        .route("/query_range", get(range).post(range))
-        .route("/series", get(series).post(series))
-        .route("/labels", get(labels).post(labels))
-        .route("/label/{name}/values", get(label_values))
-        .route("/metadata", get(metadata))
-        .route("/status/buildinfo", get(build));
-    Router::new().nest("/prometheus/api/v1", api)
-}
-
-async fn instant(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Success<Data>, Failure> {
-    let at = parameters.time_or("time", app.clock.wall())?;
-    let expr = parse(&parameters)?;
-    let value = app.ask(move |engine, cancel| engine.evaluate(&expr, at, cancel)).await?;
-    Ok(Success::new(Data::of(value, at)))
-}
-
-async fn range(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Success<Data>, Failure> {
-    let Steps { start, end, step } = parameters.steps()?;
-    let expr = parse(&parameters)?;
-    let moments = query::Moments::Range { start, end, step };
-    let value = app.ask(move |engine, cancel| engine.reply(&expr, moments, cancel)).await?.value;
-    Ok(Success::new(Data::of(value, end)))
-}
-
-fn parse(parameters: &Parameters) -> Result<query::Expr, Failure> {
-    query::parse(parameters.get("query").unwrap_or_default()).map_err(|error| Failure::parameter("query", error))
-}
-
-async fn series(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Success<Vec<Labels>>, Failure> {
-    let limit = parameters.limit()?;
-    let found = Lookup::read(&parameters)?;
-    if found.selectors.is_empty() {
-        return Err(Failure::bad_data("no match[] parameter provided"));
-    }
-    let find =
-        |store: &Store, Place { matchers, range, most, spend }: Place<'_>| store.series(matchers, range, (most, spend));
-    let answer = look_up(app, (found, limit), find).await?;
-    Ok(Success::limited(answer, limit))
-}
-
-async fn labels(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Success<Vec<String>>, Failure> {
-    let limit = parameters.limit()?;
-    let found = Lookup::read(&parameters)?.or_everything();
-    let find = |store: &Store, Place { matchers, range, most, spend }: Place<'_>| {
-        store.label_names(matchers, range, (most, spend))
-    };
-    let answer = look_up(app, (found, limit), find).await?;
-    Ok(Success::limited(texts(&answer), limit))
-}
-
-async fn label_values(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    parameters: Parameters,
-) -> Result<Success<Vec<String>>, Failure> {
-    if name.is_empty() {
-        return Err(Failure::bad_data(format!("invalid label name: {name:?}")));
-    }
-    let limit = parameters.limit()?;
-    let found = Lookup::read(&parameters)?.or_everything();
-    let find = move |store: &Store, Place { matchers, range, most, spend }: Place<'_>| {
-        store.label_values(&name, matchers, range, (most, spend))
-    };
-    let answer = look_up(app, (found, limit), find).await?;
-    Ok(Success::limited(texts(&answer), limit))
-}
-
-fn texts(shared: &[Arc<str>]) -> Vec<String> {
-    shared.iter().map(|text| text.as_ref().to_owned()).collect()
-}
-
-/// What is looked up: series that match any of the selectors.
-struct Lookup {
-    selectors: Vec<query::Expr>,
-    range: TimeRange,
-    everything: bool,
-}
-
-impl Lookup {
-    fn read(parameters: &Parameters) -> Result<Self, Failure> {
-        let range = parameters.lookup_range()?;
-        let mut selectors = Vec::new();
-        for text in parameters.all("match[]") {
-            let expr = query::parse(text).map_err(|error| Failure::parameter("match[]", error))?;
-            if expr.matchers().is_none() {
-                return Err(Failure::parameter("match[]", "it must be a selector"));
-            }
-            selectors.push(expr);
-        }
-        Ok(Self { selectors, range, everything: false })
-    }
-
-    fn or_everything(self) -> Self {
-        Self { everything: self.selectors.is_empty(), ..self }
-    }
-
-    fn matchers(&self) -> impl Iterator<Item = &[Matcher]> {
-        let everything: Option<&[Matcher]> = self.everything.then_some(&[]);
-        self.selectors.iter().filter_map(query::Expr::matchers).chain(everything)
-    }
-}
-
-/// What one selector is looked up with.
-struct Place<'a> {
-    matchers: &'a [Matcher],
-    range: TimeRange,
-    most: usize,
-    spend: Spend<'a, QueryError>,
-}
-
-/// The union of what each selector finds, sorted: of more than `limit` one more, so that the answer can say so.
-async fn look_up<T, F>(app: Arc<App>, (lookup, limit): (Lookup, usize), find: F) -> Result<Vec<T>, Failure>
-where
-    T: Ord + Send + 'static,
-    F: Fn(&Store, Place<'_>) -> Result<Vec<T>, QueryError> + Send + 'static,
-{
-    let store = app.store.clone();
-    let most = if limit == 0 { usize::MAX } else { limit.saturating_add(1) };
-    let found = app.ask(move |engine, cancel| {
-        engine.look_up(cancel, |spend| {
-            let mut found = BTreeSet::new();
-            for matchers in lookup.matchers() {
-                found.extend(find(&store, Place { matchers, range: lookup.range, most, spend })?);
-            }
-            Ok(found.into_iter().collect())
-        })
-    });
-    Ok(found.await?)
-}
-
-/// What the catalog says about each metric.
-async fn metadata(parameters: Parameters) -> Result<Response, Failure> {
-    let limit = match parameters.limit()? {
-        0 => usize::MAX,
-        limit => limit,
-    };
-    let wanted = parameters.get("metric");
-    let metrics = catalog::all().filter(|metric| wanted.is_none_or(|wanted| wanted == metric.name));
-    let described = metrics.take(limit).map(|metric| {
-        let kind = match metric.kind {
-            Kind::Gauge => "gauge",
-            Kind::Counter => "counter",
-        };
-        (metric.name, [json!({"type": kind, "help": metric.help, "unit": ""})])
-    });
-    Ok(Success::new(described.collect::<BTreeMap<_, _>>()).into_response())
-}
-
-/// What programs look at to learn which functions there are: the Prometheus that ours are those of.
-async fn build() -> Response {
-    let version = json!({
-        "version": "3.5.0",
-        "revision": concat!("lapwing-", env!("CARGO_PKG_VERSION")),
-        "branch": "", "buildUser": "", "buildDate": "", "goVersion": "",
-    });
-    Success::new(version).into_response()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/format_query", get(query::format).post(query::format))
+        .route("/series", get(lookup::series).post(lookup::series))
+        .route("/labels", get(lookup::labels).post(lookup::labels))
+        .route("/label/{name}/values", get(lookup::label_values))
+        .route("/metadata", get(status::metadata))
+        .route("/targets", get(targets::list))
+        .route("/rules", get(rules::rules))
+        .route("/alerts", get(rules::alerts))
+        .route("/status/buildinfo", get(status::build))
+        .route("/status/config", get(status::config))
+        .route("/status/flags", get(status::flags))
+        .route("/status/runtimeinfo", get(status::runtime))
+        .route("/status/tsdb", get(status::tables));
+    Router::new().nest("/prometheus/api/v1", api).route("/prometheus/federate", get(federate::federate))
 }

@@ -13,6 +13,7 @@ use common::time::Timestamp;
 
 use crate::config;
 use crate::http::prometheus::answer::Failure;
+use crate::query::Moments;
 
 /// Names and values, in the order they came: some names may repeat.
 #[derive(Debug)]
@@ -48,14 +49,34 @@ impl Parameters {
     /// `time`, or what stands for it.
     pub fn time_or(&self, name: &str, missing: Timestamp) -> Result<Timestamp, Failure> {
         let Some(text) = self.get(name) else { return Ok(missing) };
-        parse_time(text)
-            .ok_or_else(|| Failure::parameter(name, format_args!("cannot parse {text:?} to a valid timestamp")))
+        parse_time(text).ok_or_else(|| {
+            let why = format_args!("invalid time value for '{name}': cannot parse {text:?} to a valid timestamp");
+            Failure::parameter(name, why)
+        })
     }
 
     /// `limit`; 0 is none.
     pub fn limit(&self) -> Result<usize, Failure> {
         let Some(text) = self.get("limit") else { return Ok(0) };
-        text.parse().map_err(|_| Failure::parameter("limit", format_args!("cannot parse {text:?} to a number")))
+        match text.parse::<i64>() {
+            Ok(limit) => usize::try_from(limit).map_err(|_| Failure::parameter("limit", "limit must be non-negative")),
+            Err(_) => {
+                let why = format_args!("strconv.Atoi: parsing {text:?}: invalid syntax");
+                Err(Failure::parameter("limit", why))
+            }
+        }
+    }
+
+    /// A limit where a negative one is none.
+    pub fn signed(&self, name: &str) -> Result<Option<usize>, Failure> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let limit: i64 = text.parse().map_err(|_| Failure::bad_data(format!("{name} must be a number")))?;
+        Ok(usize::try_from(limit).ok())
+    }
+
+    /// A duration, if there is one.
+    pub fn duration(&self, name: &str) -> Result<Option<Duration>, Failure> {
+        self.get(name).map(|text| duration(name, text)).transpose()
     }
 
     /// `start` and `end` of the calls that look labels and series up; all of time where they are missing.
@@ -70,7 +91,7 @@ impl Parameters {
     }
 
     /// `start`, `end` and `step` of a range query.
-    pub fn steps(&self) -> Result<Steps, Failure> {
+    pub fn steps(&self) -> Result<Moments, Failure> {
         let start = self.required_time("start")?;
         let end = self.required_time("end")?;
         if end < start {
@@ -83,26 +104,14 @@ impl Parameters {
             let why = "zero or negative query resolution step widths are not accepted. Try a positive integer";
             return Err(Failure::parameter("step", why));
         }
-        Ok(Steps { start, end, step })
+        Ok(Moments::Range { start, end, step })
     }
 
     fn required_time(&self, name: &str) -> Result<Timestamp, Failure> {
-        match self.get(name) {
-            Some(_) => self.time_or(name, Timestamp::default()),
-            None => Err(Failure::parameter(name, "cannot parse \"\" to a valid timestamp")),
-        }
+        let text = self.get(name).unwrap_or_default();
+        parse_time(text)
+            .ok_or_else(|| Failure::parameter(name, format_args!("cannot parse {text:?} to a valid timestamp")))
     }
-}
-
-/// The moments of a range query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Steps {
-    /// The first.
-    pub start: Timestamp,
-    /// None is after it.
-    pub end: Timestamp,
-    /// Between two.
-    pub step: Duration,
 }
 
 fn duration(name: &str, text: &str) -> Result<Duration, Failure> {
@@ -155,7 +164,10 @@ mod tests {
         let check = |start: &str, end: &str, step: &str, expect: Result<u64, &str>| {
             let steps = parameters(&[("start", start), ("end", end), ("step", step)]).steps();
             match expect {
-                Ok(millis) => assert_eq!(steps.unwrap().step, Duration::from_millis(millis)),
+                Ok(millis) => {
+                    let steps = steps.unwrap();
+                    assert!(matches!(steps, Moments::Range { step, .. } if step == Duration::from_millis(millis)));
+                }
                 Err(part) => {
                     let failure = serde_json::to_string(&steps.unwrap_err()).unwrap();
                     assert!(failure.contains(part), "{failure}");

@@ -151,7 +151,8 @@ fn a_range_has_limits() {
         }
     };
     check((0, 10_999, 1), Ok(11_000));
-    check((0, 11_000, 1), Err("maximum resolution of 11000 points"));
+    check((0, 11_000, 1), Ok(11_001));
+    check((0, 11_001, 1), Err("maximum resolution of 11,000 points"));
     check((0, 59, 60), Ok(1));
     check((0, 60, 60), Ok(2));
     check((60, 0, 60), Err("end timestamp"));

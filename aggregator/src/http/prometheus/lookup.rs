@@ -1,0 +1,130 @@
+//! What series there are, and the names and values of their labels.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::Path;
+use axum::extract::State;
+use common::metric::Labels;
+use common::time::TimeRange;
+
+use crate::http::App;
+use crate::http::prometheus::answer::Failure;
+use crate::http::prometheus::answer::Success;
+use crate::http::prometheus::parameters::Parameters;
+use crate::query;
+use crate::query::QueryError;
+use crate::store::Store;
+use crate::store::select::Matcher;
+use crate::store::select::Spend;
+
+/// `series`: the label sets of those that match.
+pub(super) async fn series(
+    State(app): State<Arc<App>>,
+    parameters: Parameters,
+) -> Result<Success<Vec<Labels>>, Failure> {
+    let limit = parameters.limit()?;
+    let found = Lookup::read(&parameters)?;
+    if found.selectors.is_empty() {
+        return Err(Failure::bad_data("no match[] parameter provided"));
+    }
+    let find =
+        |store: &Store, Place { matchers, range, most, spend }: Place<'_>| store.series(matchers, range, (most, spend));
+    let answer = look_up(app, (found, limit), find).await?;
+    Ok(Success::limited(answer, limit))
+}
+
+/// `labels`: the names of their labels.
+pub(super) async fn labels(
+    State(app): State<Arc<App>>,
+    parameters: Parameters,
+) -> Result<Success<Vec<String>>, Failure> {
+    let limit = parameters.limit()?;
+    let found = Lookup::read(&parameters)?.or_everything();
+    let find = |store: &Store, Place { matchers, range, most, spend }: Place<'_>| {
+        store.label_names(matchers, range, (most, spend))
+    };
+    let answer = look_up(app, (found, limit), find).await?;
+    Ok(Success::limited(texts(&answer), limit))
+}
+
+/// `label/NAME/values`: the values of one of them.
+pub(super) async fn label_values(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    parameters: Parameters,
+) -> Result<Success<Vec<String>>, Failure> {
+    if name.is_empty() {
+        return Err(Failure::bad_data(format!("invalid label name: {name:?}")));
+    }
+    let limit = parameters.limit()?;
+    let found = Lookup::read(&parameters)?.or_everything();
+    let find = move |store: &Store, Place { matchers, range, most, spend }: Place<'_>| {
+        store.label_values(&name, matchers, range, (most, spend))
+    };
+    let answer = look_up(app, (found, limit), find).await?;
+    Ok(Success::limited(texts(&answer), limit))
+}
+
+fn texts(shared: &[Arc<str>]) -> Vec<String> {
+    shared.iter().map(|text| text.as_ref().to_owned()).collect()
+}
+
+/// What is looked up: series that match any of the selectors.
+struct Lookup {
+    selectors: Vec<query::Expr>,
+    range: TimeRange,
+    everything: bool,
+}
+
+impl Lookup {
+    fn read(parameters: &Parameters) -> Result<Self, Failure> {
+        let range = parameters.lookup_range()?;
+        let mut selectors = Vec::new();
+        for text in parameters.all("match[]") {
+            let expr = query::parse(text).map_err(|error| Failure::parameter("match[]", error))?;
+            if expr.matchers().is_none() {
+                return Err(Failure::parameter("match[]", "it must be a selector"));
+            }
+            selectors.push(expr);
+        }
+        Ok(Self { selectors, range, everything: false })
+    }
+
+    fn or_everything(self) -> Self {
+        Self { everything: self.selectors.is_empty(), ..self }
+    }
+
+    fn matchers(&self) -> impl Iterator<Item = &[Matcher]> {
+        let everything: Option<&[Matcher]> = self.everything.then_some(&[]);
+        self.selectors.iter().filter_map(query::Expr::matchers).chain(everything)
+    }
+}
+
+/// What one selector is looked up with.
+struct Place<'a> {
+    matchers: &'a [Matcher],
+    range: TimeRange,
+    most: usize,
+    spend: Spend<'a, QueryError>,
+}
+
+/// The union of what each selector finds, sorted: of more than `limit` one more, so that the answer can say so.
+async fn look_up<T, F>(app: Arc<App>, (lookup, limit): (Lookup, usize), find: F) -> Result<Vec<T>, Failure>
+where
+    T: Ord + Send + 'static,
+    F: Fn(&Store, Place<'_>) -> Result<Vec<T>, QueryError> + Send + 'static,
+{
+    let store = app.store.clone();
+    let most = if limit == 0 { usize::MAX } else { limit.saturating_add(1) };
+    let found = app.ask(move |engine, cancel| {
+        engine.look_up(cancel, |spend| {
+            let mut found = BTreeSet::new();
+            for matchers in lookup.matchers() {
+                found.extend(find(&store, Place { matchers, range: lookup.range, most, spend })?);
+            }
+            Ok(found.into_iter().collect())
+        })
+    });
+    Ok(found.await?)
+}

@@ -1,0 +1,51 @@
+//! What a query took: which series it selected, how many samples it touched, and how long each step lasted.
+
+use std::time::Duration;
+
+use crate::store::select::Is;
+use crate::store::select::Matcher;
+
+/// What a query took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// What its selectors read, in the order of reading.
+    pub selections: Vec<Selection>,
+    /// Samples that it held, selected and calculated.
+    pub samples_held: usize,
+    /// Steps that were evaluated.
+    pub steps: usize,
+    /// How long all of it lasted.
+    pub took: Duration,
+}
+
+impl Stats {
+    /// Samples that were selected.
+    #[must_use]
+    pub fn samples_selected(&self) -> usize {
+        self.selections.iter().map(|selection| selection.samples).sum()
+    }
+}
+
+/// What one selector read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// The selector.
+    pub selector: String,
+    /// Series that matched and had a sample.
+    pub series: usize,
+    /// Their samples.
+    pub samples: usize,
+    /// How long reading lasted.
+    pub took: Duration,
+}
+
+/// Matchers as a selector.
+pub(super) fn selector(matchers: &[Matcher]) -> String {
+    let shown = matchers.iter().map(|Matcher { name, is }| match is {
+        Is::Equal(value) => format!("{name}={value:?}"),
+        Is::NotEqual(value) => format!("{name}!={value:?}"),
+        Is::Match(pattern) => format!("{name}=~{:?}", pattern.as_str()),
+        Is::NoMatch(pattern) => format!("{name}!~{:?}", pattern.as_str()),
+    });
+    format!("{{{}}}", shown.collect::<Vec<_>>().join(", "))
+}
