@@ -1,6 +1,8 @@
 //! What `lapwing-agent once` makes of captured hosts, held against what others make of the same bytes.
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files should fail")]
 
+mod exposition;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,6 +19,9 @@ use common::metric::Labels;
 use common::metric::NAME;
 use common::time::Clock;
 use common::time::Timestamp;
+use exposition::documented;
+use exposition::exposition;
+use exposition::family;
 
 /// Collects below `host`'s `proc` and `sys`; no mount point answers, so that the machine the test runs on does not show.
 fn collect(host: &Path) -> BTreeMap<Labels, f64> {
@@ -69,6 +74,9 @@ const TOLD_TO_LEAVE_OUT: &[(&str, &[&str])] = &[
     ("node_network_", &[r#"device="dmz""#, r#"device="int""#]),
 ];
 
+/// What their captured host does not have and a living one has.
+const LIVING_ALONE: &[&str] = &["node_selinux_enabled"];
+
 /// Files whose last line an editor left without the end that the kernel gives it.
 const LAST_LINE_OPEN: &[&str] = &["proc/net/softnet_stat"];
 
@@ -79,10 +87,6 @@ fn was_left_out(series: &str) -> bool {
     TOLD_TO_LEAVE_OUT
         .iter()
         .any(|(prefix, parts)| series.starts_with(prefix) && parts.iter().any(|part| series.contains(part)))
-}
-
-fn family(series: &str) -> &str {
-    series.split('{').next().unwrap_or_default()
 }
 
 #[test]
@@ -139,36 +143,9 @@ fn node_exporters_own_capture_gives_its_own_series() {
 
 /// What node_exporter emits and we do not stands in `docs/METRICS.md` with its reason, and nothing else does.
 fn each_stands_in_the_table(families: &[&str]) {
-    let document = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/METRICS.md")).unwrap();
-    let (_, table) = document.split_once("## What node_exporter emits and the agent does not").unwrap();
-    let patterns: Vec<(&str, &str)> = table
-        .lines()
-        .filter_map(|line| line.split('`').nth(1))
-        .map(|pattern| pattern.split_once('*').unwrap_or((pattern, "")))
-        .collect();
-    let is_of = |family: &str, (head, tail): &(&str, &str)| family.starts_with(head) && family.ends_with(tail);
-    let unexplained: Vec<_> = families.iter().filter(|family| !patterns.iter().any(|it| is_of(family, it))).collect();
-    let idle: Vec<_> = patterns.iter().filter(|it| !families.iter().any(|family| is_of(family, it))).collect();
+    let patterns = documented("What node_exporter emits and the agent does not");
+    let unexplained: Vec<_> = families.iter().filter(|family| !patterns.iter().any(|it| it.is_of(family))).collect();
+    let families = [families, LIVING_ALONE].concat();
+    let idle: Vec<_> = patterns.iter().filter(|it| !families.iter().any(|family| it.is_of(family))).collect();
     assert!(unexplained.is_empty() && idle.is_empty(), "without a row: {unexplained:?}; rows of nothing: {idle:?}");
-}
-
-fn exposition(text: &str) -> BTreeMap<String, f64> {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let parse = |line: &str| {
-        let (series, value) = line.rsplit_once(' ')?;
-        Some((without_empty_labels(series), value.parse().ok()?))
-    };
-    lines.filter_map(parse).collect()
-}
-
-/// An empty label is none.
-fn without_empty_labels(series: &str) -> String {
-    let mut series = series.to_owned();
-    while let Some(at) = series.find("=\"\"") {
-        let name = series[..at].rfind(['{', ',']).unwrap() + 1;
-        let end = at + 3;
-        let comma = usize::from(series[end..].starts_with(','));
-        series.replace_range(name..end + comma, "");
-    }
-    series.replace(",}", "}")
 }
