@@ -30,6 +30,7 @@ fn exit_codes_say_what_went_wrong() {
     let variable = [("LAPWING__PROCESSES__COMMAND_LINE", "none")];
     check(&["check-config"], &variable, 64, "LAPWING__PROCESSES__COMMAND_LINE: unknown value `none`");
     check(&["run", "--aggregator", "nowhere"], &[], 64, "command line, uplink.aggregator");
+    check(&["run", "--join", "-N0", "--aggregator", "nowhere"], &[], 64, "command line, uplink.aggregator");
     check(&["check-config", "--config", "/no/such/file"], &[], 1, "read /no/such/file");
     check(&["once", "--frmat", "json"], &[], 2, "--frmat");
     check(&[], &[], 2, "Usage");
