@@ -19,6 +19,7 @@ test:           ## everything CI runs: format, lint, tidy, unit, property, simul
 	cd $(UI) && npm run check
 	tests/page/run
 	tests/docker/run
+	tests/docker/socket
 	tests/disk/run
 	tests/processes/run
 	tests/systemd/run
