@@ -60,10 +60,25 @@ pub struct Http {
     pub external_url: String,
     /// Whether they may be served beyond this machine without TLS.
     pub plain: bool,
-    /// Certificate and key; refused until TLS is there.
-    tls: Option<toml::Table>,
+    /// The certificate to serve them with; none is plain HTTP.
+    #[serde(deserialize_with = "certificate")]
+    pub tls: Option<Tls>,
     /// Whether `/metrics` answers everybody.
     pub metrics_open: bool,
+}
+
+/// The certificate that the page and the API are served with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// The operator's: read again when the files change.
+    Files {
+        /// The certificate and those between it and its authority, PEM.
+        certificate: PathBuf,
+        /// Its key, PEM.
+        key: PathBuf,
+    },
+    /// One that the aggregator makes for itself and keeps.
+    SelfMade,
 }
 
 /// What agents connect to.
@@ -181,18 +196,12 @@ struct RawConfig {
 impl RawConfig {
     fn meaning(mut self, beside: Option<&Path>) -> Result<Config, ReadError> {
         let refuse = |key, why| Err(ReadError::Meaning { key, why });
-        if self.http.tls.is_some() {
-            return refuse(
-                "http.tls",
-                "TLS is not there yet: serve on a loopback address behind a proxy that does TLS",
-            );
-        }
         if !self.http.external_url.is_empty() && !is_page_address(&self.http.external_url) {
             return refuse("http.external_url", "write it as https://lapwing.example.com, without a slash at its end");
         }
-        if !self.http.plain && !self.http.listen.ip().is_loopback() {
-            let why = "an address that others can reach needs TLS, which is not there yet: use a loopback address behind \
-                       a proxy that does TLS, or set plain = true if the network is trusted";
+        if !self.http.plain && self.http.tls.is_none() && !self.http.listen.ip().is_loopback() {
+            let why = "an address that others can reach needs TLS: set tls, use a loopback address behind a proxy that \
+                       does TLS, or set plain = true if the network is trusted";
             return refuse("http.listen", why);
         }
         if self.alert.interval.is_zero() {
@@ -287,6 +296,23 @@ fn environment() -> Vec<(String, String)> {
     text.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect()
 }
 
+fn certificate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Tls>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Raw {
+        certificate: Option<PathBuf>,
+        key: Option<PathBuf>,
+        #[serde(default)]
+        self_made: bool,
+    }
+    let raw = Raw::deserialize(deserializer)?;
+    match (raw.certificate, raw.key, raw.self_made) {
+        (Some(certificate), Some(key), false) => Ok(Some(Tls::Files { certificate, key })),
+        (None, None, true) => Ok(Some(Tls::SelfMade)),
+        _ => Err(D::Error::custom("give `certificate` and `key`, or `self_made = true`")),
+    }
+}
+
 fn hostname() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
@@ -356,7 +382,14 @@ mod tests {
         check("[http]\nexternal_url = \"lapwing.example.com/\"", "http.external_url: write it as https://");
         check("[http]\nlisten = \"localhost\"", "aggregator.toml, line 2: invalid socket address");
         check("[http]\nlisten = \"0.0.0.0:80\"", "http.listen: an address that others can reach needs TLS");
-        check("[http.tls]\ncertificate = \"x\"", "http.tls: TLS is not there yet");
+        check(
+            "[http.tls]\ncertificate = \"x\"",
+            "aggregator.toml, line 1: give `certificate` and `key`, or `self_made = true`",
+        );
+        check(
+            "[http]\ntls = { self_made = true, key = \"x\" }",
+            "aggregator.toml, line 2: give `certificate` and `key`",
+        );
         check("[alert]\ninterval = \"0s\"", "alert.interval: ");
     }
 

@@ -20,6 +20,7 @@ use anyhow::Context as _;
 use anyhow::anyhow;
 use anyhow::ensure;
 use common::time::Clock;
+use common::time::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
@@ -36,6 +37,7 @@ use crate::http::control;
 use crate::http::control::Question;
 use crate::http::secret;
 use crate::http::secret::Hash;
+use crate::http::tls::Tls;
 use crate::ingest::BindError;
 use crate::ingest::Ingest;
 use crate::ingest::presence::Presence;
@@ -93,6 +95,7 @@ pub async fn run(
     let lock = own(&config.data_dir, &clock).await?;
     let (store, writer) = open(&config, &clock, lock)?;
     let (mut rooms, outlets) = rooms(&config, &clock, &store).await?;
+    let tls = tls(&config, clock.wall())?;
     let listener = listen(config.http.listen).await?;
     let ingest = bind(&config, &rooms)?;
     rooms.ingested = ingest.counters();
@@ -107,12 +110,16 @@ pub async fn run(
     let stop = || signals.stop.clone();
     let mut stages = Stages::new(stop());
     stages.writer.spawn_blocking(move || writer.run());
-    stages.start("presence", ended(rooms.presence.clone().run(store.clone(), clock, stop())));
+    stages.start("presence", ended(rooms.presence.clone().run(store.clone(), clock.clone(), stop())));
     stages.start("ingest", ended(ingest.run(stop())));
     stages.start("alert", stage::run(evaluation(&config, &app.access.address()), around(&rooms, &signals), outlets));
     stages.start("live events", ended(app.live.clone().run(rooms, stop())));
-    stages.start("http", ended(http::serve(listener, router.clone(), stop())));
-    stages.start("control socket", ended(http::serve(socket, control::trusted(router), stop())));
+    let acceptor = tls.as_ref().map(|tls| tls.acceptor().clone());
+    stages.start("http", ended(http::serve(listener, acceptor, router.clone(), stop())));
+    if let Some(tls) = tls {
+        stages.start("certificate", ended(tls.watch(clock, stop())));
+    }
+    stages.start("control socket", ended(http::serve(socket, None, control::trusted(router), stop())));
     let Addresses { http, ingest } = addresses;
     tracing::info!(%http, %ingest, data_dir = %config.data_dir.display(), "aggregator started");
     if let Some(started) = started {
@@ -247,7 +254,20 @@ fn access(config: &Config, listen: SocketAddr) -> anyhow::Result<Access> {
         external_url: config.http.external_url.clone(),
         advertise: config.ingest.advertise.clone(),
         metrics_open: config.http.metrics_open,
+        secure: config.http.tls.is_some(),
     })
+}
+
+/// The certificate of the page, for the names by which it is known.
+fn tls(config: &Config, now: Timestamp) -> anyhow::Result<Option<Tls>> {
+    let Some(wanted) = &config.http.tls else { return Ok(None) };
+    let mut names = vec!["localhost".to_owned(), config.http.listen.ip().to_string(), "127.0.0.1".to_owned()];
+    let hosts = [config.ingest.advertise.as_str(), config.http.external_url.trim_start_matches("https://")];
+    names.extend(hosts.iter().filter_map(|host| Some(host.split([':', '/']).next()?.to_owned())));
+    names.retain(|name| !name.is_empty());
+    names.sort_unstable();
+    names.dedup();
+    Tls::open(wanted, &config.data_dir, &names, now).context("http.tls").map(Some)
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

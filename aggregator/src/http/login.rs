@@ -95,9 +95,10 @@ pub async fn spend(
         return Ok(page(StatusCode::FORBIDDEN, &ui::SPENT, &headers));
     }
     let cookie = format!(
-        "{}={secret}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax",
+        "{}={secret}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax{}",
         app.access.cookie_name(),
-        SESSION_LASTS.as_secs()
+        SESSION_LASTS.as_secs(),
+        if app.access.secure { "; Secure" } else { "" },
     );
     let cookie = HeaderValue::from_str(&cookie).map_err(|error| Problem::internal(&error))?;
     let headers = [(LOCATION, HeaderValue::from_static("/")), (SET_COOKIE, cookie)];

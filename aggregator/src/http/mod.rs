@@ -21,6 +21,7 @@ pub mod prometheus;
 pub mod rules;
 pub mod secret;
 mod serve;
+pub mod tls;
 pub mod tokens;
 
 use std::net::SocketAddr;
@@ -116,6 +117,8 @@ pub struct Access {
     pub advertise: String,
     /// Whether `/metrics` answers everybody.
     pub metrics_open: bool,
+    /// Whether it is served over TLS.
+    pub secure: bool,
 }
 
 impl Access {
@@ -130,11 +133,12 @@ impl Access {
         if !self.external_url.is_empty() {
             return self.external_url.clone();
         }
+        let scheme = if self.secure { "https" } else { "http" };
         let ip = self.listen.ip();
         if ip.is_unspecified() {
-            format!("http://127.0.0.1:{}", self.listen.port())
+            format!("{scheme}://127.0.0.1:{}", self.listen.port())
         } else {
-            format!("http://{}", self.listen)
+            format!("{scheme}://{}", self.listen)
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Connections at once: a hundred people with a page open each, ten times over, and far from the usual limit of open files.
@@ -25,14 +26,14 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Answers until `stop`, then finishes the answers that are under way, and cuts off those that take too long.
-pub async fn serve(mut listener: impl Listener, router: Router, stop: CancellationToken) {
+pub async fn serve(mut listener: impl Listener, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             (io, _) = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
-                connections.spawn(answer(io, router.clone(), stop.clone()));
+                connections.spawn(connect(io, tls.clone(), router.clone(), stop.clone()));
             }
         }
     }
@@ -40,6 +41,21 @@ pub async fn serve(mut listener: impl Listener, router: Router, stop: Cancellati
     let drained = async { while connections.join_next().await.is_some() {} };
     if timeout(DRAIN_TIMEOUT, drained).await.is_err() {
         tracing::info!(connections = connections.len(), "connections cut off");
+    }
+}
+
+async fn connect(
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let Some(tls) = tls else { return answer(io, router, stop).await };
+    match timeout(HEAD_TIMEOUT, tls.accept(io)).await {
+        Ok(Ok(io)) => answer(io, router, stop).await,
+        // Also whoever speaks plain HTTP here.
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS"),
+        Err(_) => tracing::debug!("no TLS in time"),
     }
 }
 

@@ -178,6 +178,34 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
+/// Makes a certificate that nobody has signed, for names and addresses, and writes it and its key. It is no authority:
+/// whoever trusts it trusts nothing else.
+///
+/// # Errors
+/// When it cannot be made or written.
+pub fn self_made(
+    (certificate, key): (&Path, &Path),
+    names: &[String],
+    lasts: Duration,
+    now: Timestamp,
+) -> Result<(), TrustError> {
+    let pair = KeyPair::generate()?;
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, "Lapwing");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    valid(&mut params, now, lasts);
+    let made = params.self_signed(&pair)?;
+    write(key, 0o600, &pair.serialize_pem())?;
+    write(certificate, 0o644, &made.pem())
+}
+
+/// Until when a certificate is valid.
+#[must_use]
+pub fn ends(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(Timestamp::from_millis(certificate.validity().not_after.timestamp().checked_mul(1_000)?))
+}
+
 fn make(key_file: &Path, certificate_file: &Path, now: Timestamp) -> Result<(), TrustError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
