@@ -1,5 +1,5 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test lint fmt bench bench-agent static soak ui fuzz help
+.PHONY: run test lint fmt simulate bench bench-agent static soak ui fuzz help
 
 UI = aggregator/ui/web
 PAGE = $(UI)/dist/page/index.html
@@ -23,6 +23,9 @@ test:           ## everything CI runs: format, lint, tidy, unit, property, simul
 	tests/disk/run
 	tests/processes/run
 	tests/systemd/run
+
+simulate:       ## delivery under faults: make simulate SEED=17, or SEEDS=100000
+	SEED=$(SEED) SEEDS=$(SEEDS) cargo test --release --locked -p tests --test simulate -- --nocapture stored_once
 
 lint:           ## format and lints of the Rust sources
 	cargo fmt --all -- --check

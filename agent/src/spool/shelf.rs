@@ -88,6 +88,8 @@ pub(super) struct Shelf {
     loaded: Option<Loaded>,
     /// The file that somebody wants to send from.
     wanted: Option<u64>,
+    /// When the disk is asked again, after it did not give a file.
+    read_at: Duration,
     out: Option<Out>,
     trouble: Option<Trouble>,
     corrupt_total: u64,
@@ -105,6 +107,8 @@ struct Segment {
     unsent: Seq,
     bytes: u64,
     newest: Timestamp,
+    /// How often it could not be read.
+    failures: u32,
 }
 
 /// The file that is appended to.
@@ -149,6 +153,7 @@ impl Shelf {
             writing: None,
             loaded: None,
             wanted: None,
+            read_at: Duration::ZERO,
             out: None,
             trouble: None,
             corrupt_total: 0,
@@ -175,6 +180,7 @@ impl Shelf {
             unsent: first.seq,
             bytes: file.len() as u64,
             newest: last.stamp,
+            failures: 0,
         });
     }
 
@@ -298,7 +304,7 @@ impl Shelf {
             self.next += 1;
             let number = writing.number;
             let (acked, unsent) = (Seq::default(), first);
-            let segment = Segment { number, spool, first, end: first, acked, unsent, bytes: 0, newest };
+            let segment = Segment { number, spool, first, end: first, acked, unsent, bytes: 0, newest, failures: 0 };
             self.segments.push_back(segment);
         }
         let mut bytes = if begin { MAGIC.to_vec() } else { Vec::new() };
@@ -322,9 +328,14 @@ impl Shelf {
         SEGMENT_BYTES_MAX.min(share)
     }
 
+    /// When the file that was asked for can be read.
+    pub(super) fn read_at(&self) -> Option<Duration> {
+        self.wanted.map(|_| self.read_at)
+    }
+
     /// Reads the file that was asked for.
-    pub(super) fn read(&mut self) -> Option<Job> {
-        let number = self.wanted.take()?;
+    pub(super) fn read(&mut self, now: Duration) -> Option<Job> {
+        let number = self.wanted.take_if(|_| self.read_at <= now)?;
         self.out = Some(Out::Read(number));
         Some(Job::Read { number })
     }
@@ -353,7 +364,7 @@ impl Shelf {
                 None
             }
             (Out::Read(number), Err(_)) => {
-                self.pass_over(number);
+                self.pass_over(number, now);
                 None
             }
             (Out::Remove, _) => None,
@@ -376,17 +387,19 @@ impl Shelf {
         self.clear_away();
     }
 
-    /// What cannot be read at present is tried again in the next session.
-    fn pass_over(&mut self, number: u64) {
+    /// What cannot be read at present is tried again behind the others.
+    fn pass_over(&mut self, number: u64, now: Duration) {
+        self.read_at = now.saturating_add(RETRY_AFTER);
         for segment in self.segments.iter_mut().filter(|segment| segment.number == number) {
-            segment.unsent = segment.end;
+            segment.failures += 1;
         }
     }
 
     /// The file that the next batch stands in: of a spool that is not in memory.
     pub(super) fn next_unsent(&self, in_memory: impl Fn(SpoolId) -> bool) -> Option<u64> {
         let has_more = |segment: &&Segment| segment.unsent < segment.end && !in_memory(segment.spool);
-        self.segments.iter().find(has_more).map(|segment| segment.number)
+        let next = self.segments.iter().filter(has_more).min_by_key(|segment| segment.failures);
+        next.map(|segment| segment.number)
     }
 
     /// The next batch of a file, if it has been read; else that is asked for.

@@ -167,7 +167,7 @@ impl Spools {
             return None;
         }
         self.expire();
-        self.shelf.remove().or_else(|| self.write(now)).or_else(|| self.shelf.read())
+        self.shelf.remove().or_else(|| self.write(now)).or_else(|| self.shelf.read(now))
     }
 
     /// Drops what is too much or too old for the disk, wherever it is.
@@ -188,10 +188,11 @@ impl Spools {
         shelf.append(chain.unwritten(schema), schema)
     }
 
-    /// When something in memory is to be written.
+    /// When something is to be written or read.
     pub(super) fn due_at(&self) -> Option<Duration> {
-        let oldest = self.closed.iter().chain([&self.live]).filter_map(Chain::unwritten_since).min()?;
-        self.shelf.due_from(oldest.saturating_add(WRITE_AFTER))
+        let oldest = self.closed.iter().chain([&self.live]).filter_map(Chain::unwritten_since).min();
+        let write_at = oldest.and_then(|oldest| self.shelf.due_from(oldest.saturating_add(WRITE_AFTER)));
+        write_at.into_iter().chain(self.shelf.read_at()).min()
     }
 
     pub(super) fn done(&mut self, outcome: Outcome, now: Duration) {

@@ -231,7 +231,7 @@ fn not_stored(error: &CommitError) -> Problem {
     match error {
         CommitError::Full => Problem::unavailable("the disk is full: free some space, then try again"),
         CommitError::Closed => Problem::unavailable("the aggregator is stopping"),
-        CommitError::Malformed { .. } | CommitError::Io(_) => Problem::internal(error),
+        CommitError::Malformed { .. } | CommitError::Unfounded { .. } | CommitError::Io(_) => Problem::internal(error),
     }
 }
 

@@ -150,6 +150,10 @@ impl Session {
             CommitError::Malformed { append, why } => {
                 Failed::End(*append, End::new(Reason::Malformed, format!("a batch is malformed: {why}")))
             }
+            CommitError::Unfounded { append } => {
+                let text = "the batch before is not at hand any more: greet again";
+                Failed::End(*append, End::new(Reason::Error, text.to_owned()))
+            }
             CommitError::Full | CommitError::Io(_) => {
                 let retry_ms = u32::try_from(BUSY_FOR.as_millis()).unwrap_or(u32::MAX);
                 Failed::Retry(Message::Busy(Busy { retry_ms, ext: Vec::new() }), BUSY_FOR)
@@ -289,6 +293,8 @@ mod tests {
         assert!(matches!(Session::fail(&CommitError::Full), Failed::Retry(Message::Busy(_), BUSY_FOR)));
         let nonsense = CommitError::Malformed { append: 2, why: String::new() };
         assert!(matches!(Session::fail(&nonsense), Failed::End(2, End { reason: Reason::Malformed, .. })));
+        let unfounded = CommitError::Unfounded { append: 1 };
+        assert!(matches!(Session::fail(&unfounded), Failed::End(1, End { reason: Reason::Error, .. })));
         assert!(matches!(Session::fail(&CommitError::Closed), Failed::End(0, End { reason: Reason::Restart, .. })));
     }
 }

@@ -208,7 +208,12 @@ impl Stage {
             }
             Err(CommitError::Closed) if self.around.stop.is_cancelled() => Ok(()),
             Err(CommitError::Closed) => Err(anyhow::anyhow!("the store has ended")),
-            Err(error @ (CommitError::Full | CommitError::Io(_) | CommitError::Malformed { .. })) => {
+            Err(
+                error @ (CommitError::Full
+                | CommitError::Io(_)
+                | CommitError::Malformed { .. }
+                | CommitError::Unfounded { .. }),
+            ) => {
                 tracing::warn!(%error, "state of alerts is not stored");
                 Ok(())
             }

@@ -106,6 +106,12 @@ pub enum CommitError {
         /// What is wrong with it.
         why: String,
     },
+    /// A batch is coded against one that is not at hand any more. Greeting again is right: the sender learns it then.
+    #[error("append {append} is coded against a batch that is not at hand")]
+    Unfounded {
+        /// Its place in the commit.
+        append: usize,
+    },
     /// The disk is full. Trying again later is right.
     #[error("the disk is full")]
     Full,

@@ -3,26 +3,26 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use common::batch::{HostId, RunId, Seq, SpoolId};
+use common::batch::{EncodedBatch, HostId, RunId, Seq, SpoolId};
 use common::time::Timestamp;
 use common::wire::codec::State;
 use common::wire::message::SpoolHeld;
 
 /// A spool of a host.
-pub(super) type Key = (HostId, SpoolId);
+pub type Key = (HostId, SpoolId);
 
 /// How long the batch before is kept at hand for a spool that stands still. After that it continues with a keyframe.
-pub(super) const STATE_KEPT: Duration = Duration::from_secs(3_600);
+pub const STATE_KEPT: Duration = Duration::from_secs(3_600);
 
 /// All spools.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub struct Ledger {
     spools: HashMap<Key, Spool>,
 }
 
 /// Where one spool stands.
 #[derive(Debug, Default)]
-pub(super) struct Spool {
+pub struct Spool {
     next: Seq,
     before: Option<Before>,
 }
@@ -35,33 +35,70 @@ struct Before {
     at: Timestamp,
 }
 
+/// What a batch is to the store.
+#[derive(Debug)]
+pub enum Admission {
+    /// It is stored already.
+    Stored,
+    /// It is to be stored: what it is decoded against, and how many batches before it never came.
+    New(State, u64),
+}
+
+/// Why a batch cannot be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No spool is so long.
+    #[error("batch has the impossible place {0}")]
+    Place(u64),
+    /// It is coded against one that is not at hand.
+    #[error("the batch before is not at hand, and this is no keyframe")]
+    Predecessor,
+}
+
 impl Ledger {
+    /// What a batch of a host is, before anything is done with it.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub fn admit(&self, host: HostId, batch: &EncodedBatch) -> Result<Admission, Refusal> {
+        let key = (host, batch.spool);
+        let next = self.next(key);
+        if batch.seq < next {
+            return Ok(Admission::Stored);
+        }
+        if i64::try_from(batch.seq.0).is_err() {
+            return Err(Refusal::Place(batch.seq.0));
+        }
+        let state = if batch.keyframe { Some(State::default()) } else { self.state(key, batch.run, batch.seq) };
+        state.map(|state| Admission::New(state, batch.seq.0 - next.0)).ok_or(Refusal::Predecessor)
+    }
+
     /// The spool's first batch that is not stored.
-    pub(super) fn next(&self, key: Key) -> Seq {
+    pub fn next(&self, key: Key) -> Seq {
         self.spools.get(&key).map(|spool| spool.next).unwrap_or_default()
     }
 
     /// What `seq` is decoded against, if the batch before it is at hand. A copy: until `seq` is durable, it may come again.
-    pub(super) fn state(&self, key: Key, run: RunId, seq: Seq) -> Option<State> {
+    fn state(&self, key: Key, run: RunId, seq: Seq) -> Option<State> {
         let spool = self.spools.get(&key)?;
         let before = spool.before.as_ref().filter(|before| spool.next == seq && before.run == run)?;
         Some(before.state.clone())
     }
 
     /// As [`Self::state`], for a batch that is durable already.
-    pub(super) fn take_state(&mut self, key: Key, run: RunId, seq: Seq) -> Option<State> {
+    pub fn take_state(&mut self, key: Key, run: RunId, seq: Seq) -> Option<State> {
         let spool = self.spools.get_mut(&key)?;
         let before = spool.before.take_if(|before| spool.next == seq && before.run == run)?;
         Some(before.state)
     }
 
     /// Notes that `seq` was stored, and what the one behind it is decoded against. Returns where the spool stood.
-    pub(super) fn store(&mut self, key: Key, seq: Seq, (run, state, at): (RunId, State, Timestamp)) -> Option<Spool> {
+    pub fn store(&mut self, key: Key, seq: Seq, (run, state, at): (RunId, State, Timestamp)) -> Option<Spool> {
         self.spools.insert(key, Spool { next: seq.next(), before: Some(Before { run, state, at }) })
     }
 
     /// Lets a spool stand where it stood.
-    pub(super) fn put_back(&mut self, key: Key, spool: Option<Spool>) {
+    pub fn put_back(&mut self, key: Key, spool: Option<Spool>) {
         match spool {
             Some(spool) => drop(self.spools.insert(key, spool)),
             None => self.forget(key),
@@ -69,12 +106,12 @@ impl Ledger {
     }
 
     /// Sets the first batch that is not stored; the one behind it wants a keyframe.
-    pub(super) fn reset(&mut self, key: Key, next: Seq) {
+    pub fn reset(&mut self, key: Key, next: Seq) {
         self.spools.insert(key, Spool { next, before: None });
     }
 
     /// The answer to an agent that named the spool.
-    pub(super) fn held(&self, (host, spool): Key) -> SpoolHeld {
+    pub fn held(&self, (host, spool): Key) -> SpoolHeld {
         let known = self.spools.get(&(host, spool));
         SpoolHeld {
             spool,
@@ -84,24 +121,24 @@ impl Ledger {
     }
 
     /// Forgets a spool.
-    pub(super) fn forget(&mut self, key: Key) {
+    pub fn forget(&mut self, key: Key) {
         drop(self.take(key));
     }
 
     /// Forgets a spool. Returns where it stood.
-    pub(super) fn take(&mut self, key: Key) -> Option<Spool> {
+    pub fn take(&mut self, key: Key) -> Option<Spool> {
         self.spools.remove(&key)
     }
 
     /// Lets go of batches before that stood for [`STATE_KEPT`].
-    pub(super) fn let_go(&mut self, now: Timestamp) {
+    pub fn let_go(&mut self, now: Timestamp) {
         for spool in self.spools.values_mut() {
             spool.before.take_if(|before| STATE_KEPT <= now.since(before.at));
         }
     }
 
     /// All spools.
-    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
         self.spools.keys().copied()
     }
 }

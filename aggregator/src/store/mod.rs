@@ -3,13 +3,13 @@
 //! A caller hands in a [`Commit`] and hears back when it is durable. Nothing is acknowledged before.
 
 pub mod commit;
+pub mod ledger;
 pub mod lock;
 pub mod record;
 pub mod select;
 
 mod database;
 mod head;
-mod ledger;
 mod log;
 mod migration;
 mod own;

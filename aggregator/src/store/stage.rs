@@ -15,8 +15,10 @@ use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
 use crate::store::commit::CommittedBatch;
 use crate::store::head::Head;
+use crate::store::ledger::Admission;
 use crate::store::ledger::Key;
 use crate::store::ledger::Ledger;
+use crate::store::ledger::Refusal;
 use crate::store::ledger::Spool;
 use crate::store::log;
 use crate::store::own;
@@ -115,6 +117,7 @@ impl Stage<'_> {
             let malformed = |why: String| StageError::Commit(CommitError::Malformed { append, why });
             self.append(what, &mut staged, undo).map_err(|error| match error {
                 AppendError::Malformed(why) => malformed(why),
+                AppendError::Unfounded => StageError::Commit(CommitError::Unfounded { append }),
                 AppendError::Sqlite(error) => error.into(),
             })?;
         }
@@ -180,22 +183,15 @@ impl Stage<'_> {
         let key = (host, batch.spool);
         let next = self.ledger.next(key);
         let mut stored = CommittedBatch { host, spool: batch.spool, next, stamp: batch.stamp, samples: None };
-        if batch.seq < next {
+        let Admission::New(mut state, missing) = self.ledger.admit(host, batch)? else {
             staged.committed.batches.push(stored);
             return Ok(());
-        }
-        if i64::try_from(batch.seq.0).is_err() {
-            return Err(AppendError::Malformed(format!("batch has the impossible place {}", batch.seq.0)));
-        }
-        let state = if batch.keyframe { Some(State::default()) } else { self.ledger.state(key, batch.run, batch.seq) };
-        let Some(mut state) = state else {
-            return Err(AppendError::Malformed("the batch before is not held, and this is no keyframe".to_owned()));
         };
         let decoded = decode(self.head, host, batch, &mut state).map_err(AppendError::Malformed)?;
         log::insert(self.transaction, host, batch)?;
         log::set_next(self.transaction, key, batch.seq.next(), self.now)?;
         undo.spool(key, self.ledger.store(key, batch.seq, (batch.run, state, self.now)));
-        staged.missing += batch.seq.0 - next.0;
+        staged.missing += missing;
         stored.next = batch.seq.next();
         stored.samples = Some(decoded.samples.len());
         staged.committed.batches.push(stored);
@@ -221,7 +217,17 @@ pub(super) fn decode(head: &Head, host: HostId, batch: &EncodedBatch, state: &mu
 
 enum AppendError {
     Malformed(String),
+    Unfounded,
     Sqlite(rusqlite::Error),
+}
+
+impl From<Refusal> for AppendError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Place(_) => Self::Malformed(refusal.to_string()),
+            Refusal::Predecessor => Self::Unfounded,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for AppendError {
