@@ -117,3 +117,38 @@ fn trimmed(mut items: Vec<Item>) -> Vec<Item> {
     }
     items
 }
+
+/// Says how two answers differ by more than a share of 1e-9.
+pub(crate) fn nearly(ours: &Value, theirs: &Value) -> Result<(), String> {
+    let (left, right) = (flat(ours), flat(theirs));
+    let near = |left: f64, right: f64| {
+        left == right || (left.is_nan() && right.is_nan()) || (left - right).abs() <= 1e-9 * left.abs().max(right.abs())
+    };
+    let same = left.len() == right.len()
+        && left
+            .iter()
+            .zip(&right)
+            .all(|(left, right)| (&left.0, left.1) == (&right.0, right.1) && near(left.2, right.2));
+    let differ = |(left, right): &(&Flat, &Flat)| (&left.0, left.1) != (&right.0, right.1) || !near(left.2, right.2);
+    let first = left.iter().zip(&right).find(differ);
+    let (count, others) = (left.len(), right.len());
+    if same { Ok(()) } else { Err(format!("{count} samples where they have {others}; first {first:?}")) }
+}
+
+type Flat = (String, Timestamp, f64);
+
+fn flat(value: &Value) -> Vec<Flat> {
+    let mut samples: Vec<_> = match value {
+        Value::Vector(samples) => samples.iter().map(|(labels, at, value)| (labels.to_string(), *at, *value)).collect(),
+        Value::Matrix(series) => {
+            let of = |(labels, samples): &(Labels, Vec<(Timestamp, f64)>)| {
+                samples.iter().map(|(at, value)| (labels.to_string(), *at, *value)).collect::<Vec<_>>()
+            };
+            series.iter().flat_map(of).collect()
+        }
+        Value::Scalar(value) => vec![(String::new(), Timestamp::default(), *value)],
+        Value::String(text) => vec![(text.clone(), Timestamp::default(), 0.0)],
+    };
+    samples.sort_by(|left, right| (&left.0, left.1).cmp(&(&right.0, right.1)));
+    samples
+}

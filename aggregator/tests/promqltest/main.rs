@@ -1,4 +1,4 @@
-//! Runs Prometheus' own engine tests against ours.
+//! Runs Prometheus' own engine tests against ours, and asks both the same.
 //!
 //! They are looked for in `LAPWING_TEST_DATA` or beside the repository; without them nothing is judged, and the output
 //! says so. An evaluation is left out if it meets a native histogram, counted, and printed; all else must pass.
@@ -7,10 +7,13 @@
 #![expect(clippy::print_stderr, reason = "says how many evaluations ran, and what was left out")]
 #![expect(clippy::disallowed_methods, reason = "the one variable that says where the test data lies")]
 
+mod api;
 mod door;
 mod expect;
 mod over_http;
+mod peer;
 mod pin;
+mod questions;
 mod script;
 mod series;
 
@@ -27,6 +30,8 @@ use crate::door::InProcess;
 use crate::door::Reply;
 use crate::expect::differences;
 use crate::over_http::Aggregator;
+use crate::peer::Prometheus;
+use crate::questions::Chance;
 use crate::script::Command;
 use crate::script::Evaluation;
 use crate::script::Expect;
@@ -55,6 +60,46 @@ fn prometheus_engine_tests_pass_over_http() {
         run_file_over_http(&name, &text, &mut tally);
     }
     tally.judge();
+}
+
+/// Queries by chance that both are asked, each at a moment and over a range.
+const QUESTIONS: usize = 800;
+
+#[test]
+fn prometheus_answers_the_same() {
+    let mut chance = Chance::new(7);
+    let samples = questions::samples(&mut chance);
+    let Some(prometheus) = Prometheus::start(&samples) else {
+        eprintln!("differential: SKIPPED: prometheus and promtool are not installed (Debian: package prometheus)");
+        return;
+    };
+    let ours = InProcess::over(&Arc::new(Loaded::of(&samples)));
+    let (mut answered, mut failed, mut dropped, mut differences) = (0, 0, 0, Vec::new());
+    for _ in 0..QUESTIONS {
+        let query = questions::vector(&mut chance, 3);
+        let start = chance.moment();
+        let step = Duration::from_millis(10 * u64::from(100 + chance.below(20_000)));
+        let range = Moments::Range { start, end: start.after(step * chance.below(20)), step };
+        for moments in [Moments::At(start), range] {
+            match (ours.ask(&query, moments), prometheus.ask(&query, moments)) {
+                (Ok(ours), Ok(theirs)) => {
+                    answered += 1;
+                    if let Err(difference) = expect::nearly(&ours.value, &theirs.value) {
+                        differences.push(format!("{query} at {moments:?}\n    {difference}"));
+                    }
+                }
+                (Err(_), Err(_)) => failed += 1,
+                (Ok(_), Err(error)) if error.contains("same labelset") => dropped += 1,
+                (ours, theirs) => differences.push(format!(
+                    "{query} at {moments:?}\n    ours {:?}, theirs {:?}",
+                    ours.map(|reply| reply.value),
+                    theirs.map(|reply| reply.value)
+                )),
+            }
+        }
+    }
+    eprintln!("differential: {answered} answers are the same, {failed} fail on both sides, {dropped} there alone");
+    assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
 }
 
 /// The scripts, by name; none where they are missing.

@@ -8,7 +8,6 @@ use aggregator::Signals;
 use aggregator::config::CommandLine;
 use aggregator::config::Config;
 use aggregator::query::Moments;
-use aggregator::query::Value;
 use aggregator::store::Store;
 use aggregator::store::StoreConfig;
 use aggregator::store::commit::Append;
@@ -17,22 +16,18 @@ use aggregator::store::lock::Lock;
 use common::metric::Labels;
 use common::time::Clock;
 use common::time::Timestamp;
-use serde_json::Value as Json;
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::api::Api;
 use crate::door::Door;
 use crate::door::Reply;
 use crate::series::Item;
 
 /// An aggregator over a data directory.
 pub(crate) struct Aggregator {
-    runtime: Runtime,
-    client: reqwest::Client,
-    url: String,
-    token: String,
+    api: Api,
     signals: Signals,
     running: JoinHandle<anyhow::Result<()>>,
     dir: TempDir,
@@ -56,42 +51,21 @@ impl Aggregator {
         let running = runtime.spawn(aggregator::run(config, Clock::real(), signals.clone(), Some(started)));
         let address = runtime.block_on(addresses).unwrap().http;
         let token = fs::read_to_string(dir.path().join("admin.token")).unwrap().trim().to_owned();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { runtime, client, url: format!("http://{address}/prometheus/api/v1"), token, signals, running, dir }
+        let api = Api::new(runtime, format!("http://{address}/prometheus"), token);
+        Self { api, signals, running, dir }
     }
 
     /// Stops in good order, and leaves its data.
     pub(crate) fn stop(self) -> TempDir {
         self.signals.stop.cancel();
-        self.runtime.block_on(self.running).unwrap().unwrap();
+        self.api.runtime.block_on(self.running).unwrap().unwrap();
         self.dir
     }
 }
 
 impl Door for Aggregator {
     fn ask(&self, query: &str, moments: Moments) -> Result<Reply, String> {
-        let seconds = |at: Timestamp| at.as_seconds().to_string();
-        let (path, mut form) = match moments {
-            Moments::At(at) => ("query", vec![("time", seconds(at))]),
-            Moments::Range { start, end, step } => (
-                "query_range",
-                vec![("start", seconds(start)), ("end", seconds(end)), ("step", step.as_secs_f64().to_string())],
-            ),
-        };
-        form.push(("query", query.to_owned()));
-        let encoded = form.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect::<Vec<_>>();
-        let request = self.client.post(format!("{}/{path}", self.url)).bearer_auth(&self.token);
-        let request = request.header("content-type", "application/x-www-form-urlencoded").body(encoded.join("&"));
-        let body = self.runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() });
-        let body: Json = serde_json::from_str(&body).unwrap();
-        if let Some(error) = body["error"].as_str() {
-            return Err(error.strip_prefix("invalid parameter \"query\": ").unwrap_or(error).to_owned());
-        }
-        let said = |key: &str| {
-            let said = body[key].as_array().into_iter().flatten();
-            said.map(|text| text.as_str().unwrap().to_owned()).collect()
-        };
-        Ok(Reply { value: value(&body["data"]), warnings: said("warnings"), infos: said("infos") })
+        self.api.ask(query, moments)
     }
 }
 
@@ -119,39 +93,4 @@ async fn commit(dir: &Path, samples: Vec<(Labels, Timestamp, Item)>) {
     store.commit(Commit { appends: appends.collect(), records: Vec::new() }).await.unwrap();
     store.close();
     writing.await.unwrap();
-}
-
-fn value(data: &Json) -> Value {
-    let result = &data["result"];
-    let number = |point: &Json| crate::series::number(point[1].as_str().unwrap());
-    let at = |point: &Json| {
-        let seconds = point[0].as_f64().unwrap();
-        let since = std::time::Duration::from_secs_f64(seconds.abs());
-        let zero = Timestamp::default();
-        if seconds < 0.0 { zero.before(since) } else { zero.after(since) }
-    };
-    let labels = |series: &Json| {
-        let pairs = series["metric"].as_object().unwrap().iter();
-        pairs.map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect::<Labels>()
-    };
-    match data["resultType"].as_str().unwrap() {
-        "scalar" => Value::Scalar(number(result)),
-        "string" => Value::String(result[1].as_str().unwrap().to_owned()),
-        "vector" => {
-            let samples = result.as_array().unwrap().iter();
-            Value::Vector(samples.map(|of| (labels(of), at(&of["value"]), number(&of["value"]))).collect())
-        }
-        _ => {
-            let points = |of: &Json| of["values"].as_array().unwrap().iter().map(|of| (at(of), number(of))).collect();
-            Value::Matrix(result.as_array().unwrap().iter().map(|of| (labels(of), points(of))).collect())
-        }
-    }
-}
-
-/// For a form.
-fn escaped(text: &str) -> String {
-    let escape = |byte: u8| {
-        if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
-    };
-    text.bytes().map(escape).collect()
 }

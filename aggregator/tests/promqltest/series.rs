@@ -14,6 +14,7 @@ use common::metric::NAME;
 use common::time::TimeRange;
 use common::time::Timestamp;
 
+use crate::questions::Samples;
 use crate::script::Load;
 
 /// What stands at one step.
@@ -62,6 +63,15 @@ impl Loaded {
             }
         }
         floats
+    }
+
+    /// Only these floats.
+    pub(crate) fn of(samples: &Samples) -> Self {
+        let loaded = Self::default();
+        for (labels, samples) in samples {
+            samples.iter().for_each(|(stamp, value)| loaded.floats.append_sample(labels, *stamp, *value));
+        }
+        loaded
     }
 
     /// Whether a native histogram was met since this was asked last.
