@@ -10,6 +10,7 @@ mod discipline;
 mod filesystem;
 pub mod http;
 mod kernel;
+mod log;
 mod sight;
 mod small;
 
@@ -44,6 +45,7 @@ pub use kernel::own_cpu_time;
 pub use kernel::page_bytes;
 pub use kernel::raise_descriptor_limit;
 pub use kernel::uname;
+pub use log::KernelLog;
 pub use sight::SIGHTS;
 pub use sight::Sight;
 pub use sight::denied;

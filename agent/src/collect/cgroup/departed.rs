@@ -12,6 +12,7 @@ use crate::collect::Tick;
 use crate::collect::cgroup::condition::EXIT_CODE;
 use crate::collect::cgroup::condition::exit_code;
 use crate::collect::cgroup::event;
+use crate::collect::cgroup::victims::Victims;
 use crate::identify::Directory;
 use crate::identify::Ending;
 use crate::identify::Exit;
@@ -59,19 +60,25 @@ impl Departures {
     }
 
     /// The container that an entity was until it ended, if it is there again.
-    pub(super) fn take(&mut self, tick: &mut Tick<'_>, directory: &mut Directory, entity: u32) -> Option<Departed> {
+    pub(super) fn take(
+        &mut self,
+        tick: &mut Tick<'_>,
+        directory: &mut Directory,
+        victims: &mut Victims,
+        entity: u32,
+    ) -> Option<Departed> {
         let at = self.0.iter().position(|departure| departure.departed.entity == entity)?;
         let mut departure = self.0.swap_remove(at);
-        departure.tell(tick, directory, true);
+        departure.tell(tick, directory, victims, true);
         Some(departure.departed)
     }
 
     /// Tells of ends that became known, puts when containers were seen last, and forgets those that ended long ago.
-    pub(super) fn tick(&mut self, tick: &mut Tick<'_>, directory: &mut Directory) {
+    pub(super) fn tick(&mut self, tick: &mut Tick<'_>, directory: &mut Directory, victims: &mut Victims) {
         self.0.retain_mut(|departure| {
             let now = tick.moment.stamp;
             let age = now.since(departure.departed.at);
-            departure.tell(tick, directory, EXIT_WRITTEN_WITHIN <= age);
+            departure.tell(tick, directory, victims, EXIT_WRITTEN_WITHIN <= age);
             if LAST_SEEN_KEPT <= age {
                 tick.samples.end_entity(departure.departed.entity);
             } else if tick.moment.due(LAST_SEEN.tier) {
@@ -89,7 +96,7 @@ impl Departures {
 
 impl Departure {
     /// Tells that it ended, once: when it is known how, or when nobody will say any more.
-    fn tell(&mut self, tick: &mut Tick<'_>, directory: &mut Directory, at_last: bool) {
+    fn tell(&mut self, tick: &mut Tick<'_>, directory: &mut Directory, victims: &mut Victims, at_last: bool) {
         if self.told {
             return;
         }
@@ -101,13 +108,13 @@ impl Departure {
             Ending::Known(exit) => Some(exit),
         };
         self.told = true;
-        let Departed { name, labels, at, oom_kills, saw_oom_kill, exit: known, .. } = &mut self.departed;
+        let Departed { path, name, labels, at, oom_kills, saw_oom_kill, exit: known, .. } = &mut self.departed;
         *known = exit.or(*known);
         let code = exit.map(|exit| format!(" with exit code {}", exit.code)).unwrap_or_default();
         if exit.is_some_and(|exit| exit.oom_killed) && !*saw_oom_kill {
             // Its last task was killed and its cgroup removed between two ticks: only the runtime saw it.
             *oom_kills += 1;
-            let text = format!("the kernel killed a task of {name} for want of memory");
+            let text = format!("the kernel killed a task of {name} for want of memory{}", victims.take(path));
             event(tick.samples, *at, "oom_kill", labels, text);
         }
         event(tick.samples, *at, "container_exited", labels, format!("container {name} ended{code}"));

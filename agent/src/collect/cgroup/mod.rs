@@ -12,6 +12,7 @@ mod network;
 mod parse;
 mod tree;
 mod usage;
+mod victims;
 mod walk;
 mod workload;
 
@@ -36,6 +37,7 @@ use crate::collect::cgroup::parse::Io;
 use crate::collect::cgroup::parse::Version;
 use crate::collect::cgroup::tree::Trees;
 use crate::collect::cgroup::usage::Around;
+use crate::collect::cgroup::victims::Victims;
 use crate::collect::cgroup::walk::Change;
 use crate::collect::cgroup::walk::Walk;
 use crate::collect::cgroup::workload::Surroundings;
@@ -58,6 +60,7 @@ pub(super) struct Cgroups {
     slots: Vec<Option<Workload>>,
     by_path: HashMap<String, usize>,
     departures: Departures,
+    victims: Option<Victims>,
     instances: u64,
     first_look_done: bool,
 }
@@ -91,6 +94,7 @@ impl Cgroups {
             self.trees = Some(trees);
         }
         self.directory.refresh(moment.patience);
+        self.victims.get_or_insert_with(|| Victims::new(tick.host));
         let everywhere = moment.due(Tier::Minute) || !self.first_look_done;
         let looked = self.walk.look(tick.host, &self.roots, everywhere);
         let (changes, outcome) = match looked {
@@ -109,7 +113,8 @@ impl Cgroups {
             self.put_networks(tick);
             condition::put_engines(tick, &self.directory);
         }
-        self.departures.tick(tick, &mut self.directory);
+        let Self { departures, directory, victims: Some(victims), .. } = self else { return outcome };
+        departures.tick(tick, directory, victims);
         machine::put(tick);
         if self.walk.is_full() { Err(CollectError::Malformed("cgroup tree of so many cgroups")) } else { outcome }
     }
@@ -173,15 +178,17 @@ impl Cgroups {
     }
 
     fn put(&mut self, tick: &mut Tick<'_>) {
-        let Self { slots, trees: Some(trees), directory, departures, limits, .. } = self else { return };
+        let Self { slots, trees: Some(trees), directory, departures, limits, victims: Some(victims), .. } = self else {
+            return;
+        };
         limits.clear();
         for workload in slots.iter_mut().flatten() {
             let around = Around { trees, limits };
             let read = workload.usage.read(tick.host, around, &workload.path, tick.moment);
             let Some(killed) = read else { continue };
             if workload.lives(tick.host) {
-                workload.show(tick, &mut Surroundings { trees, directory, departures });
-                workload.put(tick, killed);
+                workload.show(tick, &mut Surroundings { trees, directory, departures, victims });
+                workload.put(tick, killed, victims);
             } else if let Some(departed) = workload.leave(tick) {
                 departures.push(tick.samples, departed);
             }
@@ -231,6 +238,7 @@ pub(super) fn parse_anything(bytes: &[u8]) {
     device::partition_name(bytes, (8, 0));
     machine::cores(bytes);
     machine::memory_bytes(bytes);
+    victims::parse_anything(bytes);
     drop(tree::parse_mounts(bytes, Path::new("/sys/fs/cgroup")));
 }
 

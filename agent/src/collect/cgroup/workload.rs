@@ -22,6 +22,7 @@ use crate::collect::cgroup::network::Place;
 use crate::collect::cgroup::parse;
 use crate::collect::cgroup::tree::Trees;
 use crate::collect::cgroup::usage::Usage;
+use crate::collect::cgroup::victims::Victims;
 use crate::host::Host;
 use crate::host::clock_ticks_per_second;
 use crate::identify::Described;
@@ -145,7 +146,7 @@ impl Workload {
     }
 
     /// Puts what is due; `killed` is how many of its tasks the kernel killed.
-    pub(super) fn put(&mut self, tick: &mut Tick<'_>, killed: u64) {
+    pub(super) fn put(&mut self, tick: &mut Tick<'_>, killed: u64, victims: &mut Victims) {
         let Some(shown) = self.shown.as_ref().filter(|_| !self.is_sandbox) else { return };
         let moment = tick.moment;
         self.usage.put(tick.samples, shown.entity, moment);
@@ -156,7 +157,8 @@ impl Workload {
         self.condition.put(tick, shown.entity, self.described.as_ref().map(|(description, _)| &**description));
         if 0 < killed {
             let name = if self.is_container { self.name.as_str() } else { shown.labels.get("service") };
-            let text = format!("the kernel killed {killed} of the tasks of {name} for want of memory");
+            let named = victims.take(&self.path);
+            let text = format!("the kernel killed {killed} of the tasks of {name} for want of memory{named}");
             event(tick.samples, moment.stamp, "oom_kill", &shown.labels, text);
         }
     }
@@ -250,7 +252,7 @@ impl Workload {
         if let Some(began) = began.or(self.appeared.map(Timestamp::as_seconds)) {
             self.usage.began(began);
         }
-        let before = of.departures.take(tick, of.directory, entity);
+        let before = of.departures.take(tick, of.directory, of.victims, entity);
         self.usage.add_oom_kills(before.as_ref().map_or(0, |before| before.oom_kills));
         self.condition.exit = before.as_ref().and_then(|before| before.exit);
         of.directory.forget_exit(&self.path);
@@ -268,6 +270,7 @@ pub(super) struct Surroundings<'a> {
     pub trees: &'a Trees,
     pub directory: &'a mut Directory,
     pub departures: &'a mut Departures,
+    pub victims: &'a mut Victims,
 }
 
 /// What the container is called in which this one lies; empty where it lies in none.
