@@ -67,6 +67,14 @@ fn parse(path: &Path, text: &[u8]) -> Result<Labels, String> {
     Ok(labels)
 }
 
+/// Any bytes as a file of either form, for fuzzing: what is taken has the bytes that a label may have.
+pub fn parse_anything(bytes: &[u8]) {
+    for name in ["labels", "instance-data.json"] {
+        let labels = parse(Path::new(name), bytes).unwrap_or_default();
+        assert!(labels.iter().all(|(_, value)| value.len() <= LABEL_BYTES_MAX), "a label that is too long");
+    }
+}
+
 /// The text between quotes, if it stands between two of a kind.
 fn unquote(value: &str) -> &str {
     let between = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);

@@ -113,8 +113,9 @@ impl Filesystem {
         let text = tick.host.read_either(&self.tables)?;
         let understood = self.parse(text, tick.samples);
         let paths = self.mounts.items().filter_map(|mount| Some(mount.as_ref()?.path.clone()));
-        self.inquiry.begin(&mut self.aside, paths, &filesystem_space, tick.moment.now)?;
-        understood.ok_or(CollectError::Malformed("mountinfo"))
+        let has_room = self.inquiry.begin(&mut self.aside, paths, &filesystem_space, tick.moment.now)?;
+        understood.ok_or(CollectError::Malformed("mountinfo"))?;
+        if has_room { Ok(()) } else { Err(CollectError::TooMuch("mounts")) }
     }
 
     pub(super) fn parse(&mut self, text: &[u8], samples: &mut Samples) -> Option<()> {

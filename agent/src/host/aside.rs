@@ -22,9 +22,9 @@ const SILENT_AFTER: Duration = Duration::from_secs(5);
 /// How often who waits looks whether an answer came.
 const STEP: Duration = Duration::from_millis(2);
 
-/// Mounts or devices that wait for the thread: a host with a thousand containers has a few real mounts besides the
-/// excluded overlays, and fewer sensors.
-const WORK_WAITING_MAX: usize = 1_024;
+/// Mounts or devices that wait for the thread: a host with a thousand containers has as many interfaces, cores, and a few
+/// real mounts besides the excluded overlays.
+const WORK_WAITING_MAX: usize = 2_048;
 
 /// Threads that may hang in a silent file system or device, one each.
 const SILENT_MAX: usize = 64;
@@ -159,7 +159,7 @@ impl<A> Default for Inquiry<A> {
 }
 
 impl<A: Send + 'static> Inquiry<A> {
-    /// Begins a round, if the last one is over.
+    /// Begins a round, if the last one is over. Whether there was room for all that is to be asked.
     ///
     /// # Errors
     /// When no thread can be had.
@@ -169,13 +169,14 @@ impl<A: Send + 'static> Inquiry<A> {
         about: impl Iterator<Item = PathBuf>,
         question: &Q,
         now: Duration,
-    ) -> io::Result<()>
+    ) -> io::Result<bool>
     where
         Q: Fn(&Path) -> A + Clone + Send + 'static,
     {
         if !self.asked.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
+        let mut has_room = true;
         for about in about.filter(|about| self.silent.iter().all(|silent| silent.about != *about)) {
             let answer = Arc::new(Mutex::new(None));
             let (asked, to, question) = (about.clone(), Arc::clone(&answer), question.clone());
@@ -183,10 +184,14 @@ impl<A: Send + 'static> Inquiry<A> {
                 let said = question(&asked);
                 *to.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
             });
-            let Some(fate) = handed_in else { break };
+            let Some(fate) = handed_in else {
+                has_room = false;
+                break;
+            };
             self.asked.push_back(Asked { about, fate, answer });
         }
-        aside.look(now)
+        aside.look(now)?;
+        Ok(has_room)
     }
 
     /// The next answer, waiting up to `patience` for it while a round runs.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use agent::collect;
 use agent::identify;
+use agent::labels;
 use aggregator::alert::rule;
 use aggregator::notify::config::NotifyConfig;
 use aggregator::query;
@@ -117,6 +118,7 @@ fn schema() -> Schema {
 pub fn procfs(bytes: &[u8]) {
     collect::parse_anything(bytes);
     identify::parse_anything(bytes);
+    labels::parse_anything(bytes);
 }
 
 /// What operators write: a file of rules, `alertmanager.yml`, a query. Each is given to the parsers of all.

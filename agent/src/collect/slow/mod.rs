@@ -61,8 +61,9 @@ pub(super) use thermal_zone::thermal_zone;
 pub(super) use xfs::xfs;
 pub(super) use zfs::zfs;
 
-/// Devices of one subject: sensor chips, arrays, supplies of the largest machines are a few dozen.
-pub(super) const DEVICES_MAX: usize = 512;
+/// Devices of one subject: sensor chips, arrays, supplies of the largest machines are a few dozen; interfaces are as many
+/// as containers.
+pub(super) const DEVICES_MAX: usize = 1_024;
 
 /// Readings of one device in one round: a manager with a thousand units gives five each.
 pub(super) const READINGS_MAX: usize = 20_000;
@@ -276,11 +277,13 @@ where
     fn begin_round(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
         let mut places = (self.list)();
         places.sort();
+        let is_too_many = DEVICES_MAX < places.len();
         places.truncate(DEVICES_MAX);
         self.keep(tick.samples, |device| places.contains(&device.place));
         let (read, is_minute) = (self.read.clone(), tick.moment.due(Tier::Minute));
         let question = move |place: &Path| read(place, is_minute);
-        Ok(self.inquiry.begin(&mut tick.host.devices, places.into_iter(), &question, tick.moment.now)?)
+        let has_room = self.inquiry.begin(&mut tick.host.devices, places.into_iter(), &question, tick.moment.now)?;
+        if is_too_many || !has_room { Err(CollectError::TooMuch("devices")) } else { Ok(()) }
     }
 
     fn keep(&mut self, samples: &mut Samples, is_there: impl Fn(&Device) -> bool) {
@@ -401,6 +404,9 @@ mod tests {
     use std::process::Command;
     use std::thread;
     use std::time::Duration;
+    use std::time::Instant;
+
+    use common::catalog::metric;
 
     use super::*;
     use crate::host::Host;
@@ -422,6 +428,12 @@ mod tests {
 
         /// One tick: what was put, and what failed.
         fn tick(&mut self) -> (Vec<String>, Option<String>) {
+            let told = self.look(self.second.is_multiple_of(10));
+            self.second += 1;
+            told
+        }
+
+        fn look(&mut self, first_in_window: bool) -> (Vec<String>, Option<String>) {
             self.samples.begin_tick();
             let window = Timestamp::from_seconds(i64::from(self.second / 10 * 10 + 10));
             let moment = Moment {
@@ -429,12 +441,11 @@ mod tests {
                 now: Duration::from_secs(1) * self.second,
                 wall: window,
                 window,
-                first_in_window: self.second.is_multiple_of(10),
+                first_in_window,
                 patience: Duration::ZERO,
             };
             let (host, samples) = (&mut self.host, &mut self.samples);
             let failed = self.collector.tick(&mut Tick { host, samples, moment }).err().map(|error| error.to_string());
-            self.second += 1;
             self.samples.settle();
             let show = |(series, value): &(SeriesIndex, f64)| {
                 let labels = self.samples.schema().labels(*series).unwrap();
@@ -443,14 +454,22 @@ mod tests {
             (self.samples.values().iter().map(show).collect(), failed)
         }
 
-        /// The ticks of one window, in which the thread aside has the time that it takes.
-        fn window(&mut self) -> (Vec<String>, Vec<String>) {
+        /// The ticks of one window. The clock stands still until the thread aside has said `at_once` values in its first
+        /// second, and `in_all` in its last.
+        fn window(&mut self, at_once: usize, in_all: usize) -> (Vec<String>, Vec<String>) {
             let (mut put, mut failed) = (Vec::new(), Vec::new());
-            for _ in 0..10 {
-                let (values, error) = self.tick();
+            for second in 0..10 {
+                let (values, error) = self.look(second == 0);
                 put.extend(values);
                 failed.extend(error);
-                thread::sleep(Duration::from_millis(20));
+                let expected = if second < 9 { at_once } else { in_all };
+                let began = Instant::now();
+                while put.len() < expected {
+                    assert!(began.elapsed() < Duration::from_secs(30), "{put:?}");
+                    thread::yield_now();
+                    put.extend(self.look(false).0);
+                }
+                self.second += 1;
             }
             put.sort();
             (put, failed)
@@ -469,14 +488,14 @@ mod tests {
         let roots = Roots { sysfs: sysfs.path().to_owned(), ..Roots::default() };
         let mut bench = Bench::new(roots, hwmon);
         let whole = ["good  1", "good temp1 41", "late  1", "late temp1 42"];
-        assert_eq!(bench.window(), (whole.map(str::to_owned).to_vec(), vec![]));
+        assert_eq!(bench.window(4, 4), (whole.map(str::to_owned).to_vec(), vec![]));
 
         let silent = class.join("hwmon1");
         fs::create_dir(&silent).unwrap();
         let fifo = silent.join("temp1_input");
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-        for _ in 0..3 {
-            let (put, failed) = bench.window();
+        for at_once in [2, 4, 4] {
+            let (put, failed) = bench.window(at_once, 4);
             assert_eq!(put, whole);
             assert!(failed.iter().all(|error| *error == format!("{} does not answer", silent.display())), "{failed:?}");
         }
@@ -484,6 +503,22 @@ mod tests {
 
         fs::remove_file(&fifo).unwrap();
         fs::write(silent.join("temp1_input"), "43000\n").unwrap();
+    }
+
+    #[test]
+    fn devices_past_the_limit_are_an_error_and_the_others_are_read() {
+        let check = |count: usize, expect: (usize, Option<&str>)| {
+            let list = move || (0..count).map(|device| PathBuf::from(format!("{device:04}"))).collect();
+            let temperature = metric("node_hwmon_temp_celsius");
+            let read = move |device: &Path, said: &mut Visit| {
+                said.put(temperature, &Labels::new().with("chip", device.to_string_lossy()), 1.0);
+            };
+            let mut bench = Bench::new(Roots::default(), |_| devices("many", list, read));
+            let (put, failed) = bench.window(0, expect.0);
+            assert_eq!((put.len(), failed.first().map(String::as_str)), expect);
+        };
+        check(DEVICES_MAX, (DEVICES_MAX, None));
+        check(DEVICES_MAX + 1, (DEVICES_MAX, Some("there are too many devices")));
     }
 
     #[test]
@@ -499,21 +534,21 @@ mod tests {
             let schema = bench.samples.schema();
             schema.living(schema.version()).count()
         };
-        assert_eq!(bench.window().0, ["hwmon0 temp1 1", "hwmon0 temp2 2"]);
+        assert_eq!(bench.window(2, 2).0, ["hwmon0 temp1 1", "hwmon0 temp2 2"]);
         fs::remove_file(chip.join("temp1_input")).unwrap();
-        assert_eq!(bench.window().0, ["hwmon0 temp2 2"]);
-        assert_eq!(bench.window().0, ["hwmon0 temp2 2"]);
+        assert_eq!(bench.window(1, 1).0, ["hwmon0 temp2 2"]);
+        assert_eq!(bench.window(1, 1).0, ["hwmon0 temp2 2"]);
         assert_eq!(living(&bench), 1);
         write("temp1_input", "3000\n");
-        assert_eq!(bench.window().0, ["hwmon0 temp1 3", "hwmon0 temp2 2"]);
+        assert_eq!(bench.window(2, 2).0, ["hwmon0 temp1 3", "hwmon0 temp2 2"]);
         // Somebody else ended what has the same labels.
         let entity = bench.samples.entity(&Labels::new().with("chip", "hwmon0").with("sensor", "temp2"));
         bench.samples.end_entity(entity);
-        assert_eq!(bench.window().0, ["hwmon0 temp1 3", "hwmon0 temp2 2"]);
+        assert_eq!(bench.window(2, 2).0, ["hwmon0 temp1 3", "hwmon0 temp2 2"]);
         assert_eq!(living(&bench), 2);
         fs::remove_dir_all(&chip).unwrap();
-        assert_eq!(bench.window().0, [""; 0]);
-        bench.window();
+        assert_eq!(bench.window(0, 0).0, [""; 0]);
+        bench.window(0, 0);
         assert_eq!(living(&bench), 0);
     }
 }
