@@ -44,12 +44,6 @@ impl KernelLog {
             }
         }
     }
-
-    /// Whether it is there and may not be read.
-    #[must_use]
-    pub fn is_denied(path: &Path) -> bool {
-        open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
-    }
 }
 
 fn open(path: &Path) -> io::Result<File> {

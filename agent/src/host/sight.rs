@@ -8,7 +8,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::config::Roots;
-use crate::host::KernelLog;
 use crate::host::bus::Bus;
 
 use crate::host::bus::SYSTEM_BUS;
@@ -29,7 +28,7 @@ pub struct Sight {
 const DENIALS: usize = 16;
 
 /// All sights.
-pub const SIGHTS: [Sight; 7] = [
+pub const SIGHTS: [Sight; 6] = [
     Sight {
         name: "processes",
         shows: "processes of other users",
@@ -63,12 +62,6 @@ pub const SIGHTS: [Sight; 7] = [
         shows: "names, images and labels of Docker's containers",
         needs: "CAP_DAC_READ_SEARCH",
         is_denied: |roots| all_deny([roots.on_rootfs("/var/lib/docker/containers".as_ref())]),
-    },
-    Sight {
-        name: "kernel_log",
-        shows: "which process the kernel killed for want of memory",
-        needs: "CAP_SYSLOG, and a unit that lets it open /dev/kmsg",
-        is_denied: |roots| KernelLog::is_denied(&roots.on_rootfs("/dev/kmsg".as_ref())),
     },
     Sight {
         name: "units",
