@@ -100,6 +100,62 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("node_scrape_collector_success", "A subject that is not on the host is no failure; node_exporter says 0."),
 ];
 
+const OFF_IN_CADVISOR: &str = "Off in cAdvisor, or not built into it, unless asked for.";
+
+/// Metrics of cAdvisor that the agent does not emit, and why.
+const NOT_OF_CONTAINERS: &[(&str, &str)] = &[
+    ("container_accelerator_*", "Graphics cards have programs of their own that a textfile can bring."),
+    ("container_cpu_kernel_seconds", "`container_cpu_system_seconds_total` has the sum of all CPUs."),
+    ("container_cpu_load_average_10s", "Off in cAdvisor unless asked for; `container_pressure_cpu_*` tell more."),
+    ("container_cpu_schedstat_*", OFF_IN_CADVISOR),
+    ("container_cpu_user_seconds", "`container_cpu_user_seconds_total` has the sum of all CPUs."),
+    ("container_file_descriptors", "`namedprocess_namegroup_open_filedesc` has it by group."),
+    ("container_fs_inodes_*", "Of the file system that all containers share: `node_filesystem_files*` has them once."),
+    ("container_fs_io_*", "Of the whole device, not of the container: `node_disk_io_*` has it once."),
+    (
+        "container_fs_limit_bytes",
+        "The size of the file system that all containers share: `node_filesystem_size_bytes` has it once.",
+    ),
+    ("container_fs_read_seconds_total", "The kernel counts no times by control group."),
+    ("container_fs_reads_merged_total", "The kernel counts no merges by control group since version 2."),
+    ("container_fs_sector_*", "`container_fs_*_bytes_total` say the same."),
+    (
+        "container_fs_usage_bytes",
+        "No counter has it: cAdvisor walks all files that a container wrote, as root, once a minute or more seldom.",
+    ),
+    ("container_fs_write_seconds_total", "The kernel counts no times by control group."),
+    ("container_fs_writes_merged_total", "The kernel counts no merges by control group since version 2."),
+    ("container_hugetlb_*", OFF_IN_CADVISOR),
+    ("container_llc_occupancy_bytes", OFF_IN_CADVISOR),
+    ("container_memory_bandwidth_*", OFF_IN_CADVISOR),
+    ("container_memory_numa_pages", OFF_IN_CADVISOR),
+    ("container_network_*_usage_total", "Off in cAdvisor unless asked for: reads every socket."),
+    ("container_perf_*", OFF_IN_CADVISOR),
+    ("container_referenced_bytes", "Off in cAdvisor unless asked for: disturbs what the kernel would reclaim."),
+    ("container_spec_memory_reservation_limit_bytes", "Limits nothing: what is taken first when memory is short."),
+    ("container_spec_memory_swap_limit_bytes", "Version 2 limits swap apart from memory, and the sum is no limit."),
+    ("container_tasks_state", "`namedprocess_namegroup_states` has it by group."),
+    ("machine_cpu_cache_capacity_bytes", OFF_IN_CADVISOR),
+    ("machine_cpu_physical_cores", "`node_cpu_info` has a line for each."),
+    ("machine_cpu_sockets", "`node_cpu_info` has a line for each."),
+    ("machine_dimm_*", "Sizes of memory modules, whose errors `node_edac_*` counts."),
+    ("machine_node_*", OFF_IN_CADVISOR),
+    ("machine_nvm_*", OFF_IN_CADVISOR),
+    ("machine_thread_siblings_count", OFF_IN_CADVISOR),
+];
+
+#[test]
+fn what_is_emitted_is_not_said_to_be_missing() {
+    for (metrics, _) in NOT_OF_CONTAINERS {
+        let (before, behind) = metrics.split_once('*').unwrap_or((metrics, ""));
+        let is_one = |name: &str| {
+            name == *metrics || (metrics.contains('*') && name.starts_with(before) && name.ends_with(behind))
+        };
+        let found = catalog::all().find(|metric| is_one(metric.name));
+        assert_eq!(found.map(|metric| metric.name), None, "{metrics}");
+    }
+}
+
 #[test]
 fn the_document_is_the_catalog() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/METRICS.md");
@@ -129,7 +185,10 @@ fn document() -> String {
     );
     text.push_str("| collector | metrics | why |\n|---|---|---|\n");
     text.extend(NOT_EMITTED.iter().map(|(collector, metrics, why)| format!("| {collector} | `{metrics}` | {why} |\n")));
-    text.push_str("\n## What both emit and is not the same\n\n");
+    text.push_str("\n## What cAdvisor emits and the agent does not\n\nHeld against cAdvisor's own list.\n\n");
+    text.push_str("| metrics | why |\n|---|---|\n");
+    text.extend(NOT_OF_CONTAINERS.iter().map(|(metrics, why)| format!("| `{metrics}` | {why} |\n")));
+    text.push_str("\n## What node_exporter emits, too, and is not the same\n\n");
     text.push_str("Held against Debian's node_exporter on a living host, which is scraped before and after.\n\n");
     text.push_str("| metrics | what differs |\n|---|---|\n");
     text.extend(DIFFERENT.iter().map(|(metrics, what)| format!("| `{metrics}` | {what} |\n")));

@@ -166,6 +166,9 @@ pub(super) const METRICS: &[Metric] = &[
     .decimals(3)
     .tier(Tier::Window)
     .container(),
+    gauge("container_processes", Unit::None, "Processes of a container, without those in cgroups inside.")
+        .tier(Tier::Window)
+        .container(),
     gauge("container_spec_cpu_period", Unit::None, "Period of the CPU quota in microseconds.")
         .tier(Tier::Window)
         .container(),

@@ -41,6 +41,8 @@ pub(super) enum Subject {
     IoOperations,
     /// Threads.
     Tasks,
+    /// Processes by id, a line each.
+    Processes,
     /// Whether anything lives in it.
     Populated,
     /// Time lost waiting for CPU.
@@ -84,6 +86,7 @@ const ROWS: [Row; Subject::IoPressure as usize + 1] = [
     row(Subject::Io, Controller::Io, ["blkio.throttle.io_service_bytes_recursive", "io.stat"], SECOND),
     row(Subject::IoOperations, Controller::Io, ["blkio.throttle.io_serviced_recursive", ""], SECOND),
     row(Subject::Tasks, Controller::Tasks, ["pids.current", "pids.current"], SECOND),
+    row(Subject::Processes, Controller::CpuAccounting, ["cgroup.procs", "cgroup.procs"], WINDOW),
     row(Subject::Populated, Controller::Tasks, ["", "cgroup.events"], WINDOW),
     row(Subject::CpuPressure, Controller::Cpu, ["", "cpu.pressure"], WINDOW),
     row(Subject::MemoryPressure, Controller::Memory, ["", "memory.pressure"], WINDOW),

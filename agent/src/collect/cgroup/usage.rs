@@ -20,6 +20,7 @@ use crate::collect::cgroup::parse::NO_LIMIT;
 use crate::collect::cgroup::parse::Version;
 use crate::collect::cgroup::tree::Trees;
 use crate::collect::pressure;
+use crate::collect::text;
 use crate::host::Host;
 use crate::host::clock_ticks_per_second;
 
@@ -107,6 +108,9 @@ impl Usage {
             self.read_pressure(host);
         }
         let killed = if all || self.used_cpu { self.read_moving(host) } else { 0 };
+        if all && self.used_cpu_since_stat {
+            self.read_processes(host);
+        }
         let moved = self.memory_bytes.abs_diff(self.memory_bytes_at_stat);
         if MEMORY_MOVED_BYTES <= moved || (all && (self.used_cpu_since_stat || 0 < moved)) {
             self.read_memory_stat(host);
@@ -268,6 +272,17 @@ impl Usage {
         self.oom_kills = self.oom_kills.saturating_add(killed);
         self.figures.grow(Figure::Oom, Some(count(self.oom_kills)));
         killed
+    }
+
+    /// As cAdvisor counts them, without those in cgroups inside; of one that keeps all of them there nothing is told.
+    fn read_processes(&mut self, host: &mut Host) {
+        let Some((_, bytes)) = self.files.read(host, Subject::Processes) else { return };
+        let processes = text::lines(bytes).count();
+        if processes == 0 && self.figures.get(Figure::Threads).is_some_and(|threads| 0.0 < threads) {
+            self.figures.clear(Figure::Processes);
+        } else {
+            self.figures.set(Figure::Processes, Some(count(processes as u64)));
+        }
     }
 
     fn read_io(&mut self, host: &mut Host) {

@@ -304,6 +304,25 @@ fn a_container_nobody_names_is_shown_by_its_id_until_somebody_does() {
 }
 
 #[test]
+fn processes_are_counted_where_they_are() {
+    let mut machine = Machine::new();
+    machine.v2();
+    machine.describe("web", 0);
+    let mut check = |processes: &str, usage: &str, expect: &[f64]| {
+        machine.v2_container(usage, "0");
+        machine.write("cgroup/system.slice/docker-@.scope/cgroup.procs", processes);
+        machine.window();
+        machine.check("container_processes", expect);
+    };
+    check("11\n12\n", "11", &[2.0]);
+    check("11\n12\n13\n", "12", &[3.0]);
+    // Nobody began or ended without CPU time.
+    check("11\n", "12", &[3.0]);
+    // What runs is in cgroups inside.
+    check("", "13", &[]);
+}
+
+#[test]
 fn an_idle_container_is_read_once_a_window() {
     let mut machine = Machine::new();
     machine.v2();
