@@ -11,7 +11,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const GLANCE: Duration = Duration::from_millis(10);
 
 /// Lets the clock of both sides go on until something is so.
-async fn until(bench: &Bench, step: Duration, mut so: impl FnMut() -> bool) {
+pub(crate) async fn until(bench: &Bench, step: Duration, mut so: impl FnMut() -> bool) {
     let waited = async {
         while !so() {
             bench.clock.advance(step);

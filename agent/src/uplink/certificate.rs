@@ -16,13 +16,14 @@ use crate::uplink::Ended;
 use crate::uplink::connection::Credentials;
 use crate::uplink::connection::Link;
 use crate::uplink::connection::LinkError;
+use crate::uplink::connection::Transport;
 use crate::uplink::identity::Identity;
 use crate::uplink::identity::StateDir;
 use crate::uplink::identity::StateError;
 use crate::uplink::random;
 
 /// How long the aggregator may take to answer.
-const ENROLL_TIMEOUT: Duration = Duration::from_secs(15);
+const ENROLL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Delays between attempts to renew: there are ten days for it.
 const RENEW_FIRST: Duration = Duration::from_secs(60);
@@ -58,7 +59,7 @@ impl Desk<'_> {
         let csr = self.state.request(&key)?;
         let enroll = Message::Enroll(Enroll { token, csr, hostname: self.hostname.to_owned(), ext: Vec::new() });
         let answer = async {
-            let mut link = Link::dial(self.aggregator, credentials).await?;
+            let mut link = Link::dial(self.aggregator, credentials, &[Transport::Quic, Transport::Tcp]).await?;
             link.say(&enroll).await?;
             let answer = link.hear().await?;
             link.close().await;

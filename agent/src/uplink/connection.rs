@@ -1,4 +1,4 @@
-//! One QUIC connection to the aggregator, and the one stream on it.
+//! One connection to the aggregator: frames in order, over QUIC or, where UDP does not pass, over TLS on TCP.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -14,7 +14,6 @@ use common::wire::frame;
 use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::Reader;
 use common::wire::message::Message;
-use quinn::ClientConfig;
 use quinn::Connection;
 use quinn::Endpoint;
 use quinn::IdleTimeout;
@@ -23,13 +22,29 @@ use quinn::SendStream;
 use quinn::TransportConfig;
 use quinn::VarInt;
 use quinn::crypto::rustls::QuicClientConfig;
+use rustls::ClientConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::version::TLS13;
+use rustls_pki_types::ServerName;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::uplink::identity::Identity;
 use crate::uplink::verify::Believe;
 use crate::uplink::verify::Verifier;
+
+/// What carries a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// UDP.
+    Quic,
+    /// The same frames, on the same port of TCP.
+    Tcp,
+}
 
 /// How long one address may take to answer before the next is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,6 +57,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(12);
 
 /// How long last words may take to arrive.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The aggregator acknowledges each window; one that says nothing for so long over TCP is gone. QUIC notices by itself.
+const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// The same of TCP, on the stack.
+const TCP_CHUNK_BYTES: usize = 1 << 10;
 
 /// Bytes taken from the stream at once: acknowledgements are small.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -78,34 +99,61 @@ pub(super) enum Credentials<'a> {
 
 /// A link to the aggregator.
 pub(super) struct Link {
-    endpoint: Endpoint,
-    connection: Connection,
-    send: SendStream,
-    receive: RecvStream,
+    wire: Wire,
     reader: Reader,
     /// A frame was begun and not finished: nothing can follow it.
     torn: bool,
 }
 
+enum Wire {
+    Quic { endpoint: Endpoint, connection: Connection, send: SendStream, receive: RecvStream },
+    Tcp(Box<TlsStream<TcpStream>>),
+}
+
 impl Link {
-    /// Dials all addresses of a name in turn.
-    pub(super) async fn dial(aggregator: &str, credentials: &Credentials<'_>) -> Result<Self, LinkError> {
-        let config = client_config(credentials)?;
+    /// Dials all addresses of a name in turn, by each transport in turn. What is told of a failure is about the first.
+    pub(super) async fn dial(
+        aggregator: &str,
+        credentials: &Credentials<'_>,
+        transports: &[Transport],
+    ) -> Result<Self, LinkError> {
+        let tls = Arc::new(client_config(credentials)?);
         let addresses = tokio::net::lookup_host(aggregator).await;
-        let addresses = addresses.map_err(|error| LinkError::Resolve(aggregator.to_owned(), error))?;
-        let mut failure = LinkError::NoAddress(aggregator.to_owned());
-        for address in addresses {
-            let failed = |why: String| LinkError::Reach(aggregator.to_owned(), address, why);
-            match timeout(CONNECT_TIMEOUT, Self::connect(address, config.clone())).await {
-                Ok(Ok(link)) => return Ok(link),
-                Ok(Err(why)) => failure = failed(why),
-                Err(_) => failure = failed(format!("no answer within {CONNECT_TIMEOUT:?}")),
+        let addresses: Vec<_> = addresses.map_err(|error| LinkError::Resolve(aggregator.to_owned(), error))?.collect();
+        let mut failure = None;
+        for transport in transports {
+            for address in &addresses {
+                let failed = |why: String| LinkError::Reach(aggregator.to_owned(), *address, why);
+                let error = match timeout(CONNECT_TIMEOUT, Self::connect(*transport, *address, Arc::clone(&tls))).await
+                {
+                    Ok(Ok(wire)) => return Ok(Self { wire, reader: Reader::new(FRAME_BYTES_MAX), torn: false }),
+                    Ok(Err(why)) => failed(why),
+                    Err(_) => failed(format!("no answer within {CONNECT_TIMEOUT:?}")),
+                };
+                failure.get_or_insert(error);
             }
         }
-        Err(failure)
+        Err(failure.unwrap_or_else(|| LinkError::NoAddress(aggregator.to_owned())))
     }
 
-    async fn connect(address: SocketAddr, config: ClientConfig) -> Result<Self, String> {
+    async fn connect(transport: Transport, address: SocketAddr, tls: Arc<ClientConfig>) -> Result<Wire, String> {
+        match transport {
+            Transport::Quic => Self::connect_quic(address, tls).await,
+            Transport::Tcp => Self::connect_tcp(address, tls).await.map_err(|error| error.to_string()),
+        }
+    }
+
+    async fn connect_tcp(address: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<Wire> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+        Ok(Wire::Tcp(Box::new(TlsConnector::from(tls).connect(name, stream).await?)))
+    }
+
+    async fn connect_quic(address: SocketAddr, tls: Arc<ClientConfig>) -> Result<Wire, String> {
+        let crypto = QuicClientConfig::try_from(tls).map_err(|error| error.to_string())?;
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport()));
         let any: SocketAddr = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -114,7 +162,15 @@ impl Link {
         let connecting = endpoint.connect_with(config, address, SERVER_NAME).map_err(|error| error.to_string())?;
         let connection = connecting.await.map_err(|error| error.to_string())?;
         let (send, receive) = connection.open_bi().await.map_err(|error| error.to_string())?;
-        Ok(Self { endpoint, connection, send, receive, reader: Reader::new(FRAME_BYTES_MAX), torn: false })
+        Ok(Wire::Quic { endpoint, connection, send, receive })
+    }
+
+    /// What carries it.
+    pub(super) const fn transport(&self) -> Transport {
+        match self.wire {
+            Wire::Quic { .. } => Transport::Quic,
+            Wire::Tcp(_) => Transport::Tcp,
+        }
     }
 
     /// Sends a message.
@@ -122,9 +178,14 @@ impl Link {
         if std::mem::replace(&mut self.torn, true) {
             return Err(LinkError::Broken("a message was cut off".to_owned()));
         }
-        let written = self.send.write_all(&frame::encode(message)).await;
+        let frame = frame::encode(message);
+        let broken = |error: &dyn ToString| LinkError::Broken(error.to_string());
+        let written = match &mut self.wire {
+            Wire::Quic { send, .. } => send.write_all(&frame).await.map_err(|error| broken(&error)),
+            Wire::Tcp(stream) => write(stream, &frame).await.map_err(|error| broken(&error)),
+        };
         self.torn = false;
-        written.map_err(|error| LinkError::Broken(error.to_string()))
+        written
     }
 
     /// The next message that is there already.
@@ -134,14 +195,21 @@ impl Link {
 
     /// Waits for bytes.
     pub(super) async fn fill(&mut self) -> Result<(), LinkError> {
-        match self.receive.read_chunk(CHUNK_BYTES, true).await {
-            Ok(Some(chunk)) => {
-                self.reader.push(&chunk.bytes);
-                Ok(())
+        let broken = |error: &dyn ToString| LinkError::Broken(error.to_string());
+        let closed = || LinkError::Broken("the aggregator closed the stream".to_owned());
+        match &mut self.wire {
+            Wire::Quic { receive, .. } => {
+                let chunk = receive.read_chunk(CHUNK_BYTES, true).await.map_err(|error| broken(&error))?;
+                self.reader.push(&chunk.ok_or_else(closed)?.bytes);
             }
-            Ok(None) => Err(LinkError::Broken("the aggregator closed the stream".to_owned())),
-            Err(error) => Err(LinkError::Broken(error.to_string())),
+            Wire::Tcp(stream) => {
+                let mut chunk = [0; TCP_CHUNK_BYTES];
+                let read = timeout(TCP_IDLE_TIMEOUT, stream.read(&mut chunk)).await;
+                let length = read.map_err(|_| broken(&"nothing came for too long"))?.map_err(|error| broken(&error))?;
+                self.reader.push(chunk.get(..length).filter(|bytes| !bytes.is_empty()).ok_or_else(closed)?);
+            }
         }
+        Ok(())
     }
 
     /// Waits for the next message.
@@ -155,12 +223,30 @@ impl Link {
     }
 
     /// Ends the link once what was said has arrived, or could not within a while.
-    pub(super) async fn close(mut self) {
-        drop(self.send.finish());
-        drop(timeout(GOODBYE_TIMEOUT, self.send.stopped()).await);
-        self.connection.close(VarInt::from_u32(0), b"");
-        drop(timeout(GOODBYE_TIMEOUT, self.endpoint.wait_idle()).await);
+    pub(super) async fn close(self) {
+        match self.wire {
+            Wire::Quic { endpoint, connection, mut send, .. } => {
+                drop(send.finish());
+                drop(timeout(GOODBYE_TIMEOUT, send.stopped()).await);
+                connection.close(VarInt::from_u32(0), b"");
+                drop(timeout(GOODBYE_TIMEOUT, endpoint.wait_idle()).await);
+            }
+            Wire::Tcp(mut stream) => {
+                let over = async {
+                    stream.shutdown().await?;
+                    // Acknowledgements that nobody read would take what was said with them.
+                    while 0 < stream.read(&mut [0; TCP_CHUNK_BYTES]).await? {}
+                    Ok::<_, io::Error>(())
+                };
+                drop(timeout(GOODBYE_TIMEOUT, over).await);
+            }
+        }
     }
+}
+
+async fn write(stream: &mut TlsStream<TcpStream>, frame: &[u8]) -> io::Result<()> {
+    stream.write_all(frame).await?;
+    stream.flush().await
 }
 
 fn client_config(credentials: &Credentials<'_>) -> Result<ClientConfig, LinkError> {
@@ -172,7 +258,7 @@ fn client_config(credentials: &Credentials<'_>) -> Result<ClientConfig, LinkErro
         Credentials::Join(hash) => (Believe::KeyHash(*hash), ALPN_ENROLL),
     };
     let verifier = Arc::new(Verifier::new(believe, Arc::clone(&provider)));
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
+    let tls = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(|why| error(&why))?
         .dangerous()
@@ -184,10 +270,7 @@ fn client_config(credentials: &Credentials<'_>) -> Result<ClientConfig, LinkErro
         Credentials::Join(_) => tls.with_no_client_auth(),
     };
     tls.alpn_protocols = vec![protocol.to_vec()];
-    let crypto = QuicClientConfig::try_from(tls).map_err(|why| error(&why))?;
-    let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport()));
-    Ok(config)
+    Ok(tls)
 }
 
 fn transport() -> TransportConfig {

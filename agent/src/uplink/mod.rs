@@ -25,6 +25,7 @@ use crate::uplink::certificate::Due;
 use crate::uplink::connection::Credentials;
 use crate::uplink::connection::Link;
 use crate::uplink::connection::LinkError;
+use crate::uplink::connection::Transport;
 use crate::uplink::dialogue::Dialogue;
 use crate::uplink::dialogue::Heard;
 use crate::uplink::dialogue::Introduction;
@@ -46,6 +47,9 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long this agent stays away when another host comes with its identity: two that replace each other at once would
 /// both be there for nobody.
 const REPLACED_PAUSE: Duration = Duration::from_secs(60);
+
+/// How often an agent on TCP tries whether UDP passes by now.
+const QUIC_AGAIN: Duration = Duration::from_secs(600);
 
 /// How long batches that are closed already may take to leave when the agent stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -112,9 +116,10 @@ impl Uplink {
             Desk { aggregator: &aggregator, hostname: &self.introduction.hostname, state: &state, clock: &self.clock };
         let Some(mut identity) = self.identity(&desk, &stop).await? else { return Ok(()) };
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MOST);
+        let mut transport = Transport::Quic;
         loop {
             let acknowledged = self.spool.figures().acknowledged_total;
-            let ended = match self.session(&desk, &identity, &stop).await {
+            let ended = match self.session(&desk, (&identity, &mut transport), &stop).await {
                 Ended::Stopped => return Ok(()),
                 // A host that was off for weeks: the next attempt shows the new certificate.
                 Ended::Dismissed(Reason::Expired, _) => match desk.renew(&identity).await? {
@@ -174,20 +179,39 @@ impl Uplink {
         }
     }
 
-    async fn session(&self, desk: &Desk<'_>, identity: &Identity, stop: &CancellationToken) -> Ended {
+    /// One session. It begins by the transport that worked last.
+    async fn session(
+        &self,
+        desk: &Desk<'_>,
+        (identity, transport): (&Identity, &mut Transport),
+        stop: &CancellationToken,
+    ) -> Ended {
         let credentials = Credentials::Identity(identity);
+        let transports = match transport {
+            Transport::Quic => [Transport::Quic, Transport::Tcp],
+            Transport::Tcp => [Transport::Tcp, Transport::Quic],
+        };
         let dialled = tokio::select! {
             () = stop.cancelled() => return Ended::Stopped,
-            dialled = Link::dial(desk.aggregator, &credentials) => dialled,
+            dialled = Link::dial(desk.aggregator, &credentials, &transports) => dialled,
         };
         let mut link = match dialled {
             Ok(link) => link,
             Err(error) => return Ended::Lost(error),
         };
+        if *transport != link.transport() {
+            tracing::info!(transport = ?link.transport(), "the aggregator is reached otherwise than before");
+        }
+        *transport = link.transport();
+        let on_tcp = *transport == Transport::Tcp;
         let due = Due::default();
         let talked = tokio::select! {
             talked = self.talk(&mut link, &due) => talked,
             never = desk.keep_renewed(identity, &due) => match never {},
+            () = self.quic_passes(desk, &credentials), if on_tcp => {
+                *transport = Transport::Quic;
+                Err(Ended::Lost(LinkError::Broken("UDP passes again".to_owned())))
+            }
             () = stopped(stop, &self.spool) => Ok(()),
         };
         match talked {
@@ -199,6 +223,16 @@ impl Uplink {
             Err(ended) => {
                 link.close().await;
                 ended
+            }
+        }
+    }
+
+    /// Waits until QUIC passes again, looking now and then.
+    async fn quic_passes(&self, desk: &Desk<'_>, credentials: &Credentials<'_>) {
+        loop {
+            self.clock.sleep(QUIC_AGAIN).await;
+            if let Ok(link) = Link::dial(desk.aggregator, credentials, &[Transport::Quic]).await {
+                return link.close().await;
             }
         }
     }

@@ -75,6 +75,7 @@ fn ingest(app: &App, text: &mut Exposition) {
     let counters = &app.ingested;
     let counted = [
         ("sessions_total", "Sessions opened.", &counters.sessions_total),
+        ("tcp_sessions_total", "Sessions opened on TCP, where UDP does not pass.", &counters.tcp_sessions_total),
         ("turned_away_total", "Connections turned away for want of room.", &counters.turned_away_total),
         ("handshakes_failed_total", "Handshakes that were not completed.", &counters.handshakes_failed_total),
         ("malformed_total", "Sessions ended for what cannot be read.", &counters.malformed_total),

@@ -29,6 +29,8 @@ impl Counter {
 pub struct Counters {
     /// Sessions opened.
     pub sessions_total: Counter,
+    /// Of these, sessions on TCP: UDP does not pass there.
+    pub tcp_sessions_total: Counter,
     /// Connections turned away because too many were there or on their way.
     pub turned_away_total: Counter,
     /// Handshakes that were not completed.

@@ -1,6 +1,7 @@
 //! The QUIC endpoint: sockets, TLS, and who gets as far as a session.
 
 use std::io;
+use std::net;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::UdpSocket;
@@ -30,9 +31,10 @@ use rustls::version::TLS13;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::UnixTime;
 use socket2::Domain;
-use socket2::Protocol;
 use socket2::Socket;
 use socket2::Type;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::ingest::trust::Authority;
 use crate::ingest::trust::TrustError;
@@ -42,6 +44,9 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 /// An agent that is gone is noticed by its missing windows long before; this frees its memory.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Connections on TCP that wait to be accepted.
+const TCP_WAITING_MAX: i32 = 1_024;
 
 /// A backlog in flight: 32 batches of a few kilobytes.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
@@ -60,15 +65,37 @@ pub enum BindError {
     Trust(#[from] TrustError),
 }
 
-/// Opens the endpoint. Call inside the runtime that will drive it.
-pub(super) fn bind(listen: SocketAddr, authority: &Authority, now: Timestamp) -> Result<quinn::Endpoint, BindError> {
-    let tls = tls(authority, now)?;
-    let crypto = QuicServerConfig::try_from(tls).map_err(|error| BindError::Tls(error.to_string()))?;
+/// Where agents connect to: QUIC and, on the same port, TCP where UDP does not pass.
+pub(super) struct Endpoints {
+    pub(super) quic: quinn::Endpoint,
+    pub(super) tcp: TcpListener,
+    pub(super) tls: TlsAcceptor,
+}
+
+/// A port that the kernel chose for UDP may be taken on TCP: another is asked for.
+const PORT_ATTEMPTS: usize = 16;
+
+/// Opens both. Call inside the runtime that will drive them.
+pub(super) fn bind(listen: SocketAddr, authority: &Authority, now: Timestamp) -> Result<Endpoints, BindError> {
+    let tls = Arc::new(tls(authority, now)?);
+    let crypto = QuicServerConfig::try_from(Arc::clone(&tls)).map_err(|error| BindError::Tls(error.to_string()))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport()));
-    let socket = socket(listen).map_err(|error| BindError::Listen(listen, error))?;
-    quinn::Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
-        .map_err(|error| BindError::Listen(listen, error))
+    let attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    let opened = (1..attempts).find_map(|_| sockets(listen).ok()).map_or_else(|| sockets(listen), Ok);
+    let failed = |error| BindError::Listen(listen, error);
+    let (udp, tcp) = opened.map_err(failed)?;
+    let quic = quinn::Endpoint::new(EndpointConfig::default(), Some(config), udp, Arc::new(TokioRuntime));
+    let (quic, tcp) = (quic.map_err(failed)?, TcpListener::from_std(tcp).map_err(failed)?);
+    Ok(Endpoints { quic, tcp, tls: TlsAcceptor::from(tls) })
+}
+
+fn sockets(listen: SocketAddr) -> io::Result<(UdpSocket, net::TcpListener)> {
+    let udp = socket(listen)?;
+    let port = udp.local_addr()?.port();
+    let tcp = any_family(SocketAddr::new(listen.ip(), port), Type::STREAM)?;
+    tcp.listen(TCP_WAITING_MAX)?;
+    Ok((udp, tcp.into()))
 }
 
 fn transport() -> TransportConfig {
@@ -84,13 +111,17 @@ fn transport() -> TransportConfig {
 }
 
 /// A dual-stack socket for `[::]`; IPv4 alone where the kernel has no IPv6.
-fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
-    let opened = open(listen);
+fn any_family(listen: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let opened = open(listen, kind);
     let any = listen.is_ipv6() && listen.ip().is_unspecified();
-    let socket = match opened {
-        Err(_) if any => open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port())))?,
-        opened => opened?,
-    };
+    match opened {
+        Err(_) if any => open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port())), kind),
+        opened => opened,
+    }
+}
+
+fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = any_family(listen, Type::DGRAM)?;
     for set in [Socket::set_recv_buffer_size, Socket::set_send_buffer_size] {
         set(&socket, SOCKET_BUFFER_BYTES)?;
     }
@@ -102,8 +133,12 @@ fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn open(listen: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+fn open(listen: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(listen), kind, None)?;
+    if kind == Type::STREAM {
+        // Sessions of the run before that linger do not keep the port.
+        socket.set_reuse_address(true)?;
+    }
     if listen.is_ipv6() && listen.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }

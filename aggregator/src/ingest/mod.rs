@@ -9,6 +9,7 @@ mod door;
 mod endpoint;
 pub mod enroll;
 pub mod hearing;
+mod link;
 pub mod presence;
 pub mod session;
 pub mod trust;
@@ -19,18 +20,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::time::Clock;
-use quinn::Endpoint;
 use quinn::Incoming;
 use quinn::VarInt;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::counters::Counters;
 use crate::ingest::door::Answer;
 use crate::ingest::door::Door;
 pub use crate::ingest::endpoint::BindError;
+use crate::ingest::endpoint::Endpoints;
 use crate::ingest::enroll::Registrar;
+use crate::ingest::link::Link;
 use crate::ingest::presence::Presence;
 use crate::ingest::trust::Authority;
 use crate::store::Store;
@@ -54,7 +58,7 @@ struct Shared {
 
 /// The endpoint, bound and not yet accepting.
 pub struct Ingest {
-    endpoint: Endpoint,
+    endpoints: Endpoints,
     shared: Arc<Shared>,
 }
 
@@ -70,7 +74,7 @@ impl Ingest {
         presence: Presence,
         clock: Clock,
     ) -> Result<Self, BindError> {
-        let endpoint = endpoint::bind(listen, &authority, clock.wall())?;
+        let endpoints = endpoint::bind(listen, &authority, clock.wall())?;
         let shared = Shared {
             registrar: Registrar::new(store.clone(), presence.clone(), clock.clone()),
             store,
@@ -80,7 +84,7 @@ impl Ingest {
             clock,
             door: Door::default(),
         };
-        Ok(Self { endpoint, shared: Arc::new(shared) })
+        Ok(Self { endpoints, shared: Arc::new(shared) })
     }
 
     /// Where it listens: the port that the kernel chose for port 0.
@@ -88,7 +92,7 @@ impl Ingest {
     /// # Errors
     /// When the socket does not say.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
+        self.endpoints.quic.local_addr()
     }
 
     /// What is counted.
@@ -99,12 +103,13 @@ impl Ingest {
 
     /// Accepts until the stop, then lets sessions commit what they have and say goodbye.
     pub async fn run(self, stop: CancellationToken) {
+        let Endpoints { quic, tcp, tls } = self.endpoints;
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                incoming = self.endpoint.accept() => match incoming {
+                incoming = quic.accept() => match incoming {
                     Some(incoming) if connections.len() < SESSIONS_MAX => {
                         connections.spawn(connect(incoming, Arc::clone(&self.shared), stop.clone()));
                     }
@@ -114,14 +119,17 @@ impl Ingest {
                     }
                     None => break,
                 },
+                Ok((stream, from)) = tcp.accept(), if connections.len() < SESSIONS_MAX => {
+                    connections.spawn(connect_tcp((stream, from), tls.clone(), Arc::clone(&self.shared), stop.clone()));
+                }
             }
         }
         let drained = async { while connections.join_next().await.is_some() {} };
         if timeout(DRAIN_TIMEOUT, drained).await.is_err() {
             tracing::info!(sessions = connections.len(), "sessions cut off");
         }
-        self.endpoint.close(VarInt::from_u32(0), b"");
-        drop(timeout(DRAIN_TIMEOUT, self.endpoint.wait_idle()).await);
+        quic.close(VarInt::from_u32(0), b"");
+        drop(timeout(DRAIN_TIMEOUT, quic.wait_idle()).await);
     }
 }
 
@@ -141,8 +149,31 @@ async fn connect(incoming: Incoming, shared: Arc<Shared>, stop: CancellationToke
             return;
         }
     };
-    match connection {
-        Some(connection) => connection::serve(connection, shared, stop).await,
+    let Some(connection) = connection else {
+        shared.counters.handshakes_failed_total.count(1);
+        return;
+    };
+    if let Some(link) = Link::quic(connection).await {
+        connection::serve(link, shared, stop).await;
+    }
+}
+
+/// The same for whoever came by TCP, whose address has been shown.
+async fn connect_tcp(
+    (stream, from): (TcpStream, SocketAddr),
+    tls: TlsAcceptor,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    let link = match shared.door.knock(from.ip(), true) {
+        Answer::Enter(_place) => Link::tcp(stream, from, &tls).await,
+        Answer::Show | Answer::Leave => {
+            shared.counters.turned_away_total.count(1);
+            return;
+        }
+    };
+    match link {
+        Some(link) => connection::serve(link, shared, stop).await,
         None => shared.counters.handshakes_failed_total.count(1),
     }
 }

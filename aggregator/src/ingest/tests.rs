@@ -37,6 +37,7 @@ use common::wire::message::Reason;
 use common::wire::message::SchemaMessage;
 use common::wire::message::SpoolHeld;
 use quinn::Connection;
+use quinn::Endpoint;
 use quinn::RecvStream;
 use quinn::SendStream;
 use quinn::crypto::rustls::QuicClientConfig;

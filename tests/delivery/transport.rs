@@ -1,0 +1,96 @@
+//! Where UDP does not pass, the same session goes over TCP, and returns.
+
+use tokio::io::copy_bidirectional;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::net::UdpSocket;
+
+use super::trust::until;
+use super::*;
+
+/// Forwards TCP connections.
+async fn forward_tcp(listener: TcpListener, to: SocketAddr) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(to).await.unwrap();
+        connections.spawn(async move { drop(copy_bidirectional(&mut near, &mut far).await) });
+    }
+}
+
+/// Forwards the packets of whoever spoke last.
+async fn forward_udp(near: UdpSocket, to: SocketAddr) {
+    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (mut there, mut back) = ([0; 2_048], [0; 2_048]);
+    let mut speaker = None;
+    loop {
+        tokio::select! {
+            Ok((length, from)) = near.recv_from(&mut there) => {
+                speaker = Some(from);
+                far.send_to(&there[..length], to).await.unwrap();
+            }
+            Ok((length, _)) = far.recv_from(&mut back) => {
+                drop(near.send_to(&back[..length], speaker.unwrap()).await);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_udp_does_not_pass_tcp_does_until_it_passes_again() {
+    let bench = Bench::with(Clock::moved(Clock::real().wall()));
+    let state = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let way = listener.local_addr().unwrap();
+    // Packets that come here are taken and lost.
+    let hole = UdpSocket::bind(way).await.unwrap();
+    let mut forwarding = JoinSet::new();
+    forwarding.spawn(forward_tcp(listener, bench.address));
+    let mut uplink = bench.uplink(state.path(), Some(bench.token(1, Wanted::default()).await));
+    uplink.config.aggregator = Some(way.to_string());
+    let (spool, stop) = (uplink.spool.clone(), CancellationToken::new());
+    let mut running = JoinSet::new();
+    running.spawn(uplink.run(stop.clone()));
+    let push = |at: u64| {
+        let stamp = bench.clock.wall().align_down(Duration::from_secs(10));
+        spool.push(&batch(stamp.before(Duration::from_secs(100 - 10 * at))), &schema(), bench.clock.boot());
+    };
+    push(0);
+    let acknowledged = |count: u64| {
+        let spool = &spool;
+        move || spool.figures().acknowledged_total == count
+    };
+    until(&bench, Duration::ZERO, acknowledged(1)).await;
+    assert_eq!(bench.counters.tcp_sessions_total.get(), bench.counters.sessions_total.get());
+
+    forwarding.spawn(forward_udp(hole, bench.address));
+    let quic = || bench.counters.sessions_total.get() - bench.counters.tcp_sessions_total.get();
+    until(&bench, Duration::from_secs(30), || quic() == 1).await;
+    push(1);
+    until(&bench, Duration::ZERO, acknowledged(2)).await;
+    stop.cancel();
+    until(&bench, Duration::ZERO, || bench.presence.snapshot()[0].state == State::Shutdown).await;
+    running.join_all().await.into_iter().for_each(Result::unwrap);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_goodbye_over_tcp_arrives() {
+    let bench = Bench::start();
+    let state = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut uplink = bench.uplink(state.path(), Some(bench.token(1, Wanted::default()).await));
+    uplink.config.aggregator = Some(listener.local_addr().unwrap().to_string());
+    let mut forwarding = JoinSet::new();
+    forwarding.spawn(forward_tcp(listener, bench.address));
+    let (spool, stop) = (uplink.spool.clone(), CancellationToken::new());
+    spool.push(&batch(bench.clock.wall()), &schema(), bench.clock.boot());
+    let shipped = async {
+        spool.emptied().await;
+        stop.cancel();
+    };
+    timeout(PATIENCE, async { tokio::join!(uplink.run(stop.clone()), shipped) }).await.unwrap().0.unwrap();
+    assert_eq!(bench.counters.tcp_sessions_total.get(), 1);
+    until(&bench, Duration::ZERO, || bench.presence.snapshot()[0].state == State::Shutdown).await;
+    bench.end().await;
+}
