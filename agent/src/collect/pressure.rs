@@ -14,23 +14,21 @@ use crate::collect::text;
 use crate::host::KeptFile;
 use crate::host::Roots;
 
-/// File, whether every kernel with pressure has it, and the metrics of its `some` and `full` lines. `full` of the CPU
-/// means nothing for a whole host and is always zero; interrupts stall everything or nothing.
-const FILES: [(&str, bool, Option<&Metric>, Option<&Metric>); 4] = [
-    ("cpu", true, Some(metric("node_pressure_cpu_waiting_seconds_total")), None),
+/// File, and the metrics of its `some` and `full` lines. `full` of the CPU means nothing for a whole host and is always
+/// zero; interrupts stall everything or nothing. None is there before Linux 4.20, and that of interrupts before 6.1.
+const FILES: [(&str, Option<&Metric>, Option<&Metric>); 4] = [
+    ("cpu", Some(metric("node_pressure_cpu_waiting_seconds_total")), None),
     (
         "io",
-        true,
         Some(metric("node_pressure_io_waiting_seconds_total")),
         Some(metric("node_pressure_io_stalled_seconds_total")),
     ),
     (
         "memory",
-        true,
         Some(metric("node_pressure_memory_waiting_seconds_total")),
         Some(metric("node_pressure_memory_stalled_seconds_total")),
     ),
-    ("irq", false, None, Some(metric("node_pressure_irq_stalled_seconds_total"))),
+    ("irq", None, Some(metric("node_pressure_irq_stalled_seconds_total"))),
 ];
 
 /// Pressure stall information.
@@ -38,7 +36,6 @@ pub(super) struct Pressure(Vec<Resource>);
 
 struct Resource {
     file: KeptFile,
-    always_there: bool,
     some: Line,
     full: Line,
 }
@@ -50,9 +47,8 @@ struct Line(Option<&'static Metric>, Option<SeriesIndex>);
 impl Pressure {
     pub(super) fn new(roots: &Roots) -> Self {
         let directory = roots.procfs.join("pressure");
-        let resource = |(name, always_there, some, full)| Resource {
+        let resource = |(name, some, full)| Resource {
             file: KeptFile::in_one_piece(directory.join::<&str>(name)),
-            always_there,
             some: Line(some, None),
             full: Line(full, None),
         };
@@ -83,7 +79,7 @@ impl Resource {
                 self.full.put(totals.full, tick.samples);
                 Ok(())
             }
-            Err(error) if error.is_missing() && !self.always_there => Ok(()),
+            Err(error) if error.is_missing() => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

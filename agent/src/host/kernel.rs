@@ -85,7 +85,7 @@ pub(super) fn is_procfs(path: &Path) -> bool {
 }
 
 /// Whether an error number says that what the file belonged to is gone: kernfs answers `ENODEV` for a removed cgroup,
-/// procfs `ESRCH` for an ended process.
+/// procfs `ESRCH` for an ended process; or that the kernel was told to go without it: pressure then answers `EOPNOTSUPP`.
 pub(super) fn is_gone(errno: i32) -> bool {
-    [Errno::NODEV, Errno::SRCH].iter().any(|gone| gone.raw_os_error() == errno)
+    [Errno::NODEV, Errno::SRCH, Errno::OPNOTSUPP].iter().any(|gone| gone.raw_os_error() == errno)
 }

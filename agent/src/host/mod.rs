@@ -66,7 +66,8 @@ pub struct ReadError {
 }
 
 impl ReadError {
-    /// It does not exist, or the process or cgroup that it belongs to ended between two reads.
+    /// It does not exist, the process or cgroup that it belongs to ended between two reads, or the kernel was told to go
+    /// without its subject.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound || self.source.raw_os_error().is_some_and(kernel::is_gone)
