@@ -56,32 +56,18 @@ fn a_captured_host_is_printed_as_recorded() {
     }
 }
 
-/// What kernels of a version have and others do not. Each number of the generated trees stands once, so that the wrong
-/// column has another.
-#[test]
-fn each_kernel_is_read_by_its_own_columns() {
-    let check = |version: &str, there: &[(&str, f64)], absent: &[&str]| {
-        let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/hosts");
-        let told = exposition(&once::prometheus(&collect(&hosts.join(format!("generated-{version}")))));
-        for (series, value) in there {
-            assert_eq!(told.get(*series), Some(value), "{series} of {version}");
-        }
-        for family in absent {
-            assert!(!told.keys().any(|series| series.starts_with(family)), "{family} of {version}");
-        }
-        let is_failed = |(series, value): &(&String, &f64)| {
-            series.starts_with("node_scrape_collector_success") && **value == 0.0 && !series.contains(r#""os""#)
-        };
-        let failed: Vec<_> = told.iter().filter(is_failed).collect();
-        assert!(failed.is_empty(), "of {version}: {failed:?}");
-    };
-    let discards = "node_disk_discards_completed_total";
-    let flushes = "node_disk_flush_requests_total";
-    let [available, kills] = ["node_memory_MemAvailable_bytes", "node_vmstat_oom_kill"];
-    let (pressure, interrupts) = ("node_pressure_", "node_pressure_irq_");
-    check(
-        "3.10",
-        &[
+/// What kernels of a version have and others do not.
+struct Kernel {
+    version: &'static str,
+    there: &'static [(&'static str, f64)],
+    absent: &'static [&'static str],
+}
+
+/// Each number of the generated trees stands once, so that the wrong column has another.
+const KERNELS: &[Kernel] = &[
+    Kernel {
+        version: "3.10",
+        there: &[
             ("node_cpu_seconds_total{cpu=\"1\",mode=\"steal\"}", 1.16),
             ("node_softirqs_total{vector=\"rcu\"}", 138.0),
             ("node_memory_Slab_bytes", 159.0 * 1024.0),
@@ -94,43 +80,48 @@ fn each_kernel_is_read_by_its_own_columns() {
             ("node_netstat_TcpExt_TCPTimeouts", 356.0),
             ("node_netstat_Udp_SndbufErrors", 418.0),
         ],
-        &[
-            available,
-            kills,
-            discards,
-            flushes,
-            pressure,
+        absent: &[
+            "node_memory_MemAvailable_bytes",
+            "node_vmstat_oom_kill",
+            "node_disk_discards_completed_total",
+            "node_disk_flush_requests_total",
+            "node_pressure_",
             "node_netstat_TcpExt_TCPSynRetrans",
             "node_disk_io_now{device=\"sda1\"",
         ],
-    );
-    check(
-        "4.18",
-        &[
-            (available, 141.0 * 1024.0),
-            (kills, 198.0),
+    },
+    Kernel {
+        version: "4.18",
+        there: &[
+            ("node_memory_MemAvailable_bytes", 141.0 * 1024.0),
+            ("node_vmstat_oom_kill", 198.0),
             ("node_memory_Slab_bytes", 160.0 * 1024.0),
             ("node_disk_discards_completed_total{device=\"sda\"}", 211.0),
             ("node_disk_discard_time_seconds_total{device=\"sda\"}", 0.214),
             ("node_softnet_flow_limit_count_total{cpu=\"1\"}", 491.0),
             ("node_netstat_TcpExt_TCPSynRetrans", 377.0),
         ],
-        &[flushes, pressure, "node_memory_KReclaimable_bytes", "node_netstat_TcpExt_TCPRcvQDrop"],
-    );
-    check(
-        "5.4",
-        &[
+        absent: &[
+            "node_disk_flush_requests_total",
+            "node_pressure_",
+            "node_memory_KReclaimable_bytes",
+            "node_netstat_TcpExt_TCPRcvQDrop",
+        ],
+    },
+    Kernel {
+        version: "5.4",
+        there: &[
             ("node_memory_KReclaimable_bytes", 160.0 * 1024.0),
             ("node_disk_discard_time_seconds_total{device=\"sda\"}", 0.218),
             ("node_pressure_cpu_waiting_seconds_total", 0.497),
             ("node_softnet_flow_limit_count_total{cpu=\"1\"}", 496.0),
             ("node_netstat_TcpExt_TCPRcvQDrop", 382.0),
         ],
-        &[flushes, interrupts, "node_softnet_processed_total{cpu=\"3\""],
-    );
-    check(
-        "5.15",
-        &[
+        absent: &["node_disk_flush_requests_total", "node_pressure_irq_", "node_softnet_processed_total{cpu=\"3\""],
+    },
+    Kernel {
+        version: "5.15",
+        there: &[
             ("node_disk_flush_requests_total{device=\"sda\"}", 219.0),
             ("node_disk_flush_requests_time_seconds_total{device=\"sda\"}", 0.22),
             ("node_pressure_cpu_waiting_seconds_total", 0.507),
@@ -138,18 +129,37 @@ fn each_kernel_is_read_by_its_own_columns() {
             ("node_softnet_backlog_len{cpu=\"3\"}", 506.0),
             ("node_netstat_Udp_InDatagrams", 444.0),
         ],
-        &[interrupts, "node_softnet_processed_total{cpu=\"1\"", "node_memory_Zswap_bytes"],
-    );
-    check(
-        "6.1",
-        &[
+        absent: &["node_pressure_irq_", "node_softnet_processed_total{cpu=\"1\"", "node_memory_Zswap_bytes"],
+    },
+    Kernel {
+        version: "6.1",
+        there: &[
             ("node_disk_flush_requests_total{device=\"sda\"}", 222.0),
             ("node_pressure_irq_stalled_seconds_total", 0.516),
             ("node_softnet_backlog_len{cpu=\"3\"}", 509.0),
             ("node_schedstat_running_seconds_total{cpu=\"1\"}", 310.0),
         ],
-        &[],
-    );
+        absent: &[],
+    },
+];
+
+#[test]
+fn each_kernel_is_read_by_its_own_columns() {
+    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/hosts");
+    for Kernel { version, there, absent } in KERNELS {
+        let told = exposition(&once::prometheus(&collect(&hosts.join(format!("generated-{version}")))));
+        for (series, value) in *there {
+            assert_eq!(told.get(*series), Some(value), "{series} of {version}");
+        }
+        for family in *absent {
+            assert!(!told.keys().any(|series| series.starts_with(family)), "{family} of {version}");
+        }
+        let is_failed = |(series, value): &(&String, &f64)| {
+            series.starts_with("node_scrape_collector_success") && **value == 0.0 && !series.contains(r#""os""#)
+        };
+        let failed: Vec<_> = told.iter().filter(is_failed).collect();
+        assert!(failed.is_empty(), "of {version}: {failed:?}");
+    }
 }
 
 /// Collectors that node_exporter fed from elsewhere than the captured trees: from the machine it ran on by netlink, and
