@@ -88,7 +88,7 @@ impl<'a> Identity<'a> {
     #[must_use]
     pub fn name(&self) -> String {
         match self.runtime {
-            Runtime::Qemu | Runtime::Lxc if self.root.ends_with(".scope") => {
+            Runtime::Qemu | Runtime::Lxc if self.root.ends_with(".scope") || self.root.contains(".libvirt-") => {
                 // `3-web`: libvirt counts what it started.
                 let name = unescape(self.id);
                 let counted = name.split_once('-').filter(|(count, _)| count.bytes().all(|byte| byte.is_ascii_digit()));
@@ -172,6 +172,8 @@ const RULES: &[Rule] = &[
     rule(r"machine-qemu\x2d", ".scope", Shape::Name, Runtime::Qemu),
     rule(r"machine-lxc\x2d", ".scope", Shape::Name, Runtime::Lxc),
     rule("machine-", ".scope", Shape::Name, Runtime::Nspawn),
+    rule("qemu-", ".libvirt-qemu", Shape::Name, Runtime::Qemu),
+    rule("lxc-", ".libvirt-lxc", Shape::Name, Runtime::Lxc),
 ];
 
 /// Bare ids: the directory that holds them tells the runtime.
@@ -179,6 +181,8 @@ const PARENTS: &[(&str, Shape, Runtime)] = &[
     ("docker", Shape::Digest, Runtime::Docker),
     ("buildkit", Shape::Build, Runtime::Buildkit),
     ("lxc", Shape::Name, Runtime::Lxc),
+    // LXC 3.1; since 4.0 it is one name.
+    ("lxc.payload", Shape::Name, Runtime::Lxc),
     ("qemu.slice", Shape::Name, Runtime::Qemu),
 ];
 
@@ -326,6 +330,10 @@ mod tests {
         check("/lxc.payload.web|/system.slice/ssh.service", Some((Runtime::Lxc, "web")));
         check("/lxc.monitor.web", None);
         check("/lxc/web", Some((Runtime::Lxc, "web")));
+        check("/lxc.payload/web|/init.scope", Some((Runtime::Lxc, "web")));
+        check("/lxc.monitor/web", None);
+        check("/machine/qemu-3-web.libvirt-qemu|/vcpu0", Some((Runtime::Qemu, "3-web")));
+        check("/machine/lxc-12-web.libvirt-lxc", Some((Runtime::Lxc, "12-web")));
         let nspawn = identify("/machine.slice/systemd-nspawn@web.service/payload").unwrap();
         assert_eq!((nspawn.runtime, nspawn.id), (Runtime::Nspawn, "web"));
         check("/machine.slice/machine-web.scope", Some((Runtime::Nspawn, "web")));
@@ -391,6 +399,8 @@ mod tests {
         check(r"/machine.slice/machine-qemu\x2d3\x2dweb\x2d1.scope/libvirt", "web-1");
         check(r"/machine.slice/machine-lxc\x2d12\x2dweb.scope", "web");
         check("/qemu.slice/104.scope", "104");
+        check("/machine/qemu-3-web-1.libvirt-qemu/emulator", "web-1");
+        check("/machine/lxc-12-web.libvirt-lxc", "web");
         check(r"/machine.slice/machine-my\x2dbox.scope", "my-box");
         check("/machine.slice/machine-libpod_pod_O.slice/libpod-@.scope", "91a1a1f01a5e of 0000 (pod)");
         check(
