@@ -23,6 +23,7 @@ test:           ## everything CI runs: format, lint, tidy, unit, property, simul
 	tests/disk/run
 	tests/processes/run
 	tests/systemd/run
+	tests/static/run
 
 simulate:       ## delivery under faults: make simulate SEED=17, or SEEDS=100000
 	SEED=$(SEED) SEEDS=$(SEEDS) cargo test --release --locked -p tests --test simulate -- --nocapture stored_once
