@@ -289,8 +289,16 @@ impl Book {
     }
 
     fn look(&mut self, now: Timestamp, can_store: bool) {
-        if self.hearing.look(now, can_store) {
-            self.hosts.values_mut().for_each(|entry| entry.set_back(now));
+        let set_back = self.hearing.look(now, can_store);
+        if set_back.is_zero() {
+            return;
+        }
+        for entry in self.hosts.values_mut() {
+            entry.set_back(now);
+            // Agents stamp by the time that they were told: they come again for the new one.
+            if let Some(session) = entry.session.as_ref().filter(|_| AHEAD_MAX < set_back) {
+                session.dismissal.give(End::set_back());
+            }
         }
     }
 
@@ -599,6 +607,19 @@ mod tests {
         misses(&mut book, 7_301..=7_310);
         let (zeros, silent) = misses(&mut book, 0..=700);
         assert_eq!((zeros.first(), silent), (Some(&626), vec![60]));
+    }
+
+    #[test]
+    fn sessions_end_when_the_clock_is_set_far_back() {
+        let check = |back: i64, expect| {
+            let mut book = Book::new(vec![host("0.1.0")], at(7_200));
+            let session = open(&mut book, 1, 7_201);
+            misses(&mut book, 7_201..=7_210);
+            misses(&mut book, 7_210 - back..=7_211 - back);
+            assert_eq!(session.dismissal.given().now_or_never().is_some(), expect, "{back} s");
+        };
+        check(600, false);
+        check(601, true);
     }
 
     #[test]

@@ -55,9 +55,9 @@ impl Hearing {
     }
 
     /// Looks at the clock and at the store: whoever stands still hears nobody, and what cannot be stored is not heard.
-    /// Says whether the clock was set back; what was noted of the time after `now` is then taken back to it.
-    pub(super) fn look(&mut self, now: Timestamp, can_store: bool) -> bool {
-        let was_set_back = now < self.looked;
+    /// Says how far the clock was set back; what was noted of the time after `now` is then taken back to it.
+    pub(super) fn look(&mut self, now: Timestamp, can_store: bool) -> Duration {
+        let set_back = self.looked.since(now);
         self.deaf = TimeRange { after: self.deaf.after.min(now), through: self.deaf.through.min(now) };
         self.is_deaf = !can_store;
         if self.is_deaf || STILL_MIN < now.since(self.looked) {
@@ -67,7 +67,7 @@ impl Hearing {
             self.deaf.through = now;
         }
         self.looked = now;
-        was_set_back
+        set_back
     }
 
     /// The last moment at which nobody could be heard.

@@ -183,6 +183,12 @@ impl End {
         Self::new(Reason::Replaced, text.to_owned())
     }
 
+    /// What the agent was told of the time is wrong.
+    #[must_use]
+    pub fn set_back() -> Self {
+        Self::new(Reason::Error, "the aggregator's clock was set back: greet again for the time".to_owned())
+    }
+
     /// The host may not come back.
     #[must_use]
     pub fn revoked() -> Self {

@@ -17,6 +17,27 @@ pub struct Commit {
     pub records: Vec<Record>,
 }
 
+impl Commit {
+    /// About what it takes in memory, as far as a peer decides that.
+    pub(super) fn bytes(&self) -> usize {
+        let labels = |labels: &Labels| labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let bytes = |append: &Append| match append {
+            Append::Batch { batch, .. } => batch.payload.len(),
+            Append::Schema { change, .. } => {
+                let entities: usize = change.entities.iter().map(|entity| labels(&entity.labels)).sum();
+                let columns: usize = change.columns.iter().map(|column| labels(&column.labels)).sum();
+                entities + columns + 8 * change.series.len()
+            }
+            Append::HostLabels { .. }
+            | Append::Own { .. }
+            | Append::Stale { .. }
+            | Append::Event { .. }
+            | Append::Forget { .. } => 0,
+        };
+        self.appends.iter().map(bytes).sum()
+    }
+}
+
 /// One thing to append.
 #[derive(Clone, Debug)]
 pub enum Append {

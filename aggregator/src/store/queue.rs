@@ -14,6 +14,9 @@ use crate::store::commit::Held;
 /// Jobs that may wait: four seconds of 10,000 agents, about 12 MiB of batches.
 pub(super) const JOBS_MAX: usize = 4_096;
 
+/// A job takes up the room of one for each of these of its bytes, so that waiting ones are 64 MiB at most.
+const JOB_BYTES: usize = 16 << 10;
+
 /// The callers' end.
 #[derive(Clone)]
 pub(super) struct Queue {
@@ -58,13 +61,14 @@ pub(super) fn queue() -> (Queue, Receiver<Job>) {
 impl Queue {
     pub(super) async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
         let (reply, answer) = oneshot::channel();
-        self.push(Task::Commit(commit, reply)).await?;
+        let room = (1 + commit.bytes() / JOB_BYTES).min(JOBS_MAX);
+        self.push(Task::Commit(commit, reply), room).await?;
         answer.await.map_err(|_| CommitError::Closed)?
     }
 
     pub(super) async fn held(&self, host: HostId, run: RunId, spools: Vec<SpoolId>) -> Result<Held, CommitError> {
         let (reply, answer) = oneshot::channel();
-        self.push(Task::Held(Question { host, run, spools, reply })).await?;
+        self.push(Task::Held(Question { host, run, spools, reply }), 1).await?;
         answer.await.map_err(|_| CommitError::Closed)
     }
 
@@ -74,8 +78,45 @@ impl Queue {
         drop(self.jobs.try_send(Job { task: Task::Close, room: None }));
     }
 
-    async fn push(&self, task: Task) -> Result<(), CommitError> {
-        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| CommitError::Closed)?;
+    async fn push(&self, task: Task, room: usize) -> Result<(), CommitError> {
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(room).await.map_err(|_| CommitError::Closed)?;
         self.jobs.try_send(Job { task, room: Some(room) }).map_err(|_| CommitError::Closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::batch::EncodedBatch;
+    use common::batch::Seq;
+    use common::time::Timestamp;
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::store::commit::Append;
+
+    #[test]
+    fn large_commits_wait_before_many_are_there() {
+        let (queue, _jobs) = queue();
+        let commit = |bytes| {
+            let batch = EncodedBatch {
+                run: RunId([1; 16]),
+                spool: SpoolId([1; 16]),
+                seq: Seq(0),
+                schema_version: 1,
+                stamp: Timestamp::default(),
+                codec: 1,
+                keyframe: true,
+                payload: vec![0; bytes],
+            };
+            Commit { appends: vec![Append::Batch { host: HostId(1), batch }], records: Vec::new() }
+        };
+        for _ in 0..15 {
+            // Nobody answers; it takes its room.
+            assert!(queue.commit(commit(4 << 20)).now_or_never().is_none());
+        }
+        assert_eq!(queue.room.available_permits(), JOBS_MAX - 15 * 257);
+        assert!(queue.commit(commit(100)).now_or_never().is_none());
+        assert_eq!(queue.room.available_permits(), JOBS_MAX - 15 * 257 - 1);
     }
 }
