@@ -21,6 +21,7 @@ test:           ## everything CI runs: format, lint, tidy, unit, property, simul
 	tests/docker/run
 	tests/docker/socket
 	tests/disk/run
+	tests/delivery/run
 	tests/processes/run
 	tests/systemd/run
 	tests/static/run
