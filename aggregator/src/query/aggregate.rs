@@ -31,40 +31,80 @@ pub(super) fn aggregate(
     aggregate: &Aggregate,
     grid: Grid,
 ) -> Result<Vec<Series>, QueryError> {
-    let series = evaluator.vector(&aggregate.of, grid)?;
-    let groups = Groups::of(series, &aggregate.grouping);
+    let fold = Fold { evaluator, aggregate, grid };
+    // The others see all values of a group at once, or the series that they come from.
+    let groups = || Ok::<_, QueryError>(Groups::of(evaluator.vector(&aggregate.of, grid)?, &aggregate.grouping));
     let parameter = |name: &str| match &aggregate.parameter {
         Some(node) => evaluator.scalar(node, grid),
         None => Err(QueryError::bad(format!("{name} needs a parameter"))),
     };
     match aggregate.op {
-        AggregateOp::Sum => groups.fold(grid, Sum::default, Sum::add, Sum::total),
-        AggregateOp::Avg => groups.fold(grid, Mean::default, Mean::add, Mean::mean),
-        AggregateOp::Min => groups.fold(grid, || f64::NAN, |least, value| *least = least.min(value), |least| least),
-        AggregateOp::Max => groups.fold(grid, || f64::NAN, |most, value| *most = most.max(value), |most| most),
-        AggregateOp::Count => groups.fold(grid, || 0.0, |count, _| *count += 1.0, |count| count),
-        AggregateOp::Group => groups.fold(grid, || 1.0, |_, _| {}, |one| one),
-        AggregateOp::Stdvar => groups.fold(grid, Variance::default, Variance::add, Variance::variance),
-        AggregateOp::Stddev => {
-            groups.fold(grid, Variance::default, Variance::add, |variance| variance.variance().sqrt())
-        }
+        AggregateOp::Sum => fold.run(Sum::default, Sum::add, Sum::total),
+        AggregateOp::Avg => fold.run(Mean::default, Mean::add, Mean::mean),
+        AggregateOp::Min => fold.run(|| f64::NAN, |least, value| *least = least.min(value), |least| least),
+        AggregateOp::Max => fold.run(|| f64::NAN, |most, value| *most = most.max(value), |most| most),
+        AggregateOp::Count => fold.run(|| 0.0, |count, _| *count += 1.0, |count| count),
+        AggregateOp::Group => fold.run(|| 1.0, |_, _| {}, |one| one),
+        AggregateOp::Stdvar => fold.run(Variance::default, Variance::add, Variance::variance),
+        AggregateOp::Stddev => fold.run(Variance::default, Variance::add, |variance| variance.variance().sqrt()),
         AggregateOp::Quantile => {
             let shares = parameter("quantile")?;
             warn_of_shares(evaluator, &shares);
-            Ok(groups.quantile(grid, &shares))
+            Ok(groups()?.quantile(grid, &shares))
         }
         AggregateOp::CountValues => match &aggregate.parameter {
-            Some(Node::Text(label)) => groups.count_values(grid, label, &aggregate.grouping),
+            Some(Node::Text(label)) => groups()?.count_values(grid, label, &aggregate.grouping),
             Some(_) | None => Err(QueryError::bad("count_values needs the name of a label")),
         },
-        AggregateOp::Topk => groups.pick(grid, &parameter("topk")?, |left, right| ascending(right, left)),
-        AggregateOp::Bottomk => groups.pick(grid, &parameter("bottomk")?, ascending),
-        AggregateOp::Limitk => groups.pick(grid, &parameter("limitk")?, |_, _| std::cmp::Ordering::Equal),
+        AggregateOp::Topk => groups()?.pick(grid, &parameter("topk")?, |left, right| ascending(right, left)),
+        AggregateOp::Bottomk => groups()?.pick(grid, &parameter("bottomk")?, ascending),
+        AggregateOp::Limitk => groups()?.pick(grid, &parameter("limitk")?, |_, _| std::cmp::Ordering::Equal),
         AggregateOp::LimitRatio => {
             let ratios = parameter("limit_ratio")?;
             warn_of_ratios(evaluator, &ratios)?;
-            Ok(groups.sample(&ratios))
+            Ok(groups()?.sample(&ratios))
         }
+    }
+}
+
+/// An aggregation that takes one series after the other and holds a state for each group and step.
+struct Fold<'a> {
+    evaluator: &'a Evaluator<'a>,
+    aggregate: &'a Aggregate,
+    grid: Grid,
+}
+
+impl Fold<'_> {
+    fn run<S: Clone>(
+        &self,
+        start: impl Fn() -> S,
+        add: impl Fn(&mut S, f64),
+        end: impl Fn(S) -> f64,
+    ) -> Result<Vec<Series>, QueryError> {
+        let mut places: HashMap<Labels, usize> = HashMap::new();
+        let mut groups: Vec<(Labels, bool, Vec<Option<S>>)> = Vec::new();
+        self.evaluator.stream(&self.aggregate.of, self.grid, &mut |series| {
+            let labels = group_labels(&series.labels, &self.aggregate.grouping);
+            let place = match places.get(&labels) {
+                Some(place) => *place,
+                None => {
+                    self.evaluator.budget.hold(self.grid.count)?;
+                    groups.push((labels.clone(), false, vec![None; self.grid.count]));
+                    places.insert(labels, groups.len() - 1);
+                    groups.len() - 1
+                }
+            };
+            let (_, drops_name, states) = &mut groups[place];
+            *drops_name |= series.drops_name;
+            let present = series.values.into_iter().zip(states).filter(|(value, _)| is_present(*value));
+            present.for_each(|(value, state)| add(state.get_or_insert_with(&start), value));
+            Ok(())
+        })?;
+        let ended = groups.into_iter().map(|(labels, drops_name, states)| {
+            let values = states.into_iter().map(|state| state.map_or(ABSENT, &end)).collect();
+            Series { labels, drops_name, values }
+        });
+        Ok(ended.collect())
     }
 }
 
@@ -119,28 +159,6 @@ impl Groups {
             groups[place].1.push(series);
         }
         Self(groups)
-    }
-
-    /// Folds each group's values into one, step by step, series by series.
-    #[expect(clippy::unnecessary_wraps, reason = "the arms of `aggregate` share a type")]
-    fn fold<S: Clone>(
-        self,
-        grid: Grid,
-        start: impl Fn() -> S,
-        add: impl Fn(&mut S, f64),
-        end: impl Fn(S) -> f64,
-    ) -> Result<Vec<Series>, QueryError> {
-        let fold = |(labels, members): (Labels, Vec<Series>)| {
-            let drops_name = members.iter().any(|series| series.drops_name);
-            let mut states: Vec<Option<S>> = vec![None; grid.count];
-            for series in members {
-                let present = series.values.into_iter().zip(&mut states).filter(|(value, _)| is_present(*value));
-                present.for_each(|(value, state)| add(state.get_or_insert_with(&start), value));
-            }
-            let values = states.into_iter().map(|state| state.map_or(ABSENT, &end)).collect();
-            Series { labels, drops_name, values }
-        };
-        Ok(self.0.into_iter().map(fold).collect())
     }
 
     fn quantile(self, grid: Grid, shares: &[f64]) -> Vec<Series> {

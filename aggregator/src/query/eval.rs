@@ -18,6 +18,7 @@ use crate::query::column::Answer;
 use crate::query::column::Grid;
 use crate::query::column::Series;
 use crate::query::column::is_present;
+use crate::query::function::Function;
 use crate::query::function::How;
 use crate::query::function::Over;
 use crate::query::function::Remark;
@@ -108,6 +109,17 @@ impl Evaluator<'_> {
         }
     }
 
+    /// Gives the series of a node that must be an instant vector, one after the other where they need not be held.
+    pub(super) fn stream(&self, node: &Node, grid: Grid, give: &mut Give<'_>) -> Result<(), QueryError> {
+        if let Node::Select(selector) = node {
+            return self.each_selected(selector, grid, |value, _| value, give);
+        }
+        if let Node::Call(Call { function: Function { how: How::Over(over), .. }, arguments }) = node {
+            return self.each_over(over, arguments, grid, give);
+        }
+        self.vector(node, grid)?.into_iter().try_for_each(give)
+    }
+
     /// An instant selector: for each step `of` the latest sample in the lookback, and of its stamp.
     pub(super) fn select(
         &self,
@@ -115,10 +127,18 @@ impl Evaluator<'_> {
         grid: Grid,
         of: impl Fn(f64, Timestamp) -> f64,
     ) -> Result<Vec<Series>, QueryError> {
-        let selected = self.fetch(&selector.matchers, self.lookback_ms, selector.shift, (grid, INSTANT))?;
-        self.budget.hold(selected.len().saturating_mul(grid.count))?;
-        let mut answer = Vec::with_capacity(selected.len());
-        for series in selected {
+        self.held(grid, |give| self.each_selected(selector, grid, of, give))
+    }
+
+    fn each_selected(
+        &self,
+        selector: &Selector,
+        grid: Grid,
+        of: impl Fn(f64, Timestamp) -> f64,
+        give: &mut Give<'_>,
+    ) -> Result<(), QueryError> {
+        let back = (self.lookback_ms, selector.shift);
+        self.each_fetched(&selector.matchers, back, (grid, INSTANT), &mut |series| {
             let mut next = 0;
             let values = grid.moments().map(|moment| {
                 let at = self.moment(selector.shift, moment);
@@ -128,17 +148,30 @@ impl Evaluator<'_> {
                 (at - self.lookback_ms < stamp.as_millis() && is_present(value)).then(|| of(value, stamp))
             });
             let values = values.map(|value| value.unwrap_or(ABSENT)).collect();
-            answer.push(Series { labels: series.labels, drops_name: false, values });
-        }
-        answer.retain(|series| !series.is_absent());
-        Ok(answer)
+            give_present(Series { labels: series.labels, drops_name: false, values }, give)
+        })
+    }
+
+    /// Holds what is given.
+    fn held(
+        &self,
+        grid: Grid,
+        each: impl FnOnce(&mut Give<'_>) -> Result<(), QueryError>,
+    ) -> Result<Vec<Series>, QueryError> {
+        let mut held = Vec::new();
+        each(&mut |series| {
+            self.budget.hold(grid.count)?;
+            held.push(series);
+            Ok(())
+        })?;
+        Ok(held)
     }
 
     /// A range vector: all windows that any step can see.
     pub(super) fn windows(&self, range: &Range, fields: &[Field], grid: Grid) -> Result<Vec<RangeSeries>, QueryError> {
         match &range.of {
             Ranged::Selector(matchers) => {
-                let mut selected = self.fetch(matchers, range.range_ms, range.shift, (grid, fields))?;
+                let mut selected = self.fetch(matchers, (range.range_ms, range.shift), (grid, fields))?;
                 selected.iter_mut().for_each(drop_stale);
                 Ok(selected.into_iter().map(|selected| RangeSeries { selected, drops_name: false }).collect())
             }
@@ -164,26 +197,42 @@ impl Evaluator<'_> {
     fn fetch(
         &self,
         matchers: &[Matcher],
-        back_ms: i64,
-        shift: Shift,
-        (grid, fields): (Grid, &[Field]),
+        back: (i64, Shift),
+        what: (Grid, &[Field]),
     ) -> Result<Vec<Selected>, QueryError> {
+        let mut fetched = Vec::new();
+        self.each_fetched(matchers, back, what, &mut |selected| {
+            self.budget.hold(selected.stamps.len())?;
+            fetched.push(selected);
+            Ok(())
+        })?;
+        Ok(fetched)
+    }
+
+    fn each_fetched(
+        &self,
+        matchers: &[Matcher],
+        (back_ms, shift): (i64, Shift),
+        (grid, fields): (Grid, &[Field]),
+        give: &mut dyn FnMut(Selected) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
         let after = Timestamp::from_millis(self.moment(shift, grid.start) - back_ms);
         let through = Timestamp::from_millis(self.moment(shift, grid.end()));
         if through <= after {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let began = self.budget.clock.monotonic();
-        let selected = self.source.select(matchers, TimeRange { after, through }, fields)?;
-        let samples = selected.iter().map(|series| series.stamps.len()).sum();
-        self.selections.borrow_mut().push(Selection {
-            selector: stats::selector(matchers),
-            series: selected.len(),
-            samples,
-            took: self.budget.clock.monotonic().saturating_sub(began),
-        });
-        self.budget.hold(samples)?;
-        Ok(selected)
+        let (mut series, mut samples) = (0, 0);
+        self.source.select_each((matchers, TimeRange { after, through }, fields), &mut |selected| {
+            series += 1;
+            samples += selected.stamps.len();
+            self.budget.touch(selected.stamps.len() + grid.count)?;
+            give(selected)
+        })?;
+        let took = self.budget.clock.monotonic().saturating_sub(began);
+        let selection = Selection { selector: stats::selector(matchers), series, samples, took };
+        self.selections.borrow_mut().push(selection);
+        Ok(())
     }
 
     /// The steps of a subquery: all multiples of its step that any step of the outer grid can see.
@@ -202,7 +251,9 @@ impl Evaluator<'_> {
     fn call(&self, call: &Call, grid: Grid) -> Result<Answer, QueryError> {
         match &call.function.how {
             How::Each(apply) => self.each(*apply, &call.arguments, grid),
-            How::Over(over) => Ok(Answer::Vector(self.over(over, &call.arguments, grid)?)),
+            How::Over(over) => {
+                Ok(Answer::Vector(self.held(grid, |give| self.each_over(over, &call.arguments, grid, give))?))
+            }
             How::Whole(apply) => apply(self, &call.arguments, grid),
         }
     }
@@ -240,33 +291,41 @@ impl Evaluator<'_> {
         Ok(Answer::Vector(vector))
     }
 
-    fn over(&self, over: &Over, arguments: &[Node], grid: Grid) -> Result<Vec<Series>, QueryError> {
+    fn each_over(&self, over: &Over, arguments: &[Node], grid: Grid, give: &mut Give<'_>) -> Result<(), QueryError> {
         let Some(range) = arguments.iter().find_map(as_range) else {
             return Err(QueryError::bad("expected a range vector"));
         };
         let scalars: Vec<Node> = arguments.iter().filter(|argument| as_range(argument).is_none()).cloned().collect();
         let scalars = Scalars::evaluate(self, &scalars, grid)?;
-        let mut answer = Vec::new();
-        for series in self.windows(range, over.fields, grid)? {
-            let values = self.slide(over, (range, &series.selected), &scalars, grid)?;
-            let drops_name = series.drops_name || !over.keeps_name;
-            answer.push(Series { labels: series.selected.labels, drops_name, values });
+        let mut each = |RangeSeries { selected, drops_name }: RangeSeries| {
+            let values = self.slide(over, (range, &selected), &scalars, grid)?;
+            let series = Series { labels: selected.labels, drops_name: drops_name || !over.keeps_name, values };
+            self.remark(over.remark, &scalars, &series)?;
+            give_present(series, give)
+        };
+        match &range.of {
+            Ranged::Selector(matchers) => {
+                let what = (grid, over.fields);
+                self.each_fetched(matchers, (range.range_ms, range.shift), what, &mut |mut selected| {
+                    drop_stale(&mut selected);
+                    each(RangeSeries { selected, drops_name: false })
+                })
+            }
+            Ranged::Subquery { .. } => self.windows(range, over.fields, grid)?.into_iter().try_for_each(each),
         }
-        answer.retain(|series| !series.is_absent());
-        self.remark(over.remark, &scalars, &answer)?;
-        Ok(answer)
     }
 
     /// Says what is to be said of a function's arguments, where it gave an answer.
-    fn remark(&self, remark: Remark, scalars: &Scalars, answer: &[Series]) -> Result<(), QueryError> {
-        let answered = |step: usize| answer.iter().any(|series| is_present(series.values[step]));
+    fn remark(&self, remark: Remark, scalars: &Scalars, answer: &Series) -> Result<(), QueryError> {
+        let answered = |step: usize| is_present(answer.values[step]);
         let scalars = |at: usize| scalars.0.get(at).into_iter().flatten().copied().enumerate();
         match remark {
             Remark::None => {}
             Remark::Counter => {
                 const ENDINGS: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
-                let names = answer.iter().map(|series| series.labels.get(NAME));
-                for name in names.filter(|name| !name.is_empty() && !ENDINGS.iter().any(|end| name.ends_with(end))) {
+                let name = answer.labels.get(NAME);
+                let is_named = !name.is_empty() && !ENDINGS.iter().any(|end| name.ends_with(end));
+                if is_named && !answer.is_absent() {
                     self.inform(&format!(
                         "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
                     ));
@@ -301,7 +360,7 @@ impl Evaluator<'_> {
     ) -> Result<Vec<f64>, QueryError> {
         let mut at_step = scalars.buffer();
         let (mut first, mut behind) = (0, 0);
-        self.budget.hold(grid.count)?;
+        let falls = falls(series.columns.first());
         let mut values = Vec::with_capacity(grid.count);
         for (step, now) in grid.moments().enumerate() {
             let through = self.moment(range.shift, now);
@@ -309,13 +368,28 @@ impl Evaluator<'_> {
             first += series.stamps[first..].iter().take_while(|stamp| stamp.as_millis() <= after).count();
             behind += series.stamps[behind..].iter().take_while(|stamp| stamp.as_millis() <= through).count();
             let stamps = &series.stamps[first..behind];
-            let windows = Windows { kind: series.kind, now, after, through, stamps, columns: &series.columns, first };
+            let (columns, falls) = (&series.columns, &falls);
+            let windows = Windows { kind: series.kind, now, after, through, stamps, columns, first, falls };
             let value = if stamps.is_empty() { None } else { (over.apply)(&windows, scalars.at(step, &mut at_step)) };
             values.push(value.unwrap_or(ABSENT));
             self.budget.touch(stamps.len() + 1)?;
         }
         Ok(values)
     }
+}
+
+/// Takes one series after the other; an error ends the giving.
+pub(super) type Give<'a> = dyn FnMut(Series) -> Result<(), QueryError> + 'a;
+
+/// Gives a series unless it has no sample.
+fn give_present(series: Series, give: &mut Give<'_>) -> Result<(), QueryError> {
+    if series.is_absent() { Ok(()) } else { give(series) }
+}
+
+/// Where values are smaller than the one before.
+fn falls(values: Option<&Vec<f64>>) -> Vec<usize> {
+    let values = values.map_or(&[][..], |values| values);
+    (1..values.len()).filter(|at| values[*at] < values[at - 1]).collect()
 }
 
 /// The scalar arguments of a function.

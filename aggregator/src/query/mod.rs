@@ -83,7 +83,7 @@ const SAMPLES_PER_SERIES: usize = 32;
 pub struct EngineConfig {
     /// How old an instant selector's sample may be.
     pub lookback: Duration,
-    /// Samples that one query may select and calculate.
+    /// Samples that one query may hold: what an aggregation takes in one by one is not held.
     pub samples_max: usize,
     /// How long one query may take.
     pub deadline: Duration,

@@ -23,6 +23,8 @@ pub(super) struct Windows<'a> {
     pub(super) columns: &'a [Vec<f64>],
     /// Where the range begins in the columns.
     pub(super) first: usize,
+    /// Where, over the whole series, values of the first field are smaller than the one before.
+    pub(super) falls: &'a [usize],
 }
 
 impl<'a> Windows<'a> {
@@ -33,6 +35,14 @@ impl<'a> Windows<'a> {
 
     fn column(&self, which: usize) -> &'a [f64] {
         &self.columns[which][self.first..self.first + self.stamps.len()]
+    }
+
+    /// The values before those that are smaller: what a counter had reached when it was reset.
+    fn before_falls(&self) -> impl ExactSizeIterator<Item = f64> {
+        let from = self.falls.partition_point(|at| *at <= self.first);
+        let behind = self.falls.partition_point(|at| *at < self.first + self.stamps.len());
+        // A range that ends where it begins has none.
+        self.falls[from..behind.max(from)].iter().map(|at| self.columns[0][at - 1])
     }
 
     fn seconds(&self, at: usize) -> f64 {
@@ -58,8 +68,11 @@ fn extrapolated(windows: &Windows<'_>, counter: bool) -> Option<f64> {
     let ([first, .., last], [from, .., to]) = (values, windows.stamps) else {
         return None;
     };
-    let resets = values.windows(2).filter(|pair| pair[1] < pair[0]).map(|pair| pair[0]);
-    let grown = if counter { resets.fold(last - first, |grown, bridged| grown + bridged) } else { last - first };
+    let mut grown = last - first;
+    if counter {
+        // The resets are known from the series as a whole: a step costs what was reset in it, not what was sampled.
+        grown = windows.before_falls().fold(grown, |grown, bridged| grown + bridged);
+    }
     let sampled = seconds(to.as_millis() - from.as_millis());
     let average = sampled / float(values.len() - 1);
     let stretch = |gap: f64| if average * 1.1 <= gap { average / 2.0 } else { gap };
@@ -150,7 +163,7 @@ pub(super) fn mad(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
 }
 
 pub(super) fn resets(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
-    Some(float(windows.values().windows(2).filter(|pair| pair[1] < pair[0]).count()))
+    Some(float(windows.before_falls().len()))
 }
 
 pub(super) fn changes(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {

@@ -8,6 +8,7 @@ use common::metric::{Kind, Labels};
 use common::time::{TimeRange, Timestamp};
 use common::window::{Gauge, Window};
 
+use crate::query::QueryError;
 use crate::store::Store;
 use crate::store::select::Field;
 use crate::store::select::Matcher;
@@ -23,11 +24,31 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When a budget runs out or the store cannot read.
     fn select(&self, matchers: &[Matcher], range: TimeRange, fields: &[Field]) -> Result<Vec<Selected>, SelectError>;
+
+    /// The same, one series after the other.
+    ///
+    /// # Errors
+    /// As [`Self::select`], and those of `give`.
+    fn select_each(
+        &self,
+        (matchers, range, fields): (&[Matcher], TimeRange, &[Field]),
+        give: &mut dyn FnMut(Selected) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        self.select(matchers, range, fields)?.into_iter().try_for_each(give)
+    }
 }
 
 impl Source for Store {
     fn select(&self, matchers: &[Matcher], range: TimeRange, fields: &[Field]) -> Result<Vec<Selected>, SelectError> {
         Self::select(self, matchers, range, fields)
+    }
+
+    fn select_each(
+        &self,
+        what: (&[Matcher], TimeRange, &[Field]),
+        give: &mut dyn FnMut(Selected) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        Self::select_each(self, what, give)
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Selection {
     pub series: usize,
     /// Their samples.
     pub samples: usize,
-    /// How long reading lasted.
+    /// How long reading lasted, and what is made of each series as it comes.
     pub took: Duration,
 }
 

@@ -238,6 +238,18 @@ impl Store {
         self.shared.head.select(matchers, range, fields, self.shared.config.samples_max)
     }
 
+    /// As [`Self::select`], one series after the other, so that the caller need not hold all of them.
+    ///
+    /// # Errors
+    /// When a budget runs out, and those of `give`.
+    pub fn select_each<E: From<SelectError>>(
+        &self,
+        (matchers, range, fields): (&[Matcher], TimeRange, &[Field]),
+        give: &mut dyn FnMut(Selected) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.shared.head.select_each((matchers, range, fields), self.shared.config.samples_max, give)
+    }
+
     /// How long samples are kept.
     #[must_use]
     pub fn retention(&self) -> Duration {

@@ -133,7 +133,9 @@ fn each_budget_says_which_it_is() {
     check(config, "rate(work_total[10s:1ms])", "[query] samples_max");
     check(config, "vector(1)[1y:1ms]", "[query] samples_max");
     check(config, "sum(rate(work_total[1m])) + sum(rate(work_total[1m])) + sum(rate(work_total[1m]))", "{} 18");
-    check(config, &format!("0{}", " + sum(rate(work_total[1m]))".repeat(6)), "[query] samples_max");
+    // Aggregated series by series: what is selected is not held.
+    check(config, &format!("0{}", " + sum(rate(work_total[1m]))".repeat(6)), "{} 36");
+    check(config, "sum(count_over_time(work_total[1m:100ms]))", "[query] samples_max");
     let no_time = EngineConfig { deadline: Duration::ZERO, ..EngineConfig::default() };
     check(no_time, "sum(work_total)", "timeout: the query took longer than 0ns");
 }

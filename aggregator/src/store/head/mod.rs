@@ -170,6 +170,32 @@ impl Head {
         Ok(answer)
     }
 
+    /// Gives series that match, with their samples in `range`, host by host: no host is locked while they are given.
+    pub(super) fn select_each<E: From<SelectError>>(
+        &self,
+        (matchers, range, fields): (&[Matcher], TimeRange, &[Field]),
+        samples_max: usize,
+        give: &mut dyn FnMut(Selected) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let candidates = read(&self.columns).candidates(matchers);
+        for (_, host) in self.all() {
+            let mut of_host = Vec::new();
+            let mut samples = 0;
+            for found in read(&host).find(&candidates) {
+                let selected = selected(&found, range, fields);
+                samples += selected.stamps.len();
+                if samples_max < samples {
+                    return Err(SelectError::TooManySamples { limit: samples_max }.into());
+                }
+                if !selected.stamps.is_empty() {
+                    of_host.push(Selected { labels: found.labels(), ..selected });
+                }
+            }
+            of_host.into_iter().try_for_each(&mut *give)?;
+        }
+        Ok(())
+    }
+
     /// Label sets of the series that match and have a sample in `range`, sorted, the first `limit` of them.
     pub(super) fn series<E>(
         &self,
