@@ -48,6 +48,7 @@ pub use crate::query::parse::QUERY_DEPTH_MAX;
 pub use crate::query::parse::QUERY_OPERATORS_MAX;
 pub use crate::query::parse::format;
 pub use crate::query::parse::parse;
+pub use crate::query::parse::tree;
 pub use crate::query::plan::Expr;
 pub use crate::query::stats::Selection;
 pub use crate::query::stats::Stats;

@@ -13,6 +13,8 @@ use promql_parser::parser::function::{Function as AstFunction, register_extra_fu
 use promql_parser::parser::token;
 use promql_parser::parser::value::ValueType;
 use promql_parser::parser::{self, AtModifier, LabelModifier, Offset, VectorMatchCardinality};
+use serde_json::Value;
+use serde_json::json;
 
 use crate::query::QueryError;
 use crate::query::desugar::DURATION_MAX_MS;
@@ -65,9 +67,41 @@ pub fn parse(text: &str) -> Result<Expr, QueryError> {
 /// # Errors
 /// As [`parse`].
 pub fn format(text: &str) -> Result<String, QueryError> {
+    Ok(checked(text)?.prettify())
+}
+
+/// A query as a tree, in the shape of Prometheus' `parse_query`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn tree(text: &str) -> Result<Value, QueryError> {
+    let mut tree = serde_json::to_value(checked(text)?).map_err(|error| QueryError::bad(error.to_string()))?;
+    name_matchers(&mut tree);
+    Ok(tree)
+}
+
+/// A metric's name is a matcher too.
+fn name_matchers(tree: &mut Value) {
+    match tree {
+        Value::Object(node) => {
+            let name = node.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned);
+            if let (Some(name), Some(Value::Array(matchers))) = (name, node.get_mut("matchers")) {
+                matchers.insert(0, json!({"name": NAME, "type": "=", "value": name}));
+            }
+            node.values_mut().for_each(name_matchers);
+        }
+        Value::Array(nodes) => nodes.iter_mut().for_each(name_matchers),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A query that can be evaluated, as the parser gives it.
+fn checked(text: &str) -> Result<parser::Expr, QueryError> {
     register_functions();
     check_size(text)?;
-    Ok(parse_quietly(&desugar(text)?)?.prettify())
+    let ast = parse_quietly(&desugar(text)?)?;
+    node(&ast, 1)?;
+    Ok(ast)
 }
 
 thread_local! {

@@ -64,6 +64,8 @@ const DOORS: &[(&str, &str, u16, u16)] = &[
     ("GET", "/prometheus/api/v1/query_exemplars?query=(", 401, 400),
     ("GET", "/prometheus/api/v1/format_query?query=1%2B1", 401, 200),
     ("GET", "/prometheus/api/v1/format_query?query=(", 401, 400),
+    ("GET", "/prometheus/api/v1/parse_query?query=up", 401, 200),
+    ("GET", "/prometheus/api/v1/parse_query?query=(", 401, 400),
     ("GET", "/prometheus/api/v1/metadata?limit=x", 401, 400),
     ("GET", "/prometheus/api/v1/targets", 401, 200),
     ("GET", "/prometheus/api/v1/rules", 401, 200),

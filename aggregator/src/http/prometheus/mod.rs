@@ -25,6 +25,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/query_range", get(query::range).post(query::range))
         .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
         .route("/format_query", get(query::format).post(query::format))
+        .route("/parse_query", get(query::parsed).post(query::parsed))
         .route("/series", get(lookup::series).post(lookup::series))
         .route("/labels", get(lookup::labels).post(lookup::labels))
         .route("/label/{name}/values", get(lookup::label_values))

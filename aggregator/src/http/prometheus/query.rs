@@ -82,6 +82,12 @@ pub(super) async fn format(parameters: Parameters) -> Result<Success<String>, Fa
     query::format(text).map(Success::new).map_err(|error| Failure::parameter("query", error))
 }
 
+/// `parse_query`: the query as a tree.
+pub(super) async fn parsed(parameters: Parameters) -> Result<Success<Value>, Failure> {
+    let text = parameters.get("query").unwrap_or_default();
+    query::tree(text).map(Success::new).map_err(|error| Failure::parameter("query", error))
+}
+
 /// `query_exemplars`: none are kept.
 pub(super) async fn exemplars(parameters: Parameters) -> Result<Success<Vec<Value>>, Failure> {
     parameters.lookup_range()?;

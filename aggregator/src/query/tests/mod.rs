@@ -17,8 +17,10 @@ use crate::query::EngineConfig;
 use crate::query::Moments;
 use crate::query::QueryError;
 use crate::query::Value;
+use crate::query::format;
 use crate::query::parse;
 use crate::query::source::Memory;
+use crate::query::tree;
 
 fn labels(name: &str, pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().copied().chain([(NAME, name)]).collect()
@@ -254,4 +256,20 @@ fn info_gives_the_labels_of_what_a_series_belongs_to() {
         "info({__name__=\"target_info\", version=\"1\"})",
         r#"target_info{env="prod", instance="host-1", version="1"} 1"#,
     );
+}
+
+#[test]
+fn a_query_is_a_tree_as_prometheus_draws_it() {
+    let check = |query: &str, expect: serde_json::Value| assert_eq!(tree(query).unwrap(), expect, "{query}");
+    let selector = |matchers: serde_json::Value| {
+        serde_json::json!({
+            "type": "vectorSelector", "name": "up", "offset": 0, "matchers": matchers, "timestamp": null, "startOrEnd": null,
+        })
+    };
+    let name = serde_json::json!({"name": "__name__", "type": "=", "value": "up"});
+    check("up", selector(serde_json::json!([name])));
+    check("up{a!=\"b\"}", selector(serde_json::json!([name, {"name": "a", "type": "!=", "value": "b"}])));
+    check("(1)", serde_json::json!({"type": "parenExpr", "expr": {"type": "numberLiteral", "val": "1"}}));
+    assert!(tree("sum(").is_err() && tree("up[0s]").is_err());
+    assert_eq!(format("sum by(a)(rate(up[1m+1m]))").unwrap(), "sum by (a) (rate(up[2m]))");
 }
