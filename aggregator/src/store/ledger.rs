@@ -85,7 +85,7 @@ impl Ledger {
         Some(before.state.clone())
     }
 
-    /// As [`Self::state`], for a batch that is durable already.
+    /// What `seq` is decoded against, for a batch that is durable already.
     pub fn take_state(&mut self, key: Key, run: RunId, seq: Seq) -> Option<State> {
         let spool = self.spools.get_mut(&key)?;
         let before = spool.before.take_if(|before| spool.next == seq && before.run == run)?;
