@@ -44,6 +44,11 @@ impl KeptDirectory {
         &self.path
     }
 
+    /// Gives the descriptor back; the next listing opens the directory again.
+    pub fn close(&mut self) {
+        self.directory = None;
+    }
+
     pub(super) fn list(
         &mut self,
         buffer: &mut Vec<u8>,

@@ -13,6 +13,7 @@ mod kernel;
 mod log;
 mod sight;
 mod small;
+mod watch;
 
 use std::fs;
 use std::fs::File;
@@ -56,6 +57,9 @@ pub use small::read_attribute;
 pub use small::read_bounded;
 pub use small::read_ordinary;
 pub use small::resolve;
+pub use watch::Stirred;
+pub use watch::WatchId;
+pub use watch::Watcher;
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -191,7 +195,15 @@ impl Host {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_once(&mut self, path: &Path) -> Result<&[u8], ReadError> {
-        read_into(&mut self.buffer, path).map(|length| &self.buffer[..length])
+        read_into(&mut self.buffer, path, false).map(|length| &self.buffer[..length])
+    }
+
+    /// Reads a file whose descriptor is not worth keeping, and that the kernel makes in one piece.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_piece(&mut self, path: &Path) -> Result<&[u8], ReadError> {
+        read_into(&mut self.buffer, path, true).map(|length| &self.buffer[..length])
     }
 
     /// Reads the second place of a file where the first may not be read: files of the first process, which are the host's
@@ -200,7 +212,7 @@ impl Host {
     /// # Errors
     /// As [`Self::read`], of the second place.
     pub fn read_either(&mut self, [first, second]: &[PathBuf; 2]) -> Result<&[u8], ReadError> {
-        let read = read_into(&mut self.buffer, first).or_else(|_| read_into(&mut self.buffer, second));
+        let read = read_into(&mut self.buffer, first, false).or_else(|_| read_into(&mut self.buffer, second, false));
         read.map(|length| &self.buffer[..length])
     }
 
@@ -240,10 +252,15 @@ impl Host {
     pub fn list(&mut self, kept: &mut KeptDirectory, each: impl FnMut(DirectoryEntry<'_>)) -> Result<(), ReadError> {
         kept.list(&mut self.entries, each)
     }
+
+    /// In which of the directories that are watched something came or went since the last call.
+    pub fn stirred(&mut self, watcher: &mut Watcher) -> Stirred {
+        watcher.stirred(&mut self.entries)
+    }
 }
 
-fn read_into(buffer: &mut Vec<u8>, path: &Path) -> Result<usize, ReadError> {
-    let read = File::open(path).and_then(|file| fill(buffer, &file, false));
+fn read_into(buffer: &mut Vec<u8>, path: &Path, in_one_piece: bool) -> Result<usize, ReadError> {
+    let read = File::open(path).and_then(|file| fill(buffer, &file, in_one_piece));
     read.map_err(|source| ReadError { path: path.into(), source })
 }
 

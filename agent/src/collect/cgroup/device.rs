@@ -38,18 +38,19 @@ struct Device {
 }
 
 impl Devices {
-    /// Sets one count of one device.
-    pub(super) fn set(&mut self, number: DeviceNumber, io: Io, value: u64) {
+    /// Sets one count of one device. Returns whether it moved.
+    pub(super) fn set(&mut self, number: DeviceNumber, io: Io, value: u64) -> bool {
         let at = self.0.iter().position(|device| device.number == number).or_else(|| {
             (self.0.len() < CGROUP_DEVICES_MAX).then(|| {
                 self.0.push(Device { number, name: String::new(), values: [0; 4], series: [None; 4] });
                 self.0.len() - 1
             })
         });
-        if let Some(device) = at.map(|at| &mut self.0[at]) {
-            let known = &mut device.values[io as usize];
-            *known = value.max(*known);
-        }
+        let Some(device) = at.map(|at| &mut self.0[at]) else { return false };
+        let known = &mut device.values[io as usize];
+        let moved = *known < value;
+        *known = value.max(*known);
+        moved
     }
 
     /// Names devices that are new, as cAdvisor does: by their place below `/dev`, or by number.

@@ -53,44 +53,52 @@ pub(super) enum Subject {
     IoPressure,
 }
 
+/// How long a descriptor is worth its memory: to open a file and close it again costs five times what it costs to read
+/// it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// As long as the cgroup is there: it is read of idle ones too.
+    Always,
+    /// As long as something runs in the cgroup.
+    Busy,
+    /// No longer than it is read.
+    Never,
+}
+
 struct Row {
     subject: Subject,
     controller: Controller,
     v1: &'static str,
     v2: &'static str,
-    /// Whether it is read each second, so that its descriptor is worth its memory.
-    kept: bool,
+    kept: Kept,
 }
 
-const fn row(subject: Subject, controller: Controller, [v1, v2]: [&'static str; 2], kept: bool) -> Row {
+const fn row(subject: Subject, controller: Controller, [v1, v2]: [&'static str; 2], kept: Kept) -> Row {
     Row { subject, controller, v1, v2, kept }
 }
 
-const SECOND: bool = true;
-const WINDOW: bool = false;
-
 /// One row a subject, in the order of [`Subject`].
 const ROWS: [Row; Subject::IoPressure as usize + 1] = [
-    row(Subject::Cpu, Controller::CpuAccounting, ["cpuacct.usage", "cpu.stat"], SECOND),
-    row(Subject::CpuSplit, Controller::CpuAccounting, ["cpuacct.stat", ""], WINDOW),
-    row(Subject::Throttling, Controller::Cpu, ["cpu.stat", ""], SECOND),
-    row(Subject::Shares, Controller::Cpu, ["cpu.shares", "cpu.weight"], WINDOW),
-    row(Subject::Memory, Controller::Memory, ["memory.usage_in_bytes", "memory.current"], SECOND),
-    row(Subject::MemoryMost, Controller::Memory, ["memory.max_usage_in_bytes", "memory.peak"], WINDOW),
-    row(Subject::MemoryFailures, Controller::Memory, ["memory.failcnt", ""], WINDOW),
-    row(Subject::MemoryStat, Controller::Memory, ["memory.stat", "memory.stat"], WINDOW),
-    row(Subject::MemoryKernel, Controller::Memory, ["memory.kmem.usage_in_bytes", ""], WINDOW),
-    row(Subject::Swap, Controller::Memory, ["", "memory.swap.current"], WINDOW),
-    row(Subject::Oom, Controller::Memory, ["memory.oom_control", "memory.events"], SECOND),
-    row(Subject::OomLocal, Controller::Memory, ["memory.oom_control", "memory.events.local"], WINDOW),
-    row(Subject::Io, Controller::Io, ["blkio.throttle.io_service_bytes_recursive", "io.stat"], SECOND),
-    row(Subject::IoOperations, Controller::Io, ["blkio.throttle.io_serviced_recursive", ""], SECOND),
-    row(Subject::Tasks, Controller::Tasks, ["pids.current", "pids.current"], SECOND),
-    row(Subject::Processes, Controller::CpuAccounting, ["cgroup.procs", "cgroup.procs"], WINDOW),
-    row(Subject::Populated, Controller::Tasks, ["", "cgroup.events"], WINDOW),
-    row(Subject::CpuPressure, Controller::Cpu, ["", "cpu.pressure"], WINDOW),
-    row(Subject::MemoryPressure, Controller::Memory, ["", "memory.pressure"], WINDOW),
-    row(Subject::IoPressure, Controller::Io, ["", "io.pressure"], WINDOW),
+    row(Subject::Cpu, Controller::CpuAccounting, ["cpuacct.usage", "cpu.stat"], Kept::Always),
+    row(Subject::CpuSplit, Controller::CpuAccounting, ["cpuacct.stat", ""], Kept::Busy),
+    row(Subject::Throttling, Controller::Cpu, ["cpu.stat", ""], Kept::Busy),
+    row(Subject::Shares, Controller::Cpu, ["cpu.shares", "cpu.weight"], Kept::Never),
+    row(Subject::Memory, Controller::Memory, ["memory.usage_in_bytes", "memory.current"], Kept::Always),
+    row(Subject::MemoryMost, Controller::Memory, ["memory.max_usage_in_bytes", "memory.peak"], Kept::Busy),
+    row(Subject::MemoryFailures, Controller::Memory, ["memory.failcnt", ""], Kept::Busy),
+    row(Subject::MemoryStat, Controller::Memory, ["memory.stat", "memory.stat"], Kept::Busy),
+    row(Subject::MemoryKernel, Controller::Memory, ["memory.kmem.usage_in_bytes", ""], Kept::Busy),
+    row(Subject::Swap, Controller::Memory, ["", "memory.swap.current"], Kept::Busy),
+    row(Subject::Oom, Controller::Memory, ["memory.oom_control", "memory.events"], Kept::Busy),
+    row(Subject::OomLocal, Controller::Memory, ["memory.oom_control", "memory.events.local"], Kept::Busy),
+    row(Subject::Io, Controller::Io, ["blkio.throttle.io_service_bytes_recursive", "io.stat"], Kept::Always),
+    row(Subject::IoOperations, Controller::Io, ["blkio.throttle.io_serviced_recursive", ""], Kept::Busy),
+    row(Subject::Tasks, Controller::Tasks, ["pids.current", "pids.current"], Kept::Busy),
+    row(Subject::Processes, Controller::CpuAccounting, ["cgroup.procs", "cgroup.procs"], Kept::Never),
+    row(Subject::Populated, Controller::Tasks, ["", "cgroup.events"], Kept::Never),
+    row(Subject::CpuPressure, Controller::Cpu, ["", "cpu.pressure"], Kept::Busy),
+    row(Subject::MemoryPressure, Controller::Memory, ["", "memory.pressure"], Kept::Busy),
+    row(Subject::IoPressure, Controller::Io, ["", "io.pressure"], Kept::Always),
 ];
 
 const _: () = {
@@ -122,12 +130,18 @@ impl Files {
         self.found[subject as usize].is_some()
     }
 
+    /// Gives back the descriptors that are not worth their memory while nothing runs in the cgroup.
+    pub(super) fn rest(&mut self) {
+        let worth_nothing = self.found.iter_mut().zip(&ROWS).filter(|(_, row)| row.kept != Kept::Always);
+        worth_nothing.flat_map(|(found, _)| found).for_each(|(_, file)| file.close());
+    }
+
     /// Reads one, if it is there.
     pub(super) fn read<'a>(&mut self, host: &'a mut Host, subject: Subject) -> Option<(Version, &'a [u8])> {
         let (version, file) = self.found[subject as usize].as_mut()?;
         match host.read(file) {
             Ok(bytes) => {
-                if !ROWS[subject as usize].kept {
+                if ROWS[subject as usize].kept == Kept::Never {
                     file.close();
                 }
                 Some((*version, bytes))
@@ -154,7 +168,7 @@ fn open(host: &mut Host, row: &Row, version: Version, root: &Path, cgroup: &str)
     }
     let mut file = KeptFile::in_one_piece(root.join(cgroup.trim_start_matches('/')).join(name));
     host.read(&mut file).ok()?;
-    if !row.kept {
+    if row.kept != Kept::Always {
         file.close();
     }
     Some((version, file))

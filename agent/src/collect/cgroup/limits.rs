@@ -90,7 +90,7 @@ fn read(
     trees.of(controller).find_map(|(version, root)| {
         let name = if version == Version::V1 { v1 } else { v2 };
         let file = root.join(cgroup.trim_start_matches('/')).join(name);
-        let bytes = if name.is_empty() { None } else { host.read_once(&file).ok() };
+        let bytes = if name.is_empty() { None } else { host.read_piece(&file).ok() };
         bytes.map(|bytes| (version, bytes.to_vec()))
     })
 }

@@ -26,7 +26,7 @@ pub(super) fn first(host: &mut Host, trees: &Trees, cgroup: &str) -> Option<(Pat
 
 /// The processes that a file names.
 pub(super) fn listed(host: &mut Host, file: &Path) -> Vec<u64> {
-    let Ok(bytes) = host.read_once(file) else { return Vec::new() };
+    let Ok(bytes) = host.read_piece(file) else { return Vec::new() };
     // Of another pid namespace the kernel names none but 0.
     text::lines(bytes).filter_map(text::number).filter(|pid| 0 < *pid).take(MEMBERS_MAX).collect()
 }

@@ -233,8 +233,12 @@ pub(super) fn parse_anything(bytes: &[u8]) {
     parse::cpu_max(bytes);
     parse::value_of(bytes, "oom_kill");
     let mut devices = Devices::default();
-    parse::io_stat(bytes, |device, io, value| devices.set(device, io, value));
-    parse::blkio(bytes, [Io::Reads, Io::Writes], |device, io, value| devices.set(device, io, value));
+    parse::io_stat(bytes, |device, io, value| {
+        devices.set(device, io, value);
+    });
+    parse::blkio(bytes, [Io::Reads, Io::Writes], |device, io, value| {
+        devices.set(device, io, value);
+    });
     device::partition_name(bytes, (8, 0));
     machine::cores(bytes);
     machine::memory_bytes(bytes);

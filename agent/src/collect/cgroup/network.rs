@@ -4,6 +4,7 @@
 //! when the container is gone. The inode of that file is the namespace's own, and may be seen without privilege.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::path::PathBuf;
 
 use common::catalog::Metric;
@@ -55,8 +56,8 @@ impl Namespaces {
 /// The network of one container.
 #[derive(Debug, Default)]
 pub(super) struct Network {
-    /// The file that named a process of it last.
-    members: Option<PathBuf>,
+    /// The file of its first process that showed its network last, and the namespace that it showed.
+    known: Option<(PathBuf, u64)>,
     interfaces: Roster<[SeriesIndex; COLUMNS.len()]>,
 }
 
@@ -64,9 +65,8 @@ impl Network {
     /// Puts the figures of the container's interfaces, unless its namespace is somebody else's.
     pub(super) fn put(&mut self, tick: &mut Tick<'_>, of: &Place<'_>, namespaces: &mut Namespaces) {
         self.interfaces.begin();
-        if let Some(file) = self.find(tick.host, of)
-            && let Some(version) = tick.host.version(&file)
-            && namespaces.0.insert(version.inode)
+        if let Some((file, namespace)) = self.find(tick.host, of)
+            && namespaces.0.insert(namespace)
             && let Ok(bytes) = tick.host.read_once(&file)
         {
             self.parse(bytes, of.entity, tick.samples);
@@ -79,13 +79,18 @@ impl Network {
         self.interfaces = Roster::default();
     }
 
-    fn find(&mut self, host: &mut Host, of: &Place<'_>) -> Option<PathBuf> {
-        let known = self.members.take().map(|file| (members::listed(host, &file), file));
-        let known = known.filter(|(members, _)| !members.is_empty()).map(|(members, file)| (file, members));
-        let (file, members) = known.or_else(|| members::first(host, of.trees, of.cgroup))?;
-        self.members = Some(file);
-        let process = members.first()?.to_string();
-        Some(host.roots().procfs.join(process).join("net/dev"))
+    /// As long as the file shows the same namespace, whose process it is does not matter.
+    fn find(&mut self, host: &mut Host, of: &Place<'_>) -> Option<(PathBuf, u64)> {
+        let shown = |host: &Host, file: &Path| host.version(file).map(|version| version.inode);
+        if let Some((file, namespace)) = &self.known
+            && shown(host, file) == Some(*namespace)
+        {
+            return self.known.clone();
+        }
+        let (_, members) = members::first(host, of.trees, of.cgroup)?;
+        let file = host.roots().procfs.join(members.first()?.to_string()).join("net/dev");
+        self.known = shown(host, &file).map(|namespace| (file, namespace));
+        self.known.clone()
     }
 
     fn parse(&mut self, dev: &[u8], entity: u32, samples: &mut Samples) {

@@ -1,7 +1,9 @@
 //! What one cgroup uses and may use: read as seldom as is exact, then put.
 //!
 //! A cgroup that used no CPU since the last tick did nothing that a counter of it could show, so only its CPU time is
-//! read each second; the rest is read when that moved, and once a window.
+//! read each second. The rest is read when that moved: once a window, or at once where a second counts. What happens to
+//! a cgroup in which nothing runs is that the kernel takes or writes back its memory and that its tasks wait for a
+//! device: that is read once a window, and everything once a minute.
 
 use common::metric::Tier;
 
@@ -28,17 +30,21 @@ use crate::host::clock_ticks_per_second;
 const MEMORY_MOVED_BYTES: u64 = 1 << 20;
 
 /// Ticks for which a cgroup's limits and files may still be on their way.
-const YOUNG_TICKS: u32 = 60;
+const YOUNG_TICKS: u32 = 20;
 
 /// Ticks for which limits may be on their way after their runtime wrote them down.
 const CHANGING_TICKS: u32 = 20;
 
 /// Pressure by file: time that some tasks lost waiting, and time that all did.
-const PRESSURES: [(Subject, Figure, Figure); 3] = [
+type Pressure = (Subject, Figure, Figure);
+
+/// Those that only what runs can lose.
+const PRESSURES: [Pressure; 2] = [
     (Subject::CpuPressure, Figure::CpuWaiting, Figure::CpuStalled),
     (Subject::MemoryPressure, Figure::MemoryWaiting, Figure::MemoryStalled),
-    (Subject::IoPressure, Figure::IoWaiting, Figure::IoStalled),
 ];
+
+const IO_PRESSURE: Pressure = (Subject::IoPressure, Figure::IoWaiting, Figure::IoStalled);
 
 /// What is known of one cgroup.
 #[derive(Debug)]
@@ -55,9 +61,9 @@ pub(super) struct Usage {
     /// Ticks for which limits are read each window.
     limits_move: u32,
     fresh: bool,
-    used_cpu_since_stat: bool,
-    /// Whether anything in it ran since the tick before.
+    /// Whether anything in it ran since the tick before, and since all of it was read last.
     used_cpu: bool,
+    used_cpu_in_window: bool,
     /// Whether containers or services of their own lie inside.
     pub holds_others: bool,
 }
@@ -75,8 +81,8 @@ impl Usage {
             oom_kills: 0,
             limits_move: YOUNG_TICKS,
             fresh: true,
-            used_cpu_since_stat: true,
             used_cpu: true,
+            used_cpu_in_window: true,
             holds_others: false,
         }
     }
@@ -102,17 +108,16 @@ impl Usage {
         self.read_cpu(host);
         // A cgroup whose CPU time is nowhere counted may always have moved.
         self.used_cpu = fresh || before.is_none() || self.figures.get(Figure::Cpu) != before;
-        self.used_cpu_since_stat |= self.used_cpu;
-        if all {
-            self.read_split(host);
-            self.read_pressure(host);
-        }
-        let killed = if all || self.used_cpu { self.read_moving(host) } else { 0 };
-        if all && self.used_cpu_since_stat {
-            self.read_processes(host);
-        }
-        let moved = self.memory_bytes.abs_diff(self.memory_bytes_at_stat);
-        if MEMORY_MOVED_BYTES <= moved || (all && (self.used_cpu_since_stat || 0 < moved)) {
+        self.used_cpu_in_window |= self.used_cpu;
+        let killed = if all {
+            let ran = std::mem::take(&mut self.used_cpu_in_window) || moment.due(Tier::Minute);
+            self.read_window(host, ran)
+        } else if self.used_cpu {
+            self.read_second(host)
+        } else {
+            0
+        };
+        if MEMORY_MOVED_BYTES <= self.memory_bytes.abs_diff(self.memory_bytes_at_stat) {
             self.read_memory_stat(host);
         }
         self.set_working_set();
@@ -206,13 +211,11 @@ impl Usage {
         self.figures.grow(Figure::System, system.map(|system| parse::scaled(system, ticks)));
     }
 
-    fn read_pressure(&mut self, host: &mut Host) {
-        for (subject, some, full) in PRESSURES {
-            if let Some(totals) = self.files.read(host, subject).and_then(|(_, bytes)| pressure::parse(bytes)) {
-                let seconds = |total: Option<u64>| total.map(|us| parse::scaled(us, 1e6));
-                self.figures.grow(some, seconds(totals.some));
-                self.figures.grow(full, seconds(totals.full));
-            }
+    fn read_pressure(&mut self, host: &mut Host, (subject, some, full): Pressure) {
+        if let Some(totals) = self.files.read(host, subject).and_then(|(_, bytes)| pressure::parse(bytes)) {
+            let seconds = |total: Option<u64>| total.map(|us| parse::scaled(us, 1e6));
+            self.figures.grow(some, seconds(totals.some));
+            self.figures.grow(full, seconds(totals.full));
         }
     }
 
@@ -236,19 +239,52 @@ impl Usage {
         }
     }
 
-    fn read_moving(&mut self, host: &mut Host) -> u64 {
+    /// Reads what is read at the first tick of a window; `ran` says whether anything in it did since the last one.
+    fn read_window(&mut self, host: &mut Host, ran: bool) -> u64 {
+        self.read_pressure(host, IO_PRESSURE);
+        if !ran {
+            self.read_memory(host);
+            self.read_io(host, false);
+            if self.memory_bytes != self.memory_bytes_at_stat {
+                self.read_memory_stat(host);
+            }
+            self.files.rest();
+            return 0;
+        }
+        self.read_split(host);
+        PRESSURES.into_iter().for_each(|pressure| self.read_pressure(host, pressure));
+        self.read_throttling(host);
+        let killed = self.read_second(host);
+        self.read_processes(host);
+        self.read_io(host, true);
+        self.read_memory_stat(host);
+        killed
+    }
+
+    /// Reads what a second counts for. Without a quota nothing is throttled.
+    fn read_second(&mut self, host: &mut Host) -> u64 {
+        if self.figures.get(Figure::Quota).is_some() {
+            self.read_throttling(host);
+        }
+        self.read_memory(host);
+        self.read_single(host, Subject::Tasks, Figure::Threads);
+        self.read_io(host, false);
+        self.read_oom_kills(host)
+    }
+
+    fn read_throttling(&mut self, host: &mut Host) {
         if let Some((version, bytes)) = self.files.read(host, Subject::Throttling) {
             let throttling = parse::throttling(bytes, version);
             self.set_throttling(throttling);
         }
+    }
+
+    fn read_memory(&mut self, host: &mut Host) {
         if let Some((_, bytes)) = self.files.read(host, Subject::Memory) {
             let memory = parse::single(bytes);
             self.memory_bytes = memory.unwrap_or(self.memory_bytes);
             self.figures.set(Figure::Memory, memory.map(count));
         }
-        self.read_single(host, Subject::Tasks, Figure::Threads);
-        self.read_io(host);
-        self.read_oom_kills(host)
     }
 
     /// Counts kills of its own tasks: those in cgroups inside are its own too, unless they are others' containers.
@@ -285,25 +321,30 @@ impl Usage {
         }
     }
 
-    fn read_io(&mut self, host: &mut Host) {
+    /// Operations are read when bytes moved, or `all`: hardly any move none.
+    fn read_io(&mut self, host: &mut Host, all: bool) {
         let devices = &mut self.devices;
+        let mut moved = all;
         match self.files.read(host, Subject::Io) {
-            Some((Version::V2, bytes)) => parse::io_stat(bytes, |device, io, value| devices.set(device, io, value)),
+            Some((Version::V2, bytes)) => parse::io_stat(bytes, |device, io, value| {
+                devices.set(device, io, value);
+            }),
             Some((Version::V1, bytes)) => {
                 let what = [Io::ReadBytes, Io::WrittenBytes];
-                parse::blkio(bytes, what, |device, io, value| devices.set(device, io, value));
+                parse::blkio(bytes, what, |device, io, value| moved |= devices.set(device, io, value));
             }
             None => {}
         }
-        if let Some((_, bytes)) = self.files.read(host, Subject::IoOperations) {
-            parse::blkio(bytes, [Io::Reads, Io::Writes], |device, io, value| devices.set(device, io, value));
+        if moved && let Some((_, bytes)) = self.files.read(host, Subject::IoOperations) {
+            parse::blkio(bytes, [Io::Reads, Io::Writes], |device, io, value| {
+                devices.set(device, io, value);
+            });
         }
         devices.name(host);
     }
 
     fn read_memory_stat(&mut self, host: &mut Host) {
         self.memory_bytes_at_stat = self.memory_bytes;
-        self.used_cpu_since_stat = false;
         if let Some((version, bytes)) = self.files.read(host, Subject::MemoryStat) {
             let stat = parse::memory_stat(bytes, version);
             self.inactive_file_bytes = stat.inactive_file.unwrap_or(self.inactive_file_bytes);

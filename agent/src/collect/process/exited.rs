@@ -19,6 +19,7 @@ use crate::collect::Samples;
 use crate::collect::cgroup::Cgroups;
 use crate::collect::cgroup::CpuTime;
 use crate::collect::cgroup::Handle;
+use crate::collect::process::group::Clockwork;
 
 /// Name of the group.
 const NAME: &str = "(exited)";
@@ -57,7 +58,20 @@ struct Ledger {
     /// What is not growth of now. Known after the first round.
     past_seconds: Option<f64>,
     exited_seconds: f64,
-    may_have_run: bool,
+    /// What it had used in all when its processes were read last.
+    read_seconds: f64,
+    ran: Ran,
+}
+
+/// Whether the processes of a container or service ran since the look before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ran {
+    /// None did.
+    No,
+    /// Some did, together less than a clock tick since they were read last: nothing that their files would show for sure.
+    Little,
+    /// Some did, or nobody can say.
+    Maybe,
 }
 
 /// What is shown of one name.
@@ -70,8 +84,10 @@ struct Pool {
 }
 
 impl Exited {
-    /// Takes what all cgroups used. `beginning` says that the agent itself begins: all of them have a past.
-    pub(super) fn look(&mut self, cgroups: &Cgroups, beginning: bool) {
+    /// Takes what all cgroups used. `all` asks for the processes of each that used anything, else of those that used as
+    /// much as the file of a process shows. `beginning` says that the agent itself begins: all of them have a past.
+    pub(super) fn look(&mut self, cgroups: &Cgroups, clockwork: Clockwork, all: bool, beginning: bool) {
+        let least = if all { 0.0 } else { clockwork.seconds(1) };
         for slot in &mut self.ledgers {
             slot.take_if(|ledger| !cgroups.is_living(ledger.handle));
         }
@@ -83,15 +99,23 @@ impl Exited {
             let known = slot.take().filter(|ledger| ledger.handle == handle);
             let is_new = known.is_none();
             let ledger = slot.insert(known.unwrap_or_else(|| Ledger::new(handle, cgroups, beginning)));
-            // Where CPU time is nowhere counted, something may always have run.
-            ledger.may_have_run = is_new || used.is_none_or(|used| ledger.used.usage < used.usage);
             ledger.used = used.filter(|used| ledger.used.usage <= used.usage).unwrap_or(ledger.used);
+            let unread = ledger.used.usage - ledger.read_seconds;
+            // Where CPU time is nowhere counted, something may always have run.
+            ledger.ran = if is_new || used.is_none() || (0.0 < unread && least <= unread) {
+                ledger.read_seconds = ledger.used.usage;
+                Ran::Maybe
+            } else if 0.0 < unread {
+                Ran::Little
+            } else {
+                Ran::No
+            };
         }
     }
 
-    /// Whether anything in it ran since the look before; of one that is gone nothing is known, so something may have.
-    pub(super) fn may_have_run(&self, handle: Handle) -> bool {
-        self.get(handle).is_none_or(|ledger| ledger.may_have_run)
+    /// Whether its processes ran; of one that is gone nothing is known.
+    pub(super) fn ran(&self, handle: Handle) -> Ran {
+        self.get(handle).map_or(Ran::Maybe, |ledger| ledger.ran)
     }
 
     /// Notes what a process was seen to use, and whether it did something before that was not seen here.
@@ -119,7 +143,7 @@ impl Exited {
                 around.inside_seconds += seconds;
             }
         }
-        for ledger in self.ledgers.iter_mut().flatten().filter(|ledger| ledger.may_have_run) {
+        for ledger in self.ledgers.iter_mut().flatten().filter(|ledger| ledger.ran == Ran::Maybe) {
             let Some(name) = cgroups.name(ledger.handle) else { continue };
             let grown = ledger.grow();
             if !self.pools.contains_key(name) {
@@ -188,7 +212,8 @@ impl Ledger {
             has_past,
             past_seconds: None,
             exited_seconds: 0.0,
-            may_have_run: true,
+            read_seconds: 0.0,
+            ran: Ran::Maybe,
         }
     }
 

@@ -58,9 +58,13 @@ pub(super) struct Known {
     user: Option<String>,
     /// Name of its group, if a rule gives one.
     named: Option<String>,
-    /// Whether it may have run since it was looked at last, and whether it ever was.
+    /// Whether it may have run since it was looked at last.
     pub ran: bool,
+    /// Whether its memory was ever read exactly, and whether in the round of looks that goes on.
     looked_at: bool,
+    looked_now: bool,
+    /// Its counts when it was looked at last.
+    looked: Counts,
     /// When it was asked for its part of shared memory.
     pub asked: u64,
 }
@@ -93,6 +97,8 @@ impl Known {
             named: None,
             ran: true,
             looked_at: false,
+            looked_now: false,
+            looked: Counts::default(),
             asked: 0,
         }
     }
@@ -107,7 +113,7 @@ impl Known {
     pub(super) fn take(&mut self, stat: &Stat<'_>) -> bool {
         self.parent = stat.parent;
         self.kernel = stat.is_kernel();
-        // `statm` is exact; until it was read, this is better than nothing.
+        // `status` is exact; until it was read, this is better than nothing.
         let resident_bytes = stat.resident_pages.saturating_mul(page_bytes());
         let resident_bytes = if self.looked_at { self.level.resident_bytes } else { resident_bytes };
         self.level = Level {
@@ -142,7 +148,7 @@ impl Known {
     }
 
     pub(super) fn identify(&mut self, host: &mut Host, cgroups: &Cgroups) {
-        let cgroup = host.read_once(&self.place(host).join("cgroup")).ok().and_then(stat::parse_cgroup);
+        let cgroup = host.read_piece(&self.place(host).join("cgroup")).ok().and_then(stat::parse_cgroup);
         let found = cgroup.and_then(|path| cgroups.find(path));
         if found != self.cgroup {
             self.has_past |= self.given != Counts::default();
@@ -233,42 +239,53 @@ impl Known {
         }
     }
 
-    /// Reads what takes a file each: once a window, and but for its memory only if it may have run. `all` reads what can
-    /// change otherwise.
+    /// Reads what takes a file each: once a window, and only if it may have run. `all` reads the memory of the others
+    /// too, which the kernel may take from them.
+    ///
+    /// A process of one thread that neither waited nor made room since the last look did not run.
     pub(super) fn look(&mut self, host: &mut Host, all: bool) {
-        let place = self.place(host);
-        let ran = std::mem::take(&mut self.ran) || all;
-        if ran && let Some(status) = host.read_once(&place.join("status")).ok().map(stat::parse_status) {
-            self.level.swapped_bytes = status.swapped_bytes;
-            self.counts = self.counts.max(Counts {
-                voluntary_switches: status.voluntary_switches,
-                involuntary_switches: status.involuntary_switches,
-                ..Counts::default()
-            });
+        let may_have_run = std::mem::take(&mut self.ran);
+        self.looked_now = may_have_run || all;
+        if !self.looked_now {
+            return;
         }
+        let place = self.place(host);
+        let status = host.read_piece(&place.join("status")).map(stat::parse_status).unwrap_or_default();
+        self.level.swapped_bytes = status.swapped_bytes;
+        self.counts = self.counts.max(Counts {
+            voluntary_switches: status.voluntary_switches,
+            involuntary_switches: status.involuntary_switches,
+            ..Counts::default()
+        });
         if self.kernel {
             return;
         }
-        self.looked_at |= self.read_resident(host);
+        if let Some(bytes) = status.resident_bytes {
+            (self.level.resident_bytes, self.looked_at) = (bytes, true);
+        } else {
+            self.looked_at |= self.read_resident(host);
+        }
+        let ran = may_have_run && (self.counts != self.looked || self.level.threads != 1);
         if ran {
             self.read_io(host);
             self.level.open_files = host.count_open_files(&place.join("fd")).ok();
         }
-        if all || (self.level.open_files.is_some() && self.level.open_files_limit.is_none()) {
-            let limit = host.read_once(&place.join("limits")).ok().and_then(stat::parse_open_files_limit);
+        self.looked = self.counts;
+        if (ran && all) || (self.level.open_files.is_some() && self.level.open_files_limit.is_none()) {
+            let limit = host.read_piece(&place.join("limits")).ok().and_then(stat::parse_open_files_limit);
             self.level.open_files_limit = limit;
         }
     }
 
     fn read_resident(&mut self, host: &mut Host) -> bool {
-        let pages = host.read_once(&self.place(host).join("statm")).ok().and_then(stat::parse_resident_pages);
+        let pages = host.read_piece(&self.place(host).join("statm")).ok().and_then(stat::parse_resident_pages);
         self.level.resident_bytes = pages.map_or(self.level.resident_bytes, |it| it.saturating_mul(page_bytes()));
         pages.is_some()
     }
 
     fn read_user(&mut self, host: &mut Host, users: &mut Users) {
         if self.user.is_none() {
-            let number = host.read_once(&self.place(host).join("status")).ok().and_then(stat::parse_user);
+            let number = host.read_piece(&self.place(host).join("status")).ok().and_then(stat::parse_user);
             self.user = number.map(|number| users.name(host, number));
         }
     }
@@ -279,7 +296,9 @@ impl Known {
 
     /// Reads what only a person wants to know.
     pub(super) fn look_closely(&mut self, host: &mut Host, users: &mut Users, command_line: CommandLine) {
-        self.read_resident(host);
+        if !self.looked_now {
+            self.read_resident(host);
+        }
         self.read_user(host, users);
         if self.command_line.is_none() {
             let shown = |cmdline: &[u8]| match command_line {

@@ -1,7 +1,8 @@
 //! Processes: in groups each second, the ones that did most each window.
 //!
-//! A process is known by its id and its start. `/proc/P/stat` is read only at ticks at which the process may have run:
-//! its container or service used CPU, or it belongs to none; kernel threads and everything idle once a window.
+//! A process is known by its id and its start. `/proc/P/stat` is read only at ticks at which it may say something new:
+//! its container or service used as much CPU as the file can show, or it belongs to none; kernel threads once a window,
+//! everything idle once a minute.
 
 mod exited;
 mod group;
@@ -24,6 +25,7 @@ use crate::collect::Tick;
 use crate::collect::cgroup;
 use crate::collect::cgroup::Cgroups;
 use crate::collect::process::exited::Exited;
+use crate::collect::process::exited::Ran;
 use crate::collect::process::group::Clockwork;
 use crate::collect::process::group::Groups;
 use crate::collect::process::known::Known;
@@ -127,7 +129,7 @@ impl Processes {
             self.note_boot(tick);
         }
         self.since_look = self.looked.replace(now).map_or(Duration::ZERO, |looked| now.since(looked));
-        self.exited.look(cgroups, beginning);
+        self.exited.look(cgroups, self.clockwork, tick.moment.first_in_window, beginning);
         let outcome = self.visit_all(tick, cgroups);
         self.retire();
         if tick.moment.due(Tier::Minute) || beginning {
@@ -194,9 +196,10 @@ impl Processes {
         let procfs = &tick.host.roots().procfs;
         let known = self.known.entry(pid).or_insert_with(|| Known::new(procfs, pid));
         known.round = round;
-        let may_have_run = !known.kernel && known.cgroup.is_none_or(|cgroup| self.exited.may_have_run(cgroup));
-        known.ran |= may_have_run;
-        if !first && !first_in_window && !may_have_run {
+        let ran = known.cgroup.map_or(Ran::Maybe, |cgroup| self.exited.ran(cgroup));
+        known.ran |= !known.kernel && Ran::No < ran;
+        let wanted = if known.kernel { first_in_window } else { ran == Ran::Maybe || tick.moment.due(Tier::Minute) };
+        if !first && !wanted {
             return;
         }
         let read = tick.host.read(&mut known.stat);

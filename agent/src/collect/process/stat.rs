@@ -85,6 +85,8 @@ pub(super) fn parse_user(status: &[u8]) -> Option<u32> {
 /// What `/proc/P/status` says beyond `stat`; of a process without it nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Status {
+    /// Resident memory: exact, as in `statm`.
+    pub resident_bytes: Option<u64>,
     /// Memory that was moved to swap.
     pub swapped_bytes: u64,
     /// Times that the first thread waited.
@@ -100,6 +102,7 @@ pub(super) fn parse_status(status: &[u8]) -> Status {
         let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
         let value = || number(line[colon + 1..].split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?);
         match &line[..colon] {
+            b"VmRSS" => found.resident_bytes = value().map(|kib| kib.saturating_mul(1_024)),
             b"VmSwap" => found.swapped_bytes = value().unwrap_or(0).saturating_mul(1_024),
             b"voluntary_ctxt_switches" => found.voluntary_switches = value().unwrap_or(0),
             b"nonvoluntary_ctxt_switches" => found.involuntary_switches = value().unwrap_or(0),
@@ -191,11 +194,15 @@ mod tests {
 
     #[test]
     fn swap_and_switches() {
-        let text =
-            b"Name:\tVmSwap: 9\nVmSwap:\t      12 kB\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t3\n";
-        let expect = Status { swapped_bytes: 12_288, voluntary_switches: 7, involuntary_switches: 3 };
+        let text = b"Name:\tVmSwap: 9\nVmRSS:\t 8 kB\nVmSwap:\t      12 kB\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t3\n";
+        let expect = Status {
+            resident_bytes: Some(8_192),
+            swapped_bytes: 12_288,
+            voluntary_switches: 7,
+            involuntary_switches: 3,
+        };
         assert_eq!(parse_status(text), expect);
-        assert_eq!(parse_status(b"VmSwap:\nvoluntary_ctxt_switches: -1\n:\n"), Status::default());
+        assert_eq!(parse_status(b"VmRSS: x\nVmSwap:\nvoluntary_ctxt_switches: -1\n:\n"), Status::default());
     }
 
     #[test]

@@ -55,6 +55,7 @@ fn what_only_moves_in_a_process_that_ran_is_read_of_those_alone() {
     machine.files([0, 9, 2]);
     machine.window();
     machine.check("open_filedesc", "bash@web", &[1.0]);
+    // What is shown in the table is read whatever it did.
     machine.check("memory_bytes", "bash@web", &[11.0 * 4_096.0, 8_192.0, 0.0]);
     machine.container(9);
     machine.window();

@@ -280,13 +280,23 @@ fn only_processes_whose_container_used_cpu_are_read() {
     machine.run(Fake { pid: 18, comm: "kthread", kernel: true, cpu: 150, ..BASH });
     machine.tick();
     machine.check("cpu_seconds_total", "bash@web", &[0.0, 0.0]);
-    cpu(&machine, 2);
+    // Less than a clock tick is no more than a process would hide.
+    cpu(&machine, 10_000);
+    machine.tick();
+    machine.check("cpu_seconds_total", "bash@web", &[0.0, 0.0]);
+    cpu(&machine, 10_001);
     machine.tick();
     machine.check("cpu_seconds_total", "bash@web", &[0.5, 0.5]);
     machine.check("cpu_seconds_total", "kthread", &[]);
     let table = machine.window();
     assert_eq!(table.iter().find(|it| it.pid == 17).unwrap().container, "web");
     machine.check("cpu_seconds_total", "kthread", &[0.5, 0.5]);
+    cpu(&machine, 10_002);
+    machine.run(Fake { container: true, cpu: 151, ..BASH });
+    machine.tick();
+    machine.check("cpu_seconds_total", "bash@web", &[0.5, 0.5]);
+    machine.window();
+    machine.check("cpu_seconds_total", "bash@web", &[0.51, 0.51]);
 }
 
 #[test]
