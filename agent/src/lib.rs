@@ -39,7 +39,6 @@ use tokio_util::sync::CancellationToken;
 use config::Config;
 use host::Host;
 use sampler::Sampler;
-use sampler::WornOut;
 use spool::Figures;
 use spool::Limits;
 use spool::Spool;
@@ -74,25 +73,6 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     tracing::info!(descriptors = host::raise_descriptor_limit(), version = env!("CARGO_PKG_VERSION"), "agent starts");
     let stamps = Stamps::new(clock.wall(), clock.boot());
-    loop {
-        let ended = run_once(&config, &clock, &stamps, stop.child_token(), ticked.clone()).await;
-        match ended {
-            Err(error) if error.is::<WornOut>() && !stop.is_cancelled() => {
-                tracing::info!("this run has used up its series on what is gone: a new one begins");
-            }
-            ended => return ended,
-        }
-    }
-}
-
-/// One run: from an empty schema to the stop, or until its series are used up.
-async fn run_once(
-    config: &Config,
-    clock: &Clock,
-    stamps: &Stamps,
-    stop: CancellationToken,
-    ticked: watch::Sender<Timestamp>,
-) -> anyhow::Result<()> {
     let denied: Vec<_> = host::denied(&config.roots).map(|sight| sight.name).collect();
     if !denied.is_empty() {
         tracing::info!(
@@ -109,12 +89,12 @@ async fn run_once(
     let phase = Duration::from_millis(first + (last - first) * u64::from(jitter) / 256);
 
     let (ticks, due) = mpsc::sync_channel(TICKS_WAITING_MAX);
-    let sampler = Sampler::new(config, clock.clone(), stamps.clone(), spool.clone());
+    let sampler = Sampler::new(&config, clock.clone(), stamps.clone(), spool.clone());
     let last = CancellationToken::new();
     let mut keeper = JoinSet::new();
     keeper.spawn(directory::keep(spool.clone(), directory, clock.clone(), last.clone()));
     let uplink = Uplink {
-        introduction: introduction(config),
+        introduction: introduction(&config),
         config: config.uplink.clone(),
         spool,
         stamps: stamps.clone(),
@@ -123,7 +103,7 @@ async fn run_once(
     };
     let sampled = start_sampling(sampler, due, ticked)?;
     let mut parts = JoinSet::new();
-    parts.spawn(async { sampled.await.context("the sampling thread vanished")?.context("sample") });
+    parts.spawn(async { sampled.await.context("the sampling thread vanished") });
     parts.spawn(tick(clock.clone(), stamps.clone(), phase, ticks, stop.clone()));
     parts.spawn({
         let stop = stop.clone();
@@ -220,15 +200,14 @@ fn start_sampling(
     mut sampler: Sampler,
     due: Receiver<()>,
     ticked: watch::Sender<Timestamp>,
-) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+) -> anyhow::Result<oneshot::Receiver<()>> {
     let (ended, result) = oneshot::channel();
     let sample = move || {
-        let sampled = due.iter().try_for_each(|()| {
-            ticked.send_replace(sampler.tick()?);
-            Ok(())
-        });
+        for () in due {
+            ticked.send_replace(sampler.tick());
+        }
         // Nobody listens when the agent ends for another reason.
-        drop(ended.send(sampled));
+        let _heard = ended.send(());
     };
     thread::Builder::new().name("sampler".to_owned()).spawn(sample).context("start the sampling thread")?;
     Ok(result)
@@ -259,7 +238,7 @@ mod tests {
         let sampled = start_sampling(sampler, due, ticked).unwrap();
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
-        parts.spawn(async { sampled.await.unwrap() });
+        parts.spawn(async { sampled.await.context("vanished") });
         parts.spawn(tick(clock.clone(), stamps, TICK / 4, ticks, stop.clone()));
         let mut seen = Vec::new();
         while seen.len() < 5 {

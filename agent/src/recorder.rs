@@ -45,7 +45,9 @@ pub struct Recorder(Arc<Mutex<Ring>>);
 pub struct Row {
     /// When.
     pub stamp: Timestamp,
-    /// Series and values, in the order of their index.
+    /// In which run of this process: the first is 0.
+    pub run: u32,
+    /// Series of that run and their values, in the order of their index.
     pub values: Vec<(SeriesIndex, f64)>,
 }
 
@@ -53,8 +55,7 @@ pub struct Row {
 #[derive(Debug)]
 pub struct Recording {
     range: TimeRange,
-    decimals: Vec<Decimals>,
-    blocks: VecDeque<Arc<[u8]>>,
+    blocks: VecDeque<Part>,
     /// Place in the first of the blocks.
     at: usize,
     track: Track,
@@ -72,13 +73,18 @@ impl Recorder {
         self.lock().record(stamp, due, values, decimals);
     }
 
+    /// Begins a new run, with a schema of its own.
+    pub fn renew(&self) {
+        self.lock().renew();
+    }
+
     /// What was recorded in a stretch of time, as far as it is still held.
     #[must_use]
     pub fn read(&self, range: TimeRange) -> Recording {
         let ring = self.lock();
-        let mut blocks: VecDeque<_> = ring.full.iter().map(|block| Arc::clone(&block.bytes)).collect();
-        blocks.push_back(ring.open.as_slice().into());
-        Recording { range, decimals: ring.decimals.clone(), blocks, at: 0, track: Track::default() }
+        let mut blocks: VecDeque<_> = ring.full.iter().map(|block| block.part.clone()).collect();
+        blocks.push_back(ring.part());
+        Recording { range, blocks, at: 0, track: Track::default() }
     }
 
     /// The oldest tick that is held.
@@ -110,7 +116,8 @@ struct Ring {
     first: Option<Timestamp>,
     ticks: usize,
     track: Track,
-    decimals: Vec<Decimals>,
+    run: u32,
+    decimals: Arc<Vec<Decimals>>,
     /// The values of the tick that is being recorded, by series.
     row: Vec<Option<f64>>,
     boundaries: Vec<u64>,
@@ -119,6 +126,15 @@ struct Ring {
 #[derive(Debug)]
 struct Block {
     first: Timestamp,
+    part: Part,
+}
+
+/// What it takes to read a block.
+#[derive(Clone, Debug)]
+struct Part {
+    run: u32,
+    /// Of the run's series, at least as many as are in the block.
+    decimals: Arc<Vec<Decimals>>,
     bytes: Arc<[u8]>,
 }
 
@@ -165,7 +181,7 @@ impl Ring {
             let at = series.0 as usize;
             while self.row.len() <= at {
                 let next = SeriesIndex(u32::try_from(self.row.len()).unwrap_or(u32::MAX));
-                self.decimals.push(decimals(next));
+                Arc::make_mut(&mut self.decimals).push(decimals(next));
                 self.row.push(None);
             }
             self.row[at] = Some(value);
@@ -198,7 +214,7 @@ impl Ring {
     fn put_values(&mut self) {
         let Self { open, track, row, decimals, .. } = self;
         let mut still = 0;
-        for ((slot, value), decimals) in track.slots.iter_mut().zip(row).zip(decimals) {
+        for ((slot, value), decimals) in track.slots.iter_mut().zip(row).zip(decimals.iter()) {
             let Some(value) = value.take() else { continue };
             let before = mem::replace(&mut slot.value, value);
             if before.to_bits() == value.to_bits() {
@@ -217,15 +233,26 @@ impl Ring {
         put_still(open, &mut still);
     }
 
+    fn renew(&mut self) {
+        self.close();
+        self.run += 1;
+        (self.decimals, self.row, self.track) = (Arc::default(), Vec::new(), Track::default());
+    }
+
+    /// The open block.
+    fn part(&self) -> Part {
+        Part { run: self.run, decimals: Arc::clone(&self.decimals), bytes: self.open.as_slice().into() }
+    }
+
     /// Ends the open block, and forgets what is too old or too much.
     fn close(&mut self) {
         if let Some(first) = self.first.take() {
             self.full_bytes += self.open.len();
-            self.full.push_back(Block { first, bytes: self.open.as_slice().into() });
+            self.full.push_back(Block { first, part: self.part() });
         }
         while BLOCKS < self.full.len() || RECORDED_BYTES_MAX < self.full_bytes + BLOCK_BYTES {
             let Some(oldest) = self.full.pop_front() else { break };
-            self.full_bytes -= oldest.bytes.len();
+            self.full_bytes -= oldest.part.bytes.len();
         }
         self.open.clear();
         self.open.shrink_to(2 * BLOCK_BYTES);
@@ -247,7 +274,8 @@ impl Track {
     }
 
     /// Reads the next tick; nothing at the end of the block.
-    fn next(&mut self, bytes: &[u8], at: &mut usize, decimals: &[Decimals]) -> Option<Row> {
+    fn next(&mut self, part: &Part, at: &mut usize) -> Option<Row> {
+        let Part { run, decimals, bytes } = part;
         let mut reader = Reader::new(bytes.get(*at..)?);
         let length = reader.len();
         let stamp = self.stamp.as_millis() + unzigzag(reader.varint().ok()?);
@@ -265,7 +293,7 @@ impl Track {
             values.push((SeriesIndex(at), slot.value));
         }
         *at += length - reader.len();
-        Some(Row { stamp: self.stamp, values })
+        Some(Row { stamp: self.stamp, run: *run, values })
     }
 
     fn take_presence(&mut self, reader: &mut Reader<'_>, kind: u8, known: usize) -> Option<()> {
@@ -306,13 +334,12 @@ impl Iterator for Recording {
 
     fn next(&mut self) -> Option<Row> {
         while let Some(block) = self.blocks.front() {
-            match self.track.next(block, &mut self.at, &self.decimals) {
+            match self.track.next(block, &mut self.at) {
                 Some(row) if self.range.contains(row.stamp) => return Some(row),
                 Some(_) => {}
                 None => {
                     self.blocks.pop_front();
-                    self.at = 0;
-                    self.track.begin_block();
+                    (self.at, self.track) = (0, Track::default());
                 }
             }
         }

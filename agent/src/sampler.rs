@@ -53,11 +53,6 @@ pub struct Sampler {
     offset_ms: i64,
 }
 
-/// The run has used up its series, and most of them are gone: a new one has room.
-#[derive(Debug, thiserror::Error)]
-#[error("this run has seen as many series as a host may have")]
-pub struct WornOut;
-
 impl Sampler {
     /// Samples what `config` says into `spool`.
     #[must_use]
@@ -90,10 +85,7 @@ impl Sampler {
     }
 
     /// Samples once. Returns the stamp of the tick.
-    ///
-    /// # Errors
-    /// When the run has used up its series, and most of them are gone.
-    pub fn tick(&mut self) -> Result<Timestamp, WornOut> {
+    pub fn tick(&mut self) -> Timestamp {
         let stamp = self.stamps.at(self.clock.boot());
         let moment = self.moment(stamp);
         if let Some(batch) = self.windower.advance(stamp) {
@@ -107,7 +99,7 @@ impl Sampler {
         if let Some(batch) = self.windower.fold(&self.samples, stamp, moment.now) {
             self.hand_over(batch);
         }
-        if self.samples.is_worn_out() { Err(WornOut) } else { Ok(stamp) }
+        stamp
     }
 
     fn record(&self, moment: Moment) {
@@ -130,6 +122,12 @@ impl Sampler {
         let processes = self.collectors.processes(&mut self.host);
         let batch = Batch { processes, events: self.samples.take_events(), ..batch };
         self.spool.push(&batch, self.samples.settle(), self.clock.boot());
+        if let Some(stood) = self.samples.renew() {
+            tracing::debug!(series = stood.len(), "most series of this run are gone: a new run begins with the others");
+            self.windower.renew(&stood);
+            self.recorder.renew();
+            self.spool.renew();
+        }
     }
 
     /// Brings up to date what the agent counts about itself, and reports what happened to the host's clocks.
@@ -197,8 +195,11 @@ fn asleep(clock: &Clock) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use common::batch::RunId;
     use common::batch::SpoolId;
+    use common::catalog::metric;
     use common::config::Layers;
     use common::schema::Schema;
     use common::schema::SeriesIndex;
@@ -233,32 +234,35 @@ mod tests {
     impl Bench {
         fn run(&mut self, seconds: u32) {
             for _ in 0..seconds {
-                self.sampler.tick().unwrap();
+                self.sampler.tick();
                 self.clock.advance(Duration::from_secs(1));
             }
         }
 
         /// What was shipped: stamp, events, ticks in the window of `node_load1`.
         fn shipped(&self) -> Vec<(i64, Vec<String>, Option<u32>)> {
-            let mut schema = Schema::default();
-            let mut state = State::default();
+            let mut held: HashMap<RunId, Schema> = HashMap::new();
+            let mut states: HashMap<SpoolId, State> = HashMap::new();
             self.spool.welcome(&[]);
             let mut sent = Vec::new();
-            while let Some(Outgoing { changes, batch }) = self.spool.next_live(schema.version()) {
+            let version = |held: &HashMap<RunId, Schema>, run| held.get(&run).map_or(0, Schema::version);
+            let next = |held: &HashMap<_, _>| {
+                self.spool
+                    .next_backlog(|run| version(held, run))
+                    .or_else(|| self.spool.next_live(|run| version(held, run)))
+            };
+            while let Some(Outgoing { changes, batch }) = next(&held) {
+                let schema = held.entry(batch.run).or_default();
                 changes.iter().for_each(|change| schema.apply(change).unwrap());
-                let against = Against { schema: &schema, version: batch.schema_version, stamp: batch.stamp };
-                sent.push(codec::decode(batch.codec, &batch.payload, against, &mut state).unwrap());
+                let against = Against { schema, version: batch.schema_version, stamp: batch.stamp };
+                let state = states.entry(batch.spool).or_default();
+                let decoded = codec::decode(batch.codec, &batch.payload, against, state).unwrap();
+                let is_load = |series| schema.column(series).is_some_and(|column| column.metric == "node_load1");
+                let load = decoded.samples.iter().find(|(series, _)| is_load(*series));
+                let events = decoded.events.iter().map(|event| event.kind.clone()).collect();
+                sent.push((decoded.stamp.as_millis() / 1_000, events, load.map(|(_, window)| window.count())));
             }
-            sent.into_iter()
-                .map(|batch| {
-                    let load = batch
-                        .samples
-                        .iter()
-                        .find(|(series, _)| schema.column(*series).is_some_and(|column| column.metric == "node_load1"));
-                    let events = batch.events.into_iter().map(|event| event.kind).collect();
-                    (batch.stamp.as_millis() / 1_000, events, load.map(|(_, window)| window.count()))
-                })
-                .collect()
+            sent
         }
     }
 
@@ -284,6 +288,38 @@ mod tests {
         let schema = bench.sampler.samples.settle();
         let is_load = |series: SeriesIndex| schema.column(series).is_some_and(|column| column.metric == "node_load1");
         assert!(rows.iter().all(|row| row.values.iter().any(|(series, value)| is_load(*series) && *value == 0.25)));
+    }
+
+    #[test]
+    fn a_new_run_without_what_is_gone_begins_between_two_windows() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bench = bench(directory.path());
+        let run = bench.spool.run();
+        let mut run_and_churn = |windows: u32| {
+            for _ in 0..windows {
+                bench.run(10);
+                let samples = &mut bench.sampler.samples;
+                let gone = samples.entity(&Labels::new().with("device", "gone"));
+                for _ in 0..5_000 {
+                    samples.series(gone, metric("node_load5"), &Labels::new());
+                    samples.end_entity(gone);
+                }
+            }
+            bench.run(1);
+        };
+        run_and_churn(10);
+        let shipped = bench.shipped();
+        assert!(shipped.iter().map(|(stamp, ..)| *stamp).eq((1_000_010..=1_000_100).step_by(10)));
+        assert!(shipped.iter().all(|(_, _, load)| *load == Some(10)), "{shipped:?}");
+        assert_ne!(bench.spool.run(), run);
+        let series = bench.sampler.samples.schema().series().len();
+        assert!(series < 20_000, "{series} series in the schema");
+        let ever = TimeRange { after: Timestamp::default(), through: Timestamp::from_seconds(2_000_000) };
+        let rows: Vec<_> = bench.sampler.recorder().read(ever).collect();
+        assert_eq!(rows.len(), 101);
+        let loads = rows.iter().map(|row| row.values.iter().filter(|(_, value)| *value == 0.25).count());
+        assert!(loads.min() >= Some(1));
+        assert_eq!(rows.iter().map(|row| row.run).max(), Some(5));
     }
 
     #[test]

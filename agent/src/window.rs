@@ -106,6 +106,13 @@ impl Windower {
         (stamp == window).then(|| self.close(window))
     }
 
+    /// Begins a run whose series stood at these places in the one before: what they were at the latest tick is not lost.
+    /// No window is open then.
+    pub fn renew(&mut self, stood: &[SeriesIndex]) {
+        let before = std::mem::take(&mut self.slots);
+        self.slots = stood.iter().map(|series| before.get(series.0 as usize).copied().unwrap_or_default()).collect();
+    }
+
     /// Windows that were not written because the clock was set back.
     #[must_use]
     pub const fn skipped_total(&self) -> u64 {
@@ -168,6 +175,7 @@ mod tests {
 
     use super::*;
     use crate::collect::HOST;
+    use crate::collect::SeriesKey;
 
     const GAUGE: &Metric = metric("node_load1");
     const COUNTER: &Metric = metric("node_cpu_seconds_total");
@@ -175,7 +183,7 @@ mod tests {
     /// One series, folded tick by tick: (stamp in ms, value).
     struct Bench {
         samples: Samples,
-        series: SeriesIndex,
+        series: SeriesKey,
         windower: Windower,
     }
 
@@ -267,7 +275,25 @@ mod tests {
         assert_eq!(bench.tick(10_000, 10_000, Some(1.0)).len(), 1);
         assert_eq!(bench.tick(20_000, 20_000, None)[0].samples, []);
         let batches = bench.tick(30_000, 30_000, Some(61.0));
-        assert_eq!(batches[0].samples, [(bench.series, counter(1, 61.0, 60.0, 3.0))]);
+        assert_eq!(batches[0].samples, [(SeriesIndex(0), counter(1, 61.0, 60.0, 3.0))]);
+    }
+
+    #[test]
+    fn growth_goes_on_where_a_series_has_another_place_in_a_new_run() {
+        let mut bench = Bench::new(COUNTER);
+        bench.samples.series(HOST, GAUGE, &Labels::new());
+        assert_eq!(bench.tick(10_000, 10_000, Some(1.0)).len(), 1);
+        bench.windower.renew(&[SeriesIndex(1), SeriesIndex(0), SeriesIndex(9)]);
+        let window = bench.windower.slots[1].fold_of(61.0, Duration::from_secs(20));
+        assert_eq!(window, counter(1, 61.0, 60.0, 6.0));
+        assert_eq!(bench.windower.slots[0].fold_of(1.0, Duration::from_secs(20)), counter(1, 1.0, 0.0, 0.0));
+    }
+
+    impl Slot {
+        fn fold_of(&mut self, value: f64, now: Duration) -> Window {
+            self.fold(value, now, Kind::Counter, COUNTER.decimals);
+            self.window.take().unwrap()
+        }
     }
 
     #[test]
@@ -280,7 +306,7 @@ mod tests {
             assert_eq!(stamps(bench.tick(stamp, now, Some(3.0))), Vec::<i64>::new());
         }
         let batches = bench.tick(110_000, 36_000, Some(71.0));
-        assert_eq!(batches[0].samples, [(bench.series, counter(1, 71.0, 70.0, 2.0))]);
+        assert_eq!(batches[0].samples, [(SeriesIndex(0), counter(1, 71.0, 70.0, 2.0))]);
         assert_eq!(bench.windower.skipped_total(), 3, "80, 90 and 100");
     }
 

@@ -3,10 +3,10 @@
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::roster::Roster;
 use crate::collect::text;
 use crate::host;
@@ -41,7 +41,7 @@ pub(super) struct Cores {
 
 #[derive(Debug)]
 struct Core {
-    series: [SeriesIndex; MODES.len()],
+    series: [SeriesKey; MODES.len()],
     ticks: [u64; MODES.len()],
 }
 

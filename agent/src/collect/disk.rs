@@ -3,11 +3,11 @@
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::roster::Roster;
 use crate::collect::text;
@@ -52,7 +52,7 @@ pub(super) struct Disk {
 #[derive(Debug)]
 struct Device {
     entity: u32,
-    series: Vec<SeriesIndex>,
+    series: Vec<SeriesKey>,
 }
 
 impl Disk {

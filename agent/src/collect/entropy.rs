@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::text;
 use crate::host::Roots;
@@ -19,7 +19,7 @@ const FILES: [(&str, &Metric); 2] =
     [("entropy_avail", metric("node_entropy_available_bits")), ("poolsize", metric("node_entropy_pool_size_bits"))];
 
 /// The entropy pool.
-pub(super) struct Entropy([(PathBuf, SeriesIndex); FILES.len()]);
+pub(super) struct Entropy([(PathBuf, SeriesKey); FILES.len()]);
 
 impl Entropy {
     pub(super) fn new(roots: &Roots, samples: &mut Samples) -> Self {

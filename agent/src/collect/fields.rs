@@ -2,17 +2,17 @@
 
 use common::catalog;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::roster::Roster;
 use crate::collect::text;
 
 /// The fields that the catalog knows, by what stands behind the prefix in the metric's name; others are passed over.
 pub(super) struct Fields {
     prefix: &'static str,
-    fields: Roster<Option<SeriesIndex>>,
+    fields: Roster<Option<SeriesKey>>,
 }
 
 impl Fields {
@@ -26,7 +26,7 @@ impl Fields {
     }
 
     /// The series of a field, if the catalog knows it.
-    pub(super) fn get(&mut self, name: &[u8], samples: &mut Samples) -> Option<SeriesIndex> {
+    pub(super) fn get(&mut self, name: &[u8], samples: &mut Samples) -> Option<SeriesKey> {
         *self.fields.get(name, || {
             let metric = catalog::find(&format!("{}{}", self.prefix, text::label(name)))?;
             Some(samples.series(HOST, metric, &Labels::new()))

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::text;
 use crate::host::Roots;
@@ -20,7 +20,7 @@ const METRICS: [&Metric; 2] = [metric("node_filefd_allocated"), metric("node_fil
 /// Open files.
 pub(super) struct Filefd {
     file: PathBuf,
-    series: [SeriesIndex; METRICS.len()],
+    series: [SeriesKey; METRICS.len()],
 }
 
 impl Filefd {

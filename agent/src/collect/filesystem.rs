@@ -10,13 +10,13 @@ use common::batch::Event;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 use common::time::Timestamp;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::Moment;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::roster::Roster;
 use crate::collect::text;
@@ -88,12 +88,12 @@ struct Mount {
     path: PathBuf,
     entity: u32,
     labels: Labels,
-    error: SeriesIndex,
+    error: SeriesKey,
     /// What the host's table says: the agent's own view of the mount may be narrower.
     read_only: bool,
     /// Whether it was not read-only in the window before.
     writable: bool,
-    space: Option<[SeriesIndex; SPACE.len()]>,
+    space: Option<[SeriesKey; SPACE.len()]>,
     /// The window that has its values.
     reported: Option<Timestamp>,
 }

@@ -2,17 +2,17 @@
 
 use common::catalog::Metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 
 /// The series of a reading. They are looked up anew at each, which costs a search among those of the entity, so that
 /// another collector may end the entity: a network interface has series of several.
 #[derive(Debug, Default)]
 pub(super) struct Given {
-    before: Vec<SeriesIndex>,
-    now: Vec<SeriesIndex>,
+    before: Vec<SeriesKey>,
+    now: Vec<SeriesKey>,
 }
 
 impl Given {
@@ -38,7 +38,7 @@ impl Given {
     /// Ends the reading: what it gave no value is gone.
     pub(super) fn end(&mut self, samples: &mut Samples) {
         self.now.sort_unstable();
-        let gone = |series: &&SeriesIndex| self.now.binary_search(series).is_err();
+        let gone = |series: &&SeriesKey| self.now.binary_search(series).is_err();
         self.before.iter().filter(gone).for_each(|series| samples.end(*series));
         std::mem::swap(&mut self.before, &mut self.now);
         self.now.clear();

@@ -2,15 +2,15 @@
 
 use common::catalog::Metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 
 /// One such series. Labels that changed end it and begin another.
 pub(super) struct Info {
     metric: &'static Metric,
-    said: Option<(Labels, SeriesIndex)>,
+    said: Option<(Labels, SeriesKey)>,
 }
 
 impl Info {

@@ -3,12 +3,12 @@
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::host::KeptFile;
 use crate::host::Roots;
@@ -18,7 +18,7 @@ const METRICS: [&Metric; 3] = [metric("node_load1"), metric("node_load5"), metri
 /// Load averages over 1, 5 and 15 minutes.
 pub(super) struct Load {
     file: KeptFile,
-    series: [SeriesIndex; 3],
+    series: [SeriesKey; 3],
 }
 
 impl Load {

@@ -2,12 +2,12 @@
 
 use common::catalog;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::roster::Roster;
 use crate::collect::text;
@@ -17,7 +17,7 @@ use crate::host::Roots;
 /// Every field of the kernel's that the catalog knows.
 pub(super) struct Memory {
     file: KeptFile,
-    fields: Roster<Option<SeriesIndex>>,
+    fields: Roster<Option<SeriesKey>>,
 }
 
 impl Memory {

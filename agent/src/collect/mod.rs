@@ -30,6 +30,7 @@ mod slow;
 mod sockstat;
 mod softnet;
 mod stat;
+mod table;
 mod text;
 mod time;
 mod timex;
@@ -47,7 +48,6 @@ use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
 use common::metric::Tier;
-use common::schema::SeriesIndex;
 use common::time::Clock;
 use common::time::Timestamp;
 
@@ -60,6 +60,7 @@ pub use own::OwnCounts;
 pub use samples::EVENTS_PER_WINDOW_MAX;
 pub use samples::HOST;
 pub use samples::Samples;
+pub use samples::SeriesKey;
 
 const SUCCESS: &Metric = metric("node_scrape_collector_success");
 const DURATION: &Metric = metric("node_scrape_collector_duration_seconds");
@@ -176,9 +177,9 @@ pub struct Collectors {
 
 struct Running {
     collector: Box<dyn Collector>,
-    success: SeriesIndex,
-    duration: SeriesIndex,
-    errors: SeriesIndex,
+    success: SeriesKey,
+    duration: SeriesKey,
+    errors: SeriesKey,
     errors_total: u64,
     /// When it failed last, on the monotonic clock, unless it has recovered.
     failed: Option<Duration>,

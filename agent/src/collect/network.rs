@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::roster::Roster;
 use crate::collect::text;
@@ -49,7 +49,7 @@ pub(super) struct Network {
 #[derive(Debug)]
 struct Interface {
     entity: u32,
-    series: [SeriesIndex; COLUMNS.len()],
+    series: [SeriesKey; COLUMNS.len()],
 }
 
 impl Network {

@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::text;
 use crate::config::Roots;
@@ -76,12 +76,12 @@ const COUNTS: [(&Metric, Count); 11] = [
 /// The agent's own cost.
 pub(super) struct Own {
     counts: Arc<OwnCounts>,
-    cpu: SeriesIndex,
-    resident: SeriesIndex,
-    offset: SeriesIndex,
-    series: [SeriesIndex; COUNTS.len()],
+    cpu: SeriesKey,
+    resident: SeriesKey,
+    offset: SeriesKey,
+    series: [SeriesKey; COUNTS.len()],
     /// What the agent may see changes only with the process: asked once.
-    denied: [(SeriesIndex, bool); SIGHTS.len()],
+    denied: [(SeriesKey, bool); SIGHTS.len()],
 }
 
 impl Own {

@@ -3,12 +3,12 @@
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::text;
 use crate::host::KeptFile;
@@ -42,7 +42,7 @@ struct Resource {
 
 /// A line's metric, and its series once there was a value.
 #[derive(Clone, Copy)]
-struct Line(Option<&'static Metric>, Option<SeriesIndex>);
+struct Line(Option<&'static Metric>, Option<SeriesKey>);
 
 impl Pressure {
     pub(super) fn new(roots: &Roots) -> Self {

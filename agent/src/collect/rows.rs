@@ -2,10 +2,10 @@
 
 use common::catalog::Metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::roster::Roster;
 use crate::collect::text;
 
@@ -13,7 +13,7 @@ use crate::collect::text;
 pub(super) struct Rows<const COLUMNS: usize> {
     label: &'static str,
     metrics: [&'static Metric; COLUMNS],
-    rows: Roster<[SeriesIndex; COLUMNS]>,
+    rows: Roster<[SeriesKey; COLUMNS]>,
 }
 
 impl<const COLUMNS: usize> Rows<COLUMNS> {

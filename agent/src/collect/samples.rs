@@ -16,6 +16,8 @@ use common::schema::Schema;
 use common::schema::SchemaChange;
 use common::schema::SeriesIndex;
 
+use crate::collect::table::Table;
+
 /// Entity of everything that is about the host itself.
 pub const HOST: u32 = 0;
 
@@ -27,19 +29,22 @@ const EVENT_BYTES_PER_WINDOW_MAX: usize = 256 << 10;
 
 /// What collectors write into.
 ///
-/// Names are looked up once, when a series appears: a collector keeps the [`SeriesIndex`] and puts values by it, which
-/// allocates nothing.
+/// Names are looked up once, when a series appears: a collector keeps the [`SeriesKey`] and puts values by it, which
+/// allocates nothing. A key stands for its series as long as that lives, in whatever run; behind it stands the place that
+/// the series has in the schema of the run that goes on.
 #[derive(Debug)]
 pub struct Samples {
+    /// The run's schema, and what is added to it when the window closes.
     schema: Schema,
     change: SchemaChange,
     /// Series that ended since the last version: they still have values in the open window, and so end one later.
     ending: Vec<SeriesIndex>,
-    entities: HashMap<Labels, u32>,
+    numbers: HashMap<Labels, u32>,
+    entities: Table<KnownEntity>,
     columns: HashMap<Box<str>, Vec<(Labels, KnownColumn)>>,
-    slots: Vec<Slot>,
-    /// Living series by entity.
-    living: Vec<Vec<(u32, SeriesIndex)>>,
+    series: Table<KnownSeries>,
+    /// What values of the run's series mean, in the order of their index.
+    meanings: Vec<(Kind, Decimals)>,
     values: Vec<(SeriesIndex, f64)>,
     events: Vec<Event>,
     event_bytes: usize,
@@ -69,11 +74,32 @@ struct KnownColumn {
     decimals: Decimals,
 }
 
+/// What a collector knows a series by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SeriesKey(u32);
+
+/// Series that must have ended before a new run begins without them: what they take of memory is a few hundred kilobytes,
+/// and what the new run's schema takes of the wire is little beside what told of them.
+const ENDED_SERIES_MAX: usize = 8_192;
+
+/// Entity and place in the run's schema.
+#[derive(Debug)]
+struct KnownEntity {
+    index: u32,
+    /// Columns of its living series.
+    living: Vec<(u32, SeriesKey)>,
+    /// Whether nobody holds its number: it left, or is looked up by its labels each time.
+    left: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct KnownSeries {
     entity: u32,
+    column: u32,
+    index: SeriesIndex,
     decimals: Decimals,
-    kind: Kind,
+    is_foreign: bool,
+    lives: bool,
     /// The tick of its latest value: a second one in the same tick is a line that came twice.
     tick: u64,
 }
@@ -84,10 +110,11 @@ impl Default for Samples {
             schema: Schema::default(),
             change: SchemaChange::default(),
             ending: Vec::new(),
-            entities: HashMap::new(),
+            numbers: HashMap::new(),
+            entities: Table::default(),
             columns: HashMap::new(),
-            slots: Vec::new(),
-            living: Vec::new(),
+            series: Table::default(),
+            meanings: Vec::new(),
             values: Vec::new(),
             events: Vec::new(),
             event_bytes: 0,
@@ -103,24 +130,27 @@ impl Default for Samples {
 impl Samples {
     /// The entity with these labels; made when it is not known yet. The empty set is the host.
     pub fn entity(&mut self, labels: &Labels) -> u32 {
-        if let Some(known) = self.entities.get(labels) {
+        if let Some(known) = self.numbers.get(labels) {
+            if let Some(entity) = self.entities.get_mut(*known) {
+                entity.left = false;
+            }
             return *known;
         }
-        if SERIES_PER_HOST_MAX <= self.slots.len() {
+        if SERIES_PER_HOST_MAX <= self.meanings.len() {
             return u32::MAX;
         }
-        let entity = index(self.entities.len());
-        self.entities.insert(labels.clone(), entity);
+        let index = index(self.schema.entities().len() + self.change.entities.len());
+        let number = self.entities.insert(KnownEntity { index, living: Vec::new(), left: false });
+        self.numbers.insert(labels.clone(), number);
         self.change.entities.push(Entity { labels: labels.clone() });
-        self.living.push(Vec::new());
-        entity
+        number
     }
 
     /// The series of one metric of an entity; made when it is not living yet. `labels` are those of the column (`mode`,
     /// `cpu`); `job` is the metric's own.
     ///
-    /// Past [`SERIES_PER_HOST_MAX`] it returns an index that takes no values, which is counted: who came first stays.
-    pub fn series(&mut self, entity: u32, metric: &'static Metric, labels: &Labels) -> SeriesIndex {
+    /// Past [`SERIES_PER_HOST_MAX`] it returns a key that takes no values, which is counted: who came first stays.
+    pub fn series(&mut self, entity: u32, metric: &'static Metric, labels: &Labels) -> SeriesKey {
         let column = self.column(metric.name, labels, || Column {
             metric: metric.name.to_owned(),
             labels: labels.clone().with("job", metric.job),
@@ -129,21 +159,25 @@ impl Samples {
             peak: metric.peak,
             tier: metric.tier,
         });
-        self.living_series(entity, column, true)
+        self.living_series(entity, column, false)
     }
 
     /// The series of a metric that is not in the catalog, sampled once a window, as [`Self::series`]. A name keeps the
     /// kind that it had first.
     ///
     /// Past `FOREIGN_SERIES_MAX` no new one is made.
-    pub fn foreign_series(&mut self, labels: &Labels, metric: &Foreign) -> SeriesIndex {
+    pub fn foreign_series(&mut self, labels: &Labels, metric: &Foreign) -> SeriesKey {
         let may_grow = self.foreign_total < FOREIGN_SERIES_MAX;
-        let is_known = self.entities.contains_key(labels) && self.columns.contains_key(&*metric.name);
+        let is_known = self.numbers.contains_key(labels) && self.columns.contains_key(&*metric.name);
         if !may_grow && !is_known {
             self.refused_total += 1;
-            return SeriesIndex(u32::MAX);
+            return SeriesKey(u32::MAX);
         }
+        let is_new = !self.numbers.contains_key(labels);
         let entity = self.entity(labels);
+        if let Some(entity) = self.entities.get_mut(entity).filter(|_| is_new) {
+            entity.left = true;
+        }
         let column = self.column(&metric.name, &Labels::new(), || Column {
             metric: metric.name.to_string(),
             labels: Labels::new().with("job", "node"),
@@ -152,29 +186,36 @@ impl Samples {
             peak: false,
             tier: Tier::Window,
         });
-        let before = self.slots.len();
-        let series = self.living_series(entity, column, may_grow);
-        self.foreign_total += self.slots.len() - before;
-        series
+        self.living_series(entity, column, true)
     }
 
-    fn living_series(&mut self, entity: u32, column: KnownColumn, may_grow: bool) -> SeriesIndex {
-        let Some(living) = self.living.get_mut(entity as usize) else {
+    fn living_series(&mut self, number: u32, column: KnownColumn, is_foreign: bool) -> SeriesKey {
+        let Some(entity) = self.entities.get_mut(number) else {
             self.refused_total += 1;
-            return SeriesIndex(u32::MAX);
+            return SeriesKey(u32::MAX);
         };
-        if let Some((_, known)) = living.iter().find(|(known, _)| *known == column.index) {
+        if let Some((_, known)) = entity.living.iter().find(|(known, _)| *known == column.index) {
             return *known;
         }
-        if !may_grow || SERIES_PER_HOST_MAX <= self.slots.len() {
+        let may_grow = !is_foreign || self.foreign_total < FOREIGN_SERIES_MAX;
+        if !may_grow || SERIES_PER_HOST_MAX <= self.meanings.len() {
             self.refused_total += 1;
-            return SeriesIndex(u32::MAX);
+            return SeriesKey(u32::MAX);
         }
-        let series = SeriesIndex(index(self.slots.len()));
-        living.push((column.index, series));
-        self.slots.push(Slot { entity, decimals: column.decimals, kind: column.kind, tick: 0 });
-        self.change.series.push((entity, column.index));
-        series
+        let key = SeriesKey(self.series.insert(KnownSeries {
+            entity: number,
+            column: column.index,
+            index: SeriesIndex(index(self.meanings.len())),
+            decimals: column.decimals,
+            is_foreign,
+            lives: true,
+            tick: 0,
+        }));
+        entity.living.push((column.index, key));
+        self.meanings.push((column.kind, column.decimals));
+        self.change.series.push((entity.index, column.index));
+        self.foreign_total += usize::from(is_foreign);
+        key
     }
 
     fn column(&mut self, name: &str, labels: &Labels, make: impl FnOnce() -> Column) -> KnownColumn {
@@ -194,41 +235,46 @@ impl Samples {
     }
 
     /// Ends a series: what it measured is gone. If it comes back, it is a new series with the same labels.
-    pub fn end(&mut self, series: SeriesIndex) {
-        let Some(slot) = self.slots.get(series.0 as usize) else { return };
-        let living = &mut self.living[slot.entity as usize];
-        if let Some(at) = living.iter().position(|(_, living)| *living == series) {
-            living.swap_remove(at);
-            self.ending.push(series);
+    pub fn end(&mut self, key: SeriesKey) {
+        let Some(series) = self.series.get_mut(key.0).filter(|series| series.lives) else { return };
+        series.lives = false;
+        self.ending.push(series.index);
+        if let Some(entity) = self.entities.get_mut(series.entity) {
+            entity.living.retain(|(_, living)| *living != key);
         }
     }
 
     /// Whether a series has not ended.
-    pub(super) fn is_living(&self, series: SeriesIndex) -> bool {
-        let slot = self.slots.get(series.0 as usize);
-        slot.is_some_and(|slot| self.living[slot.entity as usize].iter().any(|(_, living)| *living == series))
+    pub(super) fn is_living(&self, key: SeriesKey) -> bool {
+        self.series.get(key.0).is_some_and(|series| series.lives)
     }
 
     /// Ends all series of an entity: the container, the device is gone.
     pub fn end_entity(&mut self, entity: u32) {
-        let Some(living) = self.living.get_mut(entity as usize) else { return };
-        self.ending.extend(living.drain(..).map(|(_, series)| series));
+        let Some(entity) = self.entities.get_mut(entity) else { return };
+        entity.left = true;
+        for (_, key) in entity.living.drain(..) {
+            if let Some(series) = self.series.get_mut(key.0) {
+                series.lives = false;
+                self.ending.push(series.index);
+            }
+        }
     }
 
     /// Sets a series' value at this tick, rounded to what the metric means. The first value of a tick stands.
-    pub fn put(&mut self, series: SeriesIndex, value: f64) {
-        let Some(slot) = self.slots.get_mut(series.0 as usize) else { return };
-        if slot.tick != self.tick {
-            slot.tick = self.tick;
-            self.values.push((series, slot.decimals.round(value)));
+    pub fn put(&mut self, key: SeriesKey, value: f64) {
+        let Some(series) = self.series.get_mut(key.0) else { return };
+        if series.tick != self.tick {
+            series.tick = self.tick;
+            self.values.push((series.index, series.decimals.round(value)));
         }
     }
 
     /// Sets a series' value from a count that the kernel gives as an integer. Above 2^53 the nearest float is taken, as
     /// everyone's exposition does.
     #[expect(clippy::cast_precision_loss, reason = "said above")]
-    pub fn put_count(&mut self, series: SeriesIndex, value: u64) {
-        self.put(series, value as f64);
+    pub fn put_count(&mut self, key: SeriesKey, value: u64) {
+        self.put(key, value as f64);
     }
 
     /// Reports something that happened.
@@ -256,7 +302,7 @@ impl Samples {
     /// Kind and decimals of a series, without a look into the schema.
     #[must_use]
     pub fn meaning(&self, series: SeriesIndex) -> Option<(Kind, Decimals)> {
-        self.slots.get(series.0 as usize).map(|slot| (slot.kind, slot.decimals))
+        self.meanings.get(series.0 as usize).copied()
     }
 
     /// What happened since the window opened.
@@ -285,11 +331,41 @@ impl Samples {
         &self.schema
     }
 
-    /// Whether the run has used up its series on what is mostly gone: a new run has room again.
-    #[must_use]
-    pub fn is_worn_out(&self) -> bool {
-        let living = || self.living.iter().map(Vec::len).sum::<usize>();
-        SERIES_PER_HOST_MAX <= self.slots.len() && living() <= SERIES_PER_HOST_MAX / 2
+    /// Begins a new run if most of what this one has seen is gone: what lives stands in its schema, and nothing else.
+    /// Called behind [`Self::settle`]. Returns where the series of the new run stood in the old one.
+    pub fn renew(&mut self) -> Option<Vec<SeriesIndex>> {
+        let ended = self.meanings.len() - self.living_total();
+        if ended < ENDED_SERIES_MAX || (ended < self.meanings.len() / 2 && self.meanings.len() < SERIES_PER_HOST_MAX) {
+            return None;
+        }
+        let old = std::mem::take(&mut self.schema);
+        self.ending.clear();
+        self.series.retain(|_, series| series.lives);
+        self.entities.retain(|number, entity| number == HOST || !entity.left || !entity.living.is_empty());
+        self.numbers.retain(|_, number| self.entities.get(*number).is_some());
+        self.change = SchemaChange { columns: old.columns().to_vec(), ..SchemaChange::default() };
+        let mut kept: Vec<_> = self.entities.iter_mut().map(|(_, entity)| entity).collect();
+        kept.sort_unstable_by_key(|entity| entity.index);
+        for entity in kept {
+            self.change.entities.extend(old.entities().get(entity.index as usize).cloned());
+            entity.index = index(self.change.entities.len() - 1);
+        }
+        let mut kept: Vec<_> = self.series.iter_mut().map(|(_, series)| series).collect();
+        kept.sort_unstable_by_key(|series| series.index);
+        self.foreign_total = kept.iter().filter(|series| series.is_foreign).count();
+        let mut stood = Vec::with_capacity(kept.len());
+        for series in kept {
+            let entity = self.entities.get(series.entity).map_or(HOST, |entity| entity.index);
+            self.change.series.push((entity, series.column));
+            stood.push(series.index);
+            series.index = SeriesIndex(index(stood.len() - 1));
+        }
+        self.meanings = stood.iter().filter_map(|series| self.meanings.get(series.0 as usize).copied()).collect();
+        Some(stood)
+    }
+
+    fn living_total(&mut self) -> usize {
+        self.entities.iter_mut().map(|(_, entity)| entity.living.len()).sum()
     }
 
     /// Series that found no room in this run.
@@ -365,15 +441,15 @@ mod tests {
         for value in [0.123_456, 9.0] {
             samples.put(load, value);
         }
-        assert_eq!(samples.values(), [(load, 0.12)]);
+        assert_eq!(samples.values(), [(SeriesIndex(0), 0.12)]);
         samples.begin_tick();
         assert_eq!(samples.values(), []);
         samples.put_count(load, 3);
-        assert_eq!(samples.values(), [(load, 3.0)]);
+        assert_eq!(samples.values(), [(SeriesIndex(0), 3.0)]);
     }
 
     #[test]
-    fn past_the_limit_a_series_takes_no_values_and_a_run_wears_out_when_half_of_them_are_gone() {
+    fn past_the_limit_a_series_takes_no_values_until_a_new_run_has_room() {
         let mut samples = Samples::default();
         let disks: Vec<u32> = (0..SERIES_PER_HOST_MAX)
             .map(|name| {
@@ -390,11 +466,48 @@ mod tests {
         assert_eq!((samples.values(), samples.refused_total()), ([].as_slice(), 2));
         assert_eq!(samples.settle().version(), 1);
         assert_eq!(samples.schema().entities().len(), SERIES_PER_HOST_MAX + 1);
-        let (gone, last) = disks[..SERIES_PER_HOST_MAX / 2].split_at(SERIES_PER_HOST_MAX / 2 - 1);
+        let (gone, last) = disks[..ENDED_SERIES_MAX].split_at(ENDED_SERIES_MAX - 1);
         gone.iter().for_each(|disk| samples.end_entity(*disk));
-        assert!(!samples.is_worn_out());
+        assert_eq!(samples.renew(), None);
         samples.end_entity(last[0]);
-        assert!(samples.is_worn_out());
+        assert_eq!(samples.renew().map(|stood| stood.len()), Some(SERIES_PER_HOST_MAX - ENDED_SERIES_MAX));
+        let late = samples.entity(&device("late"));
+        let late = samples.series(late, LOAD1, &Labels::new());
+        samples.put(late, 1.0);
+        assert_eq!(samples.values(), [(SeriesIndex(index(SERIES_PER_HOST_MAX - ENDED_SERIES_MAX)), 1.0)]);
+    }
+
+    #[test]
+    fn a_new_run_has_what_lives_and_keys_go_on() {
+        let mut samples = Samples::default();
+        let kept = samples.entity(&device("kept"));
+        let gone = samples.entity(&device("gone"));
+        let silent = samples.entity(&device("silent"));
+        let ended = samples.series(gone, LOAD1, &Labels::new());
+        let first = samples.series(kept, LOAD5, &Labels::new());
+        let mut stood = vec![SeriesIndex(1)];
+        samples.settle();
+        for _ in 0..ENDED_SERIES_MAX {
+            assert_eq!(samples.renew(), None);
+            samples.end_entity(gone);
+            samples.series(gone, LOAD1, &Labels::new());
+            samples.settle();
+        }
+        samples.end_entity(gone);
+        assert_eq!(samples.renew(), Some(std::mem::take(&mut stood)));
+        for key in [ended, first] {
+            samples.put(key, 1.0);
+            samples.end(ended);
+        }
+        assert_eq!(samples.values(), [(SeriesIndex(0), 1.0)]);
+        let late = samples.series(silent, LOAD1, &Labels::new());
+        assert!(samples.is_living(late) && !samples.is_living(ended));
+        assert_eq!(samples.series(gone, LOAD1, &Labels::new()), SeriesKey(u32::MAX), "nobody is called so");
+        assert_ne!(samples.entity(&device("gone")), gone);
+        let expect = [r#"node_load5{device="kept", job="node"}"#, r#"node_load1{device="silent", job="node"}"#];
+        assert_eq!(living(&mut samples), expect);
+        assert_eq!(samples.schema().version(), 1);
+        assert_eq!(samples.meaning(SeriesIndex(1)), Some((LOAD1.kind, LOAD1.decimals)));
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::cpu::Cores;
 use crate::collect::text;
@@ -35,8 +35,8 @@ const VECTORS: [&str; 10] =
 pub(super) struct Stat {
     file: KeptFile,
     cores: Cores,
-    series: [SeriesIndex; LINES.len()],
-    softirqs: [SeriesIndex; VECTORS.len()],
+    series: [SeriesKey; LINES.len()],
+    softirqs: [SeriesKey; VECTORS.len()],
 }
 
 impl Stat {

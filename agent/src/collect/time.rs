@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::given::Given;
 use crate::collect::if_there;
@@ -28,7 +28,7 @@ const DEVICE: &str = "0";
 
 /// The host's wall clock, as wrong as it may be.
 pub(super) struct Time {
-    seconds: SeriesIndex,
+    seconds: SeriesKey,
     clocks: [PathBuf; CLOCKS.len()],
     given: Given,
 }

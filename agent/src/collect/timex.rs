@@ -3,12 +3,12 @@
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::host;
 use crate::host::Discipline;
@@ -36,7 +36,7 @@ const PARTS: [(&Metric, Part); 17] = [
 ];
 
 /// What steers the clock.
-pub(super) struct Timex([SeriesIndex; PARTS.len()]);
+pub(super) struct Timex([SeriesKey; PARTS.len()]);
 
 impl Timex {
     pub(super) fn new(samples: &mut Samples) -> Self {

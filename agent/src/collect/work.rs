@@ -8,12 +8,12 @@ use common::batch::Process;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::cgroup::Cgroups;
 use crate::collect::pace::Change;
@@ -33,7 +33,7 @@ pub(super) struct Work {
     cgroups: Cgroups,
     processes: Processes,
     pace: Pace,
-    interval: SeriesIndex,
+    interval: SeriesKey,
 }
 
 impl Work {

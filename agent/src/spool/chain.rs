@@ -61,6 +61,11 @@ impl Chain {
         self.batches.len()
     }
 
+    /// The run of its batches.
+    pub(super) fn run(&self) -> Option<RunId> {
+        self.batches.front().map(|batch| batch.run)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }

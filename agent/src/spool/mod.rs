@@ -166,10 +166,17 @@ impl Spool {
         self.0.due.notify_one();
     }
 
-    /// The next batch of the live spool to send in this session. `held` is the version of its schema that the receiver
+    /// Begins a new run. What was pushed belongs to the one before; the next batch brings a schema of its own.
+    pub fn renew(&self) {
+        self.lock().renew();
+        self.0.filled.notify_one();
+        self.0.due.notify_one();
+    }
+
+    /// The next batch of the live spool to send in this session. `held` is the version of a run's schema that the receiver
     /// has.
     #[must_use]
-    pub fn next_live(&self, held: u32) -> Option<Outgoing> {
+    pub fn next_live(&self, held: impl Fn(RunId) -> u32) -> Option<Outgoing> {
         self.lock().next_live(held)
     }
 

@@ -26,10 +26,8 @@ const WRITE_AFTER: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Spools {
-    run: RunId,
     limits: Limits,
-    /// All versions that batches use.
-    schema: Schema,
+    runs: Runs,
     live: Chain,
     /// Those that the disk has not taken, the oldest first. None is empty.
     closed: VecDeque<Chain>,
@@ -44,9 +42,8 @@ pub(super) struct Spools {
 impl Spools {
     pub(super) fn new(run: RunId, first: SpoolId, limits: Limits) -> Self {
         Self {
-            run,
             limits,
-            schema: Schema::default(),
+            runs: Runs { run, schema: Schema::default(), past: Vec::new() },
             live: Chain::new(first),
             closed: VecDeque::new(),
             shelf: Shelf::new(limits.disk),
@@ -57,11 +54,11 @@ impl Spools {
     }
 
     pub(super) const fn run(&self) -> RunId {
-        self.run
+        self.runs.run
     }
 
     pub(super) fn schema_version(&self) -> u32 {
-        self.schema.version()
+        self.runs.schema.version()
     }
 
     pub(super) fn trouble(&self) -> Option<String> {
@@ -87,30 +84,43 @@ impl Spools {
     }
 
     pub(super) fn push(&mut self, batch: &Batch, schema: &Schema, now: Duration) {
-        for change in schema.changes_since(self.schema.version()) {
-            // The schema given is the run's own, grown: its changes follow.
-            if self.schema.apply(&change).is_err() {
-                break;
-            }
-        }
+        self.runs.grow(schema);
         let Limits { live_batches_max, bytes_max, .. } = self.limits;
         if live_batches_max < self.live.len() || bytes_max / 2 < self.live.bytes() {
-            let following = Chain::new(following(self.live.id));
-            let closed = std::mem::replace(&mut self.live, following);
-            self.closed.push_back(closed.close());
-            self.hand_over();
+            self.close();
         }
         self.newest = batch.stamp;
-        self.live.push(self.run, batch, &self.schema, now);
+        self.live.push(self.runs.run, batch, &self.runs.schema, now);
         while self.limits.batches_max < self.in_memory() || self.limits.bytes_max < self.bytes() {
             self.drop_oldest();
         }
     }
 
+    /// Begins a new run: batches use the schema that the next one brings.
+    pub(super) fn renew(&mut self) {
+        let run = RunId(one_more(self.runs.run.0));
+        let before = std::mem::replace(&mut self.runs.run, run);
+        self.runs.past.push((before, std::mem::take(&mut self.runs.schema)));
+        self.close();
+    }
+
+    /// Begins a new live spool.
+    fn close(&mut self) {
+        let Self { live, closed, runs, .. } = self;
+        let following = Chain::new(SpoolId(one_more(live.id.0)));
+        let before = std::mem::replace(live, following).close();
+        if !before.is_empty() {
+            closed.push_back(before);
+        }
+        runs.past.retain(|(run, _)| closed.iter().any(|chain| chain.run() == Some(*run)));
+        self.hand_over();
+    }
+
     /// What memory cannot hold while the disk does not take it.
     fn drop_oldest(&mut self) {
-        let Self { live, closed, schema, shelf, figures, .. } = self;
+        let Self { live, closed, runs, shelf, figures, .. } = self;
         let oldest = closed.front_mut().unwrap_or(live);
+        let schema = runs.of(oldest);
         if let Some(popped) = oldest.pop(schema) {
             figures.dropped_total += 1;
             // On disk it goes too: what follows it in memory is sent first, and behind that it would be refused.
@@ -127,9 +137,9 @@ impl Spools {
 
     /// How many batches left the memory; none if the spool is not there.
     fn pop_before(&mut self, spool: SpoolId, end: Seq) -> Option<u64> {
-        let Self { live, closed, schema, .. } = self;
+        let Self { live, closed, runs, .. } = self;
         let chain = std::iter::once(live).chain(&mut *closed).find(|chain| chain.id == spool)?;
-        let popped = chain.pop_before(end, schema);
+        let popped = chain.pop_before(end, runs.of(chain));
         closed.retain(|chain| !chain.is_empty());
         Some(popped)
     }
@@ -146,20 +156,24 @@ impl Spools {
         }
     }
 
-    pub(super) fn next_live(&mut self, held: u32) -> Option<Outgoing> {
-        let batch = self.live.send(&self.schema)?;
-        Some(Outgoing { changes: changes(&self.schema, held, batch.schema_version), batch })
+    pub(super) fn next_live(&mut self, held: impl Fn(RunId) -> u32) -> Option<Outgoing> {
+        let Runs { run, schema, .. } = &self.runs;
+        let batch = self.live.send(schema)?;
+        Some(Outgoing { changes: changes(schema, held(*run), batch.schema_version), batch })
     }
 
     pub(super) fn next_backlog(&mut self, held: impl Fn(RunId) -> u32) -> Option<Outgoing> {
-        let Self { live, closed, shelf, schema, run, .. } = self;
+        let Self { live, closed, shelf, runs, .. } = self;
         let number = shelf.next_unsent(|id| is_in_memory(live, closed, id));
         if let Some((batch, loaded)) = number.and_then(|number| shelf.send(number)) {
             let changes = changes(&loaded.schema, held(loaded.run), batch.schema_version);
             return Some(Outgoing { changes, batch });
         }
-        let batch = closed.iter_mut().find_map(|chain| chain.send(schema))?;
-        Some(Outgoing { changes: changes(schema, held(*run), batch.schema_version), batch })
+        closed.iter_mut().find_map(|chain| {
+            let schema = runs.of(chain);
+            let batch = chain.send(schema)?;
+            Some(Outgoing { changes: changes(schema, held(batch.run), batch.schema_version), batch })
+        })
     }
 
     pub(super) fn job(&mut self, now: Duration) -> Option<Job> {
@@ -179,12 +193,13 @@ impl Spools {
     }
 
     fn write(&mut self, now: Duration) -> Option<Job> {
-        let Self { live, closed, shelf, schema, leaving, .. } = self;
+        let Self { live, closed, shelf, runs, leaving, .. } = self;
         if !shelf.may_write(now) {
             return None;
         }
         let is_due = |since: Duration| *leaving || since.saturating_add(WRITE_AFTER) <= now;
         let chain = closed.iter().chain([&*live]).find(|chain| chain.unwritten_since().is_some_and(is_due))?;
+        let schema = runs.of(chain);
         shelf.append(chain.unwritten(schema), schema)
     }
 
@@ -236,6 +251,32 @@ impl Spools {
     }
 }
 
+/// The run that goes on, and those before it that have batches in memory.
+#[derive(Debug)]
+struct Runs {
+    run: RunId,
+    /// All versions that its batches use.
+    schema: Schema,
+    past: Vec<(RunId, Schema)>,
+}
+
+impl Runs {
+    fn grow(&mut self, schema: &Schema) {
+        for change in schema.changes_since(self.schema.version()) {
+            // The schema given is the run's own, grown: its changes follow.
+            if self.schema.apply(&change).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// The schema that a chain's batches use.
+    fn of(&self, chain: &Chain) -> &Schema {
+        let past = self.past.iter().find(|(run, _)| chain.run() == Some(*run));
+        past.map_or(&self.schema, |(_, schema)| schema)
+    }
+}
+
 fn is_in_memory(live: &Chain, closed: &VecDeque<Chain>, id: SpoolId) -> bool {
     live.id == id || closed.iter().any(|chain| chain.id == id)
 }
@@ -248,6 +289,6 @@ fn changes(schema: &Schema, held: u32, wanted: u32) -> Vec<SchemaChange> {
     schema.changes_since(held).take_while(|change| change.version <= wanted).collect()
 }
 
-fn following(id: SpoolId) -> SpoolId {
-    SpoolId(u128::from_be_bytes(id.0).wrapping_add(1).to_be_bytes())
+fn one_more(id: [u8; 16]) -> [u8; 16] {
+    u128::from_be_bytes(id).wrapping_add(1).to_be_bytes()
 }

@@ -71,7 +71,7 @@ fn filled(batches: i64) -> Spool {
 
 /// What is to be sent, live before the backlog.
 fn next(spool: &Spool) -> Option<Outgoing> {
-    spool.next_live(0).or_else(|| spool.next_backlog(|_| 0))
+    spool.next_live(|_| 0).or_else(|| spool.next_backlog(|_| 0))
 }
 
 /// Sends all, decodes as a receiver that holds what `held` says, and shows spool, seq and `k` for a keyframe.

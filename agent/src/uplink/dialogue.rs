@@ -144,7 +144,7 @@ impl Dialogue {
             return None;
         }
         let held = |run: RunId| self.schemas.get(&run).copied().unwrap_or(0);
-        if let Some(live) = self.spool.next_live(held(self.spool.run())) {
+        if let Some(live) = self.spool.next_live(held) {
             return Some((live, false));
         }
         if now < self.backlog_at || BACKLOG_IN_FLIGHT_MAX <= self.backlog_in_flight() {

@@ -3,11 +3,11 @@
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 use common::time::Timestamp;
 
 use crate::collect::HOST;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::cgroup::event;
 use crate::collect::cgroup::parse;
@@ -32,7 +32,7 @@ const UNHEALTHY: &str = "unhealthy";
 pub(super) struct Condition {
     /// How it ended last, as far as that was seen.
     pub exit: Option<Exit>,
-    ports: Vec<(Port, SeriesIndex)>,
+    ports: Vec<(Port, SeriesKey)>,
 }
 
 impl Condition {

@@ -5,10 +5,10 @@ use std::str;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::Moment;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::cgroup::parse;
 use crate::collect::cgroup::parse::DeviceNumber;
 use crate::collect::cgroup::parse::Io;
@@ -34,7 +34,7 @@ struct Device {
     /// Empty until it is known.
     name: String,
     values: [u64; METRICS.len()],
-    series: [Option<SeriesIndex>; METRICS.len()],
+    series: [Option<SeriesKey>; METRICS.len()],
 }
 
 impl Devices {

@@ -3,10 +3,10 @@
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::Moment;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 
 /// What is known of a cgroup, in the order of [`SERIES`].
 #[derive(Clone, Copy)]
@@ -100,7 +100,7 @@ const SERIES: [Column; Figure::Start as usize + 1] = [
 #[derive(Debug)]
 pub(super) struct Figures {
     values: [Option<f64>; SERIES.len()],
-    series: [Option<SeriesIndex>; SERIES.len()],
+    series: [Option<SeriesKey>; SERIES.len()],
 }
 
 impl Default for Figures {

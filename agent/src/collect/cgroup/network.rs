@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::cgroup::members;
 use crate::collect::cgroup::tree::Trees;
@@ -58,7 +58,7 @@ impl Namespaces {
 pub(super) struct Network {
     /// The file of its first process that showed its network last, and the namespace that it showed.
     known: Option<(PathBuf, u64)>,
-    interfaces: Roster<[SeriesIndex; COLUMNS.len()]>,
+    interfaces: Roster<[SeriesKey; COLUMNS.len()]>,
 }
 
 impl Network {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 use common::time::Timestamp;
 
 use crate::collect::Moment;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::cgroup::Cgroups;
 use crate::collect::cgroup::CpuTime;
 use crate::collect::cgroup::Handle;
@@ -80,7 +80,7 @@ struct Pool {
     /// In programs, in the kernel.
     seconds: [f64; 2],
     latest: Timestamp,
-    shown: Option<(u32, [SeriesIndex; 2])>,
+    shown: Option<(u32, [SeriesKey; 2])>,
 }
 
 impl Exited {

@@ -10,11 +10,11 @@ use std::time::Duration;
 use common::catalog::Metric;
 use common::catalog::metric;
 use common::metric::Labels;
-use common::schema::SeriesIndex;
 use common::time::Timestamp;
 
 use crate::collect::Moment;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 
 /// Groups that are shown at once; what belongs to none of them is shown as `other`. A host with more has commands that
 /// name themselves by their work.
@@ -154,17 +154,17 @@ struct Members {
 #[derive(Debug)]
 struct Shown {
     entity: u32,
-    num_procs: SeriesIndex,
-    cpu: [SeriesIndex; 2],
-    memory: [SeriesIndex; 3],
-    counters: [SeriesIndex; 6],
-    threads: SeriesIndex,
-    oldest: SeriesIndex,
+    num_procs: SeriesKey,
+    cpu: [SeriesKey; 2],
+    memory: [SeriesKey; 3],
+    counters: [SeriesKey; 6],
+    threads: SeriesKey,
+    oldest: SeriesKey,
     /// Made when the first process was measured.
-    proportional: Option<SeriesIndex>,
-    files: Option<[SeriesIndex; 2]>,
+    proportional: Option<SeriesKey>,
+    files: Option<[SeriesKey; 2]>,
     /// Made when the first process is in the state.
-    states: [Option<SeriesIndex>; STATES.len()],
+    states: [Option<SeriesKey>; STATES.len()],
 }
 
 /// How clock ticks become times.

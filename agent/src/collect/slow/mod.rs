@@ -28,13 +28,13 @@ use common::catalog::Metric;
 use common::metric::Kind;
 use common::metric::Labels;
 use common::metric::Tier;
-use common::schema::SeriesIndex;
 use common::time::Timestamp;
 
 use crate::collect::CollectError;
 use crate::collect::Collector;
 use crate::collect::Moment;
 use crate::collect::Samples;
+use crate::collect::SeriesKey;
 use crate::collect::Tick;
 use crate::collect::samples::Foreign;
 use crate::collect::text;
@@ -218,7 +218,7 @@ pub(super) struct Slow<R> {
 }
 
 /// A reading, and its series.
-type Said = (Name, Labels, SeriesIndex);
+type Said = (Name, Labels, SeriesKey);
 
 struct Device {
     /// Where it was found.
@@ -370,7 +370,7 @@ fn renew(said: &mut Vec<Said>, readings: Vec<Reading>, samples: &mut Samples) {
         said.push((metric, labels, series));
     }
     if before.iter().map(|(.., series)| series).ne(said.iter().map(|(.., series)| series)) {
-        let mut kept: Vec<SeriesIndex> = said.iter().map(|(.., series)| *series).collect();
+        let mut kept: Vec<SeriesKey> = said.iter().map(|(.., series)| *series).collect();
         kept.sort();
         let gone = before.iter().filter(|(.., series)| kept.binary_search(series).is_err());
         gone.for_each(|(.., series)| samples.end(*series));
@@ -387,7 +387,7 @@ impl Name {
     }
 
     /// All labels are the entity's, so that a device with many of them is found at once.
-    fn series(&self, labels: &Labels, samples: &mut Samples) -> SeriesIndex {
+    fn series(&self, labels: &Labels, samples: &mut Samples) -> SeriesKey {
         match self {
             Self::Known(metric) => {
                 let entity = samples.entity(labels);
@@ -400,6 +400,7 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
+    use common::schema::SeriesIndex;
     use std::fs;
     use std::process::Command;
     use std::thread;
