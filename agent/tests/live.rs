@@ -128,7 +128,7 @@ fn a_living_host_is_told_as_node_exporter_tells_it() {
     let types = types(&before);
     let [before, after] = [before, after].map(|text| exposition(&text));
 
-    let differs = documented("What both emit and is not the same");
+    let differs = documented("What node_exporter emits, too, and is not the same");
     let theirs: BTreeSet<&str> = before.keys().map(|series| family(series)).collect();
     let is_compared = |series: &&String| {
         let family = family(series);
