@@ -220,7 +220,8 @@ impl Collectors {
     pub fn tick(&mut self, tick: &mut Tick<'_>) {
         tick.samples.begin_tick();
         let mut began = self.clock.monotonic();
-        for running in &mut self.running {
+        for (number, running) in (0..).zip(&mut self.running) {
+            tick.samples.begin_collector(number);
             let collected = running.collector.tick(tick);
             let ended = self.clock.monotonic();
             running.note(&collected, tick.moment.now, ended.saturating_sub(began));
@@ -332,6 +333,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use common::config::Layers;
+    use common::schema::SeriesIndex;
 
     use super::*;
     use crate::config::COLLECTORS;
@@ -406,6 +408,55 @@ mod tests {
         let moment = Moment { now: Duration::from_secs(241 + 61), ..moment(stamp, true) };
         collectors.tick(&mut Tick { host: &mut host, samples: &mut samples, moment });
         assert_eq!(samples.values()[0].1, 1.0);
+    }
+
+    /// Has a series of a device at each tick, or one that leaves at the second and comes back at the third.
+    struct Device {
+        metric: &'static Metric,
+        leaves: bool,
+        entity: Option<u32>,
+    }
+
+    impl Collector for Device {
+        fn name(&self) -> &'static str {
+            "device"
+        }
+
+        fn tick(&mut self, tick: &mut Tick<'_>) -> Result<(), CollectError> {
+            let device = Labels::new().with("device", "eth0");
+            if let Some(entity) = self.entity.take_if(|_| self.leaves) {
+                tick.samples.end_entity(entity);
+            } else {
+                let entity = *self.entity.insert(tick.samples.entity(&device));
+                tick.samples.series(entity, self.metric, &Labels::new());
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_collector_ends_its_own_series_of_a_device() {
+        let mut host = Host::new(Roots { procfs: "/nowhere".into(), ..Roots::default() });
+        let mut samples = Samples::default();
+        let stamp = Timestamp::from_seconds(60);
+        let device = |name: &str, leaves| -> Box<dyn Collector> {
+            Box::new(Device { metric: common::catalog::find(name).unwrap(), leaves, entity: None })
+        };
+        let all = vec![device("node_network_up", false), device("node_network_receive_bytes_total", true)];
+        let mut collectors = Collectors::of(all, Clock::moved(stamp), &mut samples);
+        for _ in 0..3 {
+            collectors.tick(&mut Tick { host: &mut host, samples: &mut samples, moment: moment(stamp, false) });
+            samples.settle();
+        }
+        let schema = samples.settle();
+        let of_device = schema.series().iter().zip(0..).filter_map(|(series, index)| {
+            let labels = schema.labels(SeriesIndex(index))?.to_string();
+            labels.contains("eth0").then_some((labels, series.ended.is_some()))
+        });
+        let received = r#"node_network_receive_bytes_total{device="eth0", job="node"}"#.to_owned();
+        let up = r#"node_network_up{device="eth0", job="node"}"#.to_owned();
+        let expect = [(up, false), (received.clone(), true), (received, false)];
+        assert_eq!(of_device.collect::<Vec<_>>(), expect);
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Samples {
     refused_total: u64,
     foreign_total: usize,
     tick: u64,
+    /// Who makes series now.
+    collector: u8,
 }
 
 /// Series of one run that have names of others: a tenth of all, so that a file whose labels change with each writing
@@ -100,6 +102,8 @@ struct KnownSeries {
     decimals: Decimals,
     is_foreign: bool,
     lives: bool,
+    /// Who made it: others may have series of the same entity, and end their own.
+    collector: u8,
     /// The tick of its latest value: a second one in the same tick is a line that came twice.
     tick: u64,
 }
@@ -121,6 +125,7 @@ impl Default for Samples {
             refused_total: 0,
             foreign_total: 0,
             tick: 1,
+            collector: 0,
         };
         samples.entity(&Labels::new());
         samples
@@ -209,6 +214,7 @@ impl Samples {
             decimals: column.decimals,
             is_foreign,
             lives: true,
+            collector: self.collector,
             tick: 0,
         }));
         entity.living.push((column.index, key));
@@ -249,16 +255,19 @@ impl Samples {
         self.series.get(key.0).is_some_and(|series| series.lives)
     }
 
-    /// Ends all series of an entity: the container, the device is gone.
+    /// Ends all series of an entity that this collector made: to it the container, the device is gone.
     pub fn end_entity(&mut self, entity: u32) {
-        let Some(entity) = self.entities.get_mut(entity) else { return };
+        let Self { entities, series, ending, collector, .. } = self;
+        let Some(entity) = entities.get_mut(entity) else { return };
         entity.left = true;
-        for (_, key) in entity.living.drain(..) {
-            if let Some(series) = self.series.get_mut(key.0) {
-                series.lives = false;
-                self.ending.push(series.index);
-            }
-        }
+        entity.living.retain(|(_, key)| {
+            let Some(series) = series.get_mut(key.0).filter(|series| series.collector == *collector) else {
+                return true;
+            };
+            series.lives = false;
+            ending.push(series.index);
+            false
+        });
     }
 
     /// Sets a series' value at this tick, rounded to what the metric means. The first value of a tick stands.
@@ -285,6 +294,11 @@ impl Samples {
             self.event_bytes = bytes;
             self.events.push(event);
         }
+    }
+
+    /// Says who makes and ends series from here on.
+    pub(super) const fn begin_collector(&mut self, collector: u8) {
+        self.collector = collector;
     }
 
     /// Begins the next tick: the values of the last one are gone.

@@ -165,6 +165,14 @@ impl Known {
         container.is_some()
     }
 
+    /// Leaves its group if its container has another name by now.
+    pub(super) fn note_name(&mut self, cgroups: &Cgroups) {
+        let name = self.cgroup.and_then(|cgroup| cgroups.name(cgroup));
+        if name.is_some_and(|name| name != self.container) {
+            self.group = None;
+        }
+    }
+
     /// Asks the rules for the name of its group.
     pub(super) fn ask_rules(&mut self, host: &mut Host, users: &mut Users, naming: &Naming, clockwork: Clockwork) {
         if naming.rules.is_empty() {

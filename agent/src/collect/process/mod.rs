@@ -277,6 +277,9 @@ impl Processes {
         self.groups.clear();
         let now = tick.moment.stamp;
         for known in self.known.values_mut() {
+            if tick.moment.first_in_window {
+                known.note_name(cgroups);
+            }
             if known.group.is_none() && known.join(cgroups) {
                 known.group = Some(self.groups.of(&known.name(), &known.container, known.kernel, now));
             }

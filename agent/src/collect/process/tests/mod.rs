@@ -386,6 +386,25 @@ fn a_container_that_is_found_late_gets_its_processes() {
 }
 
 #[test]
+fn the_groups_of_a_container_follow_its_name() {
+    let mut machine = Machine::new();
+    machine.container(0);
+    machine.run(Fake { container: true, ..BASH });
+    machine.tick();
+    machine.run(Fake { container: true, cpu: 150, ..BASH });
+    machine.container(1_000_000);
+    machine.tick();
+    machine.check("cpu_seconds_total", "bash@web", &[0.5, 0.5]);
+    machine.write("root/var/lib/docker/containers/@/config.v2.json", r#"{"Name":"/website","Config":{"Image":"x"}}"#);
+    machine.window();
+    machine.check("num_procs", "bash@website", &[1.0]);
+    machine.check("num_procs", "bash@web", &[0.0]);
+    machine.check("cpu_seconds_total", "bash@web", &[0.5, 0.5]);
+    machine.check("cpu_seconds_total", "bash@website", &[0.0, 0.0]);
+    assert_eq!(machine.window()[0].container, "website");
+}
+
+#[test]
 fn the_table_shows_who_did_what_and_no_secrets() {
     let mut machine = Machine::new();
     machine.run(BASH);
