@@ -2,13 +2,21 @@
 //! memory than its input is worth. The ordinary test `corpus` replays what was found through the same functions.
 
 use std::path::Path;
+use std::time::Duration;
 
 use agent::collect;
+use agent::config::DiskLimits;
 use agent::identify;
 use agent::labels;
+use agent::spool::Limits;
+use agent::spool::Spool;
+use agent::spool::shelf::Job;
 use aggregator::alert::rule;
 use aggregator::notify::config::NotifyConfig;
 use aggregator::query;
+use common::batch::RunId;
+use common::batch::Seq;
+use common::batch::SpoolId;
 use common::metric::Decimals;
 use common::metric::Kind;
 use common::metric::Labels;
@@ -30,11 +38,12 @@ use common::wire::frame::Reader;
 pub type Target = fn(&[u8]);
 
 /// A target for each corpus.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("frame", frame),
     ("control_message", control_message),
     ("column_codec", column_codec),
     ("procfs", procfs),
+    ("spool_file", spool_file),
     ("rule_file", rule_file),
 ];
 
@@ -125,4 +134,49 @@ pub fn procfs(bytes: &[u8]) {
 pub fn rule_file(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     drop((rule::parse(text), NotifyConfig::parse(text, Path::new("/")), query::parse(text)));
+}
+
+/// A file that the agent finds in its spool: taken in after a restart, read back, sent and acknowledged; as it is, with
+/// checksums made right, because no input by chance has them, and cut meanwhile.
+pub fn spool_file(bytes: &[u8]) {
+    let sealed = sealed(bytes);
+    replay_spool(bytes, bytes);
+    replay_spool(&sealed, &sealed);
+    replay_spool(&sealed, &sealed[..sealed.len() / 2]);
+}
+
+fn replay_spool(found: &[u8], read_back: &[u8]) {
+    let disk = DiskLimits { bytes_max: u64::MAX, age_max: Duration::MAX };
+    let spool = Spool::with_limits(RunId([255; 16]), SpoolId([255; 16]), Limits::new(disk));
+    spool.adopt(7, found);
+    spool.welcome(&[]);
+    loop {
+        while spool.next_backlog(|_| 0).is_some() {}
+        let Some(job) = spool.job(Duration::ZERO) else { break };
+        let read = matches!(job, Job::Read { .. }).then(|| read_back.to_vec());
+        spool.done(Ok(read.unwrap_or_default()), Duration::ZERO);
+    }
+    for id in spool.ids() {
+        spool.ack(id, Seq(u64::MAX));
+    }
+    assert_eq!(spool.figures().depth, 0, "all is acknowledged or lost");
+}
+
+/// The file with the checksum of each record as it must be: behind the magic stand checksum, length, and a frame.
+fn sealed(bytes: &[u8]) -> Vec<u8> {
+    let mut sealed = bytes.to_vec();
+    let mut rest = sealed.get_mut(8..).unwrap_or_default();
+    while let Some((checksum, behind)) = rest.split_first_chunk_mut::<4>() {
+        let Some(length) = behind.first_chunk::<4>().map(|length| u32::from_le_bytes(*length)) else { break };
+        let end = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(4).min(behind.len());
+        let (record, next) = behind.split_at_mut(end);
+        *checksum = crc32(record).to_le_bytes();
+        rest = next;
+    }
+    sealed
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), bit))
 }
