@@ -2,7 +2,8 @@
 //!
 //! Differences: the command line that a rule sees has its secrets masked, unless it is shown in full, because what a
 //! rule captures becomes a label; a rule sees 8 KiB of it; a process that no rule matches is not left out but belongs to
-//! the group of its command.
+//! the group of its command, as one does whose command line the kernel does not give yet: groups and `(exited)` sum to
+//! the cgroup at each tick.
 
 use common::config::ConfigError;
 use common::config::Layers;

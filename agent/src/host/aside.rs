@@ -219,6 +219,21 @@ impl<A: Send + 'static> Inquiry<A> {
         }
     }
 
+    /// Whether all that was asked has been answered or given up: the next round may begin.
+    pub fn is_over(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// Waits until all of the round has an answer, at most `patience`. Returns what is left of that.
+    pub fn wait(&self, patience: Duration) -> Duration {
+        let mut left = patience;
+        while !left.is_zero() && self.asked.back().is_some_and(|last| last.fate.is(Fate::WAITING)) {
+            thread::sleep(left.min(STEP));
+            left = left.saturating_sub(STEP);
+        }
+        left
+    }
+
     /// What does not answer.
     pub fn silent(&self) -> impl Iterator<Item = &Path> {
         self.silent.iter().map(|silent| &*silent.about)

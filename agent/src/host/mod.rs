@@ -54,6 +54,7 @@ pub use small::ATTRIBUTE_BYTES_MAX;
 pub use small::entries;
 pub use small::listed;
 pub use small::read_attribute;
+pub use small::read_beginning;
 pub use small::read_bounded;
 pub use small::read_ordinary;
 pub use small::resolve;

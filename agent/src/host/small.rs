@@ -55,6 +55,16 @@ pub fn read_bounded(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, Re
     }
 }
 
+/// Reads the first bytes of a file, at most `bytes_max`.
+///
+/// # Errors
+/// When it cannot be opened or read.
+pub fn read_beginning(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads at most `bytes_max` of a file that others write, and when it was written, in seconds since the epoch. A pipe or a
 /// socket in its place is refused instead of waited for.
 ///

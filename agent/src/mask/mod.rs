@@ -25,7 +25,7 @@ use crate::mask::known::USER_OPTIONS;
 pub const COMMAND_LINE_BYTES_MAX: usize = 512;
 
 /// Bytes of a command line that are looked at: Java's are long, and what lies behind is not shown.
-const LOOKED_AT_BYTES: usize = 8_192;
+pub const LOOKED_AT_BYTES: usize = 8_192;
 
 /// What stands for a secret.
 const MASK: &str = "***";

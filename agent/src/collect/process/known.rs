@@ -25,6 +25,13 @@ use crate::host::page_bytes;
 use crate::identify::Users;
 use crate::mask;
 
+/// By what a command line is read.
+pub(super) struct Reading<'a> {
+    pub users: &'a mut Users,
+    pub naming: &'a Naming,
+    pub clockwork: Clockwork,
+}
+
 /// What is known of a process.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -53,8 +60,11 @@ pub(super) struct Known {
     pub io_bytes: (u64, u64),
     /// What its children had used when they ended: the kernel adds that to its own.
     pub inherited: (u64, u64),
-    /// Read when it is first shown.
+    /// Kept from when it is first shown.
     pub command_line: Option<String>,
+    /// Whether its command line was asked for and not answered yet, and whether it is to be kept.
+    line_asked: bool,
+    line_kept: bool,
     user: Option<String>,
     /// Name of its group, if a rule gives one.
     named: Option<String>,
@@ -93,6 +103,8 @@ impl Known {
             io_bytes: (0, 0),
             inherited: (0, 0),
             command_line: None,
+            line_asked: false,
+            line_kept: false,
             user: None,
             named: None,
             ran: true,
@@ -137,6 +149,7 @@ impl Known {
         if renamed {
             self.comm = stat.comm.to_vec();
             (self.group, self.named, self.command_line, self.user) = (None, None, None, None);
+            self.line_asked = false;
         }
         renamed
     }
@@ -173,22 +186,47 @@ impl Known {
         }
     }
 
-    /// Asks the rules for the name of its group.
-    pub(super) fn ask_rules(&mut self, host: &mut Host, users: &mut Users, naming: &Naming, clockwork: Clockwork) {
-        if naming.rules.is_empty() {
+    /// Whether its command line is to be asked for, because a rule may name its group by it. Until that is known its group
+    /// is that of its command.
+    pub(super) fn awaits_name(&mut self, naming: &Naming) -> bool {
+        !naming.rules.is_empty() && !std::mem::replace(&mut self.line_asked, true)
+    }
+
+    /// Takes its command line, if it was asked for and there is one.
+    pub(super) fn take_line(&mut self, host: &mut Host, by: &mut Reading<'_>, line: Option<&[u8]>) {
+        if !std::mem::take(&mut self.line_asked) {
             return;
         }
+        if self.line_kept {
+            let shown = |line: &[u8]| match by.naming.command_line {
+                CommandLine::Masked => mask::masked(line),
+                CommandLine::Full => mask::full(line),
+                CommandLine::Off => String::new(),
+            };
+            self.command_line = line.map(shown);
+        }
+        if !by.naming.rules.is_empty() {
+            let named = self.ask_rules(host, by, line.unwrap_or_default());
+            if named != self.named {
+                (self.named, self.group) = (named, None);
+            }
+        }
+    }
+
+    /// Asks the rules for the name of its group.
+    fn ask_rules(&mut self, host: &mut Host, by: &mut Reading<'_>, line: &[u8]) -> Option<String> {
+        let Reading { users, naming, clockwork } = by;
         let arguments = match naming.command_line {
             CommandLine::Full => mask::arguments,
             // What a rule captures leaves the host.
             CommandLine::Masked | CommandLine::Off => mask::masked_arguments,
         };
-        let mut arguments = host.read_once(&self.place(host).join("cmdline")).map(arguments).unwrap_or_default();
+        let mut arguments = arguments(line);
         arguments.truncate(arguments.iter().rposition(|it| !it.is_empty()).map_or(0, |last| last + 1));
         if naming.rules.iter().any(Rule::asks_for_user) {
             self.read_user(host, users);
         }
-        self.named = group_name(
+        group_name(
             &naming.rules,
             Subject {
                 comm: &String::from_utf8_lossy(&self.comm),
@@ -197,7 +235,7 @@ impl Known {
                 pid: self.pid,
                 began: clockwork.began(self.level.start_ticks),
             },
-        );
+        )
     }
 
     /// Name of its group: what a rule says, else its command, of a kernel thread without what it works on.
@@ -302,20 +340,17 @@ impl Known {
         host.roots().procfs.join(self.pid.to_string())
     }
 
-    /// Reads what only a person wants to know.
-    pub(super) fn look_closely(&mut self, host: &mut Host, users: &mut Users, command_line: CommandLine) {
+    /// Reads what only a person wants to know. Returns whether its command line is to be asked for.
+    pub(super) fn look_closely(&mut self, host: &mut Host, users: &mut Users, command_line: CommandLine) -> bool {
         if !self.looked_now {
             self.read_resident(host);
         }
         self.read_user(host, users);
-        if self.command_line.is_none() {
-            let shown = |cmdline: &[u8]| match command_line {
-                CommandLine::Masked => mask::masked(cmdline),
-                CommandLine::Full => mask::full(cmdline),
-                CommandLine::Off => String::new(),
-            };
-            self.command_line = host.read_once(&self.place(host).join("cmdline")).ok().map(shown);
+        self.line_kept = true;
+        if self.kernel || command_line == CommandLine::Off {
+            self.command_line = Some(String::new());
         }
+        self.command_line.is_none() && !std::mem::replace(&mut self.line_asked, true)
     }
 
     pub(super) fn show(&self, clockwork: Clockwork) -> Process {

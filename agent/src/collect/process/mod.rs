@@ -7,6 +7,7 @@
 mod exited;
 mod group;
 mod known;
+mod line;
 mod proportional;
 mod stat;
 mod top;
@@ -29,6 +30,8 @@ use crate::collect::process::exited::Ran;
 use crate::collect::process::group::Clockwork;
 use crate::collect::process::group::Groups;
 use crate::collect::process::known::Known;
+use crate::collect::process::known::Reading;
+use crate::collect::process::line::Lines;
 use crate::collect::process::proportional::Proportional;
 use crate::config::CommandLine;
 use crate::config::Rule;
@@ -83,6 +86,7 @@ pub(super) struct Processes {
     groups: Groups,
     exited: Exited,
     proportional: Proportional,
+    lines: Lines,
     users: Users,
     clockwork: Clockwork,
     round: u64,
@@ -110,6 +114,7 @@ impl Processes {
             groups: Groups::default(),
             exited: Exited::default(),
             proportional: Proportional::default(),
+            lines: Lines::default(),
             users: Users::default(),
             clockwork: Clockwork { ticks_per_second: f64::from(ticks), boot_seconds: None },
             round: 0,
@@ -130,8 +135,10 @@ impl Processes {
         }
         self.since_look = self.looked.replace(now).map_or(Duration::ZERO, |looked| now.since(looked));
         self.exited.look(cgroups, self.clockwork, tick.moment.first_in_window, beginning);
+        self.lines.begin_tick(tick.moment, beginning);
         let outcome = self.visit_all(tick, cgroups);
         self.retire();
+        self.take_lines(tick.host);
         if tick.moment.due(Tier::Minute) || beginning {
             self.proportional.begin(tick.host, tick.moment, &mut self.known);
         }
@@ -143,7 +150,7 @@ impl Processes {
         }
         self.groups.put(tick.samples, tick.moment, self.clockwork, welcome);
         self.exited.put(tick.samples, tick.moment, welcome, cgroups);
-        outcome
+        outcome.and(if tick.moment.first_in_window { self.lines.outcome() } else { Ok(()) })
     }
 
     /// The processes that did most since the last call.
@@ -157,17 +164,36 @@ impl Processes {
         let mut candidates: Vec<_> = self.ended.iter_mut().chain(self.known.values_mut()).collect();
         candidates.sort_unstable_by_key(|known| known.pid);
         let measures: Vec<_> = candidates.iter().map(|known| known.measures()).collect();
-        let mut shown = Vec::new();
-        for at in top::top(&measures) {
+        let top = top::top(&measures);
+        for &at in &top {
             let known = &mut candidates[at];
-            known.look_closely(host, &mut self.users, self.naming.command_line);
-            shown.push(known.show(self.clockwork));
+            if known.look_closely(host, &mut self.users, self.naming.command_line) {
+                self.lines.want(known.pid);
+            }
         }
+        let mut by = Reading { users: &mut self.users, naming: &self.naming, clockwork: self.clockwork };
+        self.lines.look(host, |host, pid, line| {
+            if let Ok(at) = candidates.binary_search_by_key(&pid, |known| known.pid) {
+                candidates[at].take_line(host, &mut by, line);
+            }
+        });
+        let shown = top.into_iter().map(|at| candidates[at].show(self.clockwork)).collect();
         self.ended.clear();
         for known in self.known.values_mut() {
             known.opened = known.counts;
         }
         shown
+    }
+
+    /// Takes the command lines that were asked for.
+    fn take_lines(&mut self, host: &mut Host) {
+        let Self { lines, known, users, naming, clockwork, .. } = self;
+        let mut by = Reading { users, naming, clockwork: *clockwork };
+        lines.look(host, |host, pid, line| {
+            if let Some(known) = known.get_mut(&pid) {
+                known.take_line(host, &mut by, line);
+            }
+        });
     }
 
     /// Visits all processes that there are. An error says why some could not be seen.
@@ -228,8 +254,8 @@ impl Processes {
         if first || renamed || (first_in_window && !known.kernel && known.cgroup.is_none()) {
             known.identify(tick.host, cgroups);
         }
-        if first || renamed {
-            known.ask_rules(tick.host, &mut self.users, &self.naming, self.clockwork);
+        if (first || renamed) && known.awaits_name(&self.naming) {
+            self.lines.want(pid);
         }
         let began = self.clockwork.began(known.level.start_ticks);
         let old = OLD_SECONDS + self.since_look.as_secs_f64();
@@ -238,8 +264,11 @@ impl Processes {
             known.begin_here();
         }
         let busy = BUSY_TICKS <= known.measures().cpu_ticks;
-        if busy && known.command_line.is_none() {
-            known.look_closely(tick.host, &mut self.users, self.naming.command_line);
+        if busy
+            && known.command_line.is_none()
+            && known.look_closely(tick.host, &mut self.users, self.naming.command_line)
+        {
+            self.lines.want(pid);
         }
     }
 
@@ -300,6 +329,11 @@ impl Processes {
             self.clockwork.boot_seconds = Some(boot);
         }
     }
+}
+
+/// Whose file in `/proc` it is.
+fn pid_of(file: &Path) -> Option<u32> {
+    number(file.parent()?.file_name()?.as_encoded_bytes())
 }
 
 /// A process id, if the name of a directory in `/proc` is one.

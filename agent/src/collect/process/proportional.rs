@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::collect::Moment;
 use crate::collect::process::known::Known;
+use crate::collect::process::pid_of;
 use crate::collect::process::stat;
 use crate::host::Host;
 use crate::host::Inquiry;
@@ -69,8 +70,7 @@ impl Proportional {
     /// Notes what was measured. A process that has the id of one that was asked was not asked itself.
     pub(super) fn note(&mut self, host: &mut Host, moment: Moment, known: &mut HashMap<u32, Known>) {
         while let Ok(Some((rollup, bytes))) = self.inquiry.next(&mut host.devices, moment.now, moment.patience) {
-            let pid = rollup.parent().and_then(Path::file_name).and_then(|pid| pid.to_str()?.parse().ok());
-            let known = pid.and_then(|pid: u32| known.get_mut(&pid)).filter(|known| 0 < known.asked);
+            let known = pid_of(&rollup).and_then(|pid| known.get_mut(&pid)).filter(|known| 0 < known.asked);
             if let Some(known) = known {
                 known.level.proportional = bytes.or(known.level.proportional);
             }

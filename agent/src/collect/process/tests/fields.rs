@@ -1,5 +1,8 @@
 //! What is read once a window, and how groups are named.
 
+use std::io::Write;
+use std::process::Command;
+
 use super::*;
 
 impl Machine {
@@ -83,6 +86,7 @@ fn shared_memory_counts_in_part() {
 #[test]
 fn rules_name_groups_and_the_rest_is_named_by_its_command() {
     let mut machine = Machine::new();
+    machine.patience = PATIENCE;
     machine.configure(
         "[[processes.groups]]\ncomm = ['bash', 'dash']\nname = 'shells of {{.Username}}'\n\
          [[processes.groups]]\nexe = ['vim']\ncmdline = ['password=(?P<Secret>.*)']\nname = '{{.Matches.Secret}}'",
@@ -107,6 +111,7 @@ fn what_a_rule_captures_is_shown_in_full_only_if_command_lines_are() {
     let rule = "[[processes.groups]]\ncmdline = ['password=(?P<Secret>.*)']\nname = '{{.Matches.Secret}}'";
     let check = |mode: &str, expect: &str| {
         let mut machine = Machine::new();
+        machine.patience = PATIENCE;
         machine.configure(&format!("[processes]\ncommand_line = '{mode}'\n{rule}"));
         machine.run(BASH);
         machine.tick();
@@ -115,6 +120,39 @@ fn what_a_rule_captures_is_shown_in_full_only_if_command_lines_are() {
     check("masked", "***");
     check("off", "***");
     check("full", "hunter2");
+}
+
+#[test]
+fn a_command_line_that_does_not_come_holds_nothing_up() {
+    let mut machine = Machine::new();
+    machine.configure("[[processes.groups]]\ncmdline = ['--password']\nname = 'named'");
+    machine.run(BASH);
+    let line = machine.base.path().join("proc/17/cmdline");
+    fs::remove_file(&line).unwrap();
+    assert!(Command::new("mkfifo").arg(&line).status().unwrap().success());
+    machine.tick();
+    machine.check("num_procs", "bash", &[1.0]);
+    let table = machine.window();
+    assert_eq!((table[0].pid, table[0].command_line.as_str()), (17, ""));
+    // Given up, it no longer stands before the others.
+    machine.now = Duration::from_secs(10);
+    machine.tick();
+    machine.patience = PATIENCE;
+    machine.run(Fake { pid: 18, cpu: 120, ..BASH });
+    while machine.second % 10 != 0 {
+        machine.tick();
+    }
+    assert!(matches!(machine.try_tick(), Err(CollectError::Silent(_))));
+    machine.check("num_procs", "bash", &[1.0]);
+    machine.check("num_procs", "named", &[2.0]);
+    let mut answer = fs::OpenOptions::new().write(true).open(&line).unwrap();
+    answer.write_all(b"bash\0--password=x\0").unwrap();
+    drop(answer);
+    while machine.processes.lines.outcome().is_err() {
+        drop(machine.try_tick());
+    }
+    machine.check("num_procs", "bash", &[0.0]);
+    machine.check("num_procs", "named", &[3.0]);
 }
 
 #[test]

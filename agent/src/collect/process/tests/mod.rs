@@ -51,6 +51,9 @@ fn naming(text: &str) -> Naming {
     Naming { command_line: config.command_line, rules: config.groups }
 }
 
+/// How long a test waits for what is asked aside, where it must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Always there, and never doing anything.
 const INIT: Fake = Fake { pid: 1, comm: "init", parent: 0, start: 1, cpu: 0, pages: 0, ..BASH };
 
@@ -61,6 +64,7 @@ struct Machine {
     cgroups: Cgroups,
     processes: Processes,
     second: i64,
+    now: Duration,
     patience: Duration,
 }
 
@@ -78,7 +82,16 @@ impl Machine {
         fs::write(at("cgroup/cgroup.controllers"), "cpu\n").unwrap();
         let processes = Processes::new(&roots.procfs, naming(""));
         let (host, samples, cgroups) = (Host::new(roots), Samples::default(), Cgroups::default());
-        let machine = Self { host, samples, cgroups, processes, second: 1_000, patience: Duration::ZERO, base };
+        let machine = Self {
+            host,
+            samples,
+            cgroups,
+            processes,
+            second: 1_000,
+            now: Duration::ZERO,
+            patience: Duration::ZERO,
+            base,
+        };
         machine.run(INIT);
         machine
     }
@@ -130,7 +143,7 @@ impl Machine {
 
     fn begin_tick(&mut self) -> Moment {
         self.second += 1;
-        let (stamp, now) = (Timestamp::from_seconds(self.second), Duration::ZERO);
+        let (stamp, now) = (Timestamp::from_seconds(self.second), self.now);
         let window = stamp.align_up(Duration::from_secs(10));
         let first_in_window = self.second % 10 == 1;
         self.samples.begin_tick();
@@ -407,6 +420,7 @@ fn the_groups_of_a_container_follow_its_name() {
 #[test]
 fn the_table_shows_who_did_what_and_no_secrets() {
     let mut machine = Machine::new();
+    machine.patience = PATIENCE;
     machine.run(BASH);
     machine.tick();
     machine.run(Fake { cpu: 200, read: 4_096, pages: 20, ..BASH });
@@ -434,6 +448,7 @@ fn the_table_shows_who_did_what_and_no_secrets() {
 #[test]
 fn a_busy_process_that_ended_is_still_in_the_table() {
     let mut machine = Machine::new();
+    machine.patience = PATIENCE;
     machine.tick();
     machine.run(Fake { start: 50_000, ..BASH });
     machine.tick();
