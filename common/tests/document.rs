@@ -22,6 +22,33 @@ each full one of the clock: a one-second burst that starts with a second is seen
 falls into two of them and shows half of its height.
 ";
 
+/// How often the agent reads: what its cost is made of.
+const READ: &[(&str, &str, &str, &str)] = &[
+    (
+        "a container or service that used CPU",
+        "CPU time, memory, tasks, IO, OOM kills; throttling where it has a quota; kinds of memory when that moved by 1 MiB",
+        "pressure, kinds of memory, processes, network",
+        "limits; each window while it is young or changes",
+    ),
+    ("one that used none", "CPU time", "memory, IO, its pressure, network", "the same as of the others"),
+    ("directories of cgroups", "those in which the kernel says that something came or went", "–", "all"),
+    (
+        "a process in a container or service",
+        "`stat`, when that has used a clock tick since its processes were read last",
+        "memory, IO, open files, if it may have run",
+        "`stat` and memory of the idle",
+    ),
+    ("a process in none", "`stat`", "the same", "the same"),
+    ("a kernel thread", "–", "`stat`", "–"),
+    (
+        "a command line",
+        "of processes that are new, where rules name groups, and of those that used 0.1 s of CPU",
+        "of those that are in the table",
+        "–",
+    ),
+    ("memory shared with other processes", "–", "–", "of 64 processes, or of 512 MiB"),
+];
+
 /// What a job is.
 const JOBS: &[(&str, &str)] = &[
     ("node", "The host, as node_exporter names it"),
@@ -175,6 +202,10 @@ fn document() -> String {
         jobs.entry(metric.job).or_default().push(metric);
     }
     let mut text = HEAD.to_owned();
+    text.push_str("\n## What is read, and how often\n\n");
+    text.push_str("What does nothing is read seldom: what the agent costs grows with what happens on the host.\n\n");
+    text.push_str("| of | each second | each window | each minute |\n|---|---|---|---|\n");
+    text.extend(READ.iter().map(|(of, second, window, minute)| format!("| {of} | {second} | {window} | {minute} |\n")));
     for (job, title) in JOBS {
         text.push_str(&format!("\n## {title}\n\n`job=\"{job}\"`\n\n| metric | | unit | sampled each | labels | |\n"));
         text.push_str("|---|---|---|---|---|---|\n");
