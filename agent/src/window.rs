@@ -60,6 +60,8 @@ const RATE_LEAST: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub struct Windower {
     slots: Vec<Slot>,
+    /// What was folded since the window opened, of the series that had a value.
+    folded: Vec<(SeriesIndex, Window)>,
     open: Option<Timestamp>,
     /// The latest window that was closed: no stamp comes twice.
     closed: Option<Timestamp>,
@@ -67,11 +69,13 @@ pub struct Windower {
     skipped_total: u64,
 }
 
+/// One series. Small: those that ended have a place until the run does.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
-    window: Option<Window>,
     /// Value and moment (monotonic) of the latest tick that was folded.
     previous: Option<(f64, Duration)>,
+    /// Where its window stands among those folded, if it stands there.
+    place: u32,
 }
 
 impl Windower {
@@ -100,7 +104,7 @@ impl Windower {
         self.open = Some(window);
         for &(series, value) in samples.values() {
             if let Some((kind, decimals)) = samples.meaning(series) {
-                self.slot(series).fold(value, now, kind, decimals);
+                self.fold_value(series, value, now, (kind, decimals));
             }
         }
         (stamp == window).then(|| self.close(window))
@@ -133,26 +137,36 @@ impl Windower {
         }
     }
 
-    fn slot(&mut self, series: SeriesIndex) -> &mut Slot {
+    fn fold_value(&mut self, series: SeriesIndex, value: f64, now: Duration, meaning: (Kind, Decimals)) {
         let at = series.0 as usize;
         if self.slots.len() <= at {
             self.slots.resize(at + 1, Slot::default());
         }
-        &mut self.slots[at]
+        let slot = &mut self.slots[at];
+        let tick = slot.window_of(value, now, meaning);
+        match self.folded.get_mut(slot.place as usize).filter(|(of, _)| *of == series) {
+            Some((_, window)) => *window = window.merge(tick, meaning.1),
+            None => {
+                slot.place = u32::try_from(self.folded.len()).unwrap_or(u32::MAX);
+                self.folded.push((series, tick));
+            }
+        }
     }
 
     fn close(&mut self, stamp: Timestamp) -> Batch {
         self.open = None;
         self.closed = Some(stamp);
-        let samples =
-            (0..).zip(&mut self.slots).filter_map(|(at, slot)| Some((SeriesIndex(at), slot.window.take()?))).collect();
+        let following = Vec::with_capacity(self.folded.len());
+        let mut samples = std::mem::replace(&mut self.folded, following);
+        samples.sort_unstable_by_key(|(series, _)| *series);
         Batch { stamp, samples, ..Batch::default() }
     }
 }
 
 impl Slot {
-    fn fold(&mut self, value: f64, now: Duration, kind: Kind, decimals: Decimals) {
-        let tick = match (kind, self.previous) {
+    /// The window of one tick.
+    fn window_of(&mut self, value: f64, now: Duration, (kind, decimals): (Kind, Decimals)) -> Window {
+        match (kind, self.previous.replace((value, now))) {
             (Kind::Gauge, _) => Window::Gauge(Gauge::of(value)),
             (Kind::Counter, None) => Window::Counter(Counter::first(value)),
             (Kind::Counter, Some((previous, at))) => {
@@ -160,9 +174,7 @@ impl Slot {
                 let counter = Counter::of(previous, value, elapsed, decimals);
                 Window::Counter(if elapsed < RATE_LEAST { Counter { peak: 0.0, ..counter } } else { counter })
             }
-        };
-        self.previous = Some((value, now));
-        self.window = Some(self.window.map_or(tick, |open| open.merge(tick, decimals)));
+        }
     }
 }
 
@@ -291,8 +303,7 @@ mod tests {
 
     impl Slot {
         fn fold_of(&mut self, value: f64, now: Duration) -> Window {
-            self.fold(value, now, Kind::Counter, COUNTER.decimals);
-            self.window.take().unwrap()
+            self.window_of(value, now, (Kind::Counter, COUNTER.decimals))
         }
     }
 
@@ -348,11 +359,12 @@ mod tests {
             closed.extend(bench.windower.advance(Timestamp::from_millis(stamp + 20_000)));
             let merged = closed.iter().map(|batch| batch.samples[0].1).reduce(|all, next| all.merge(next, metric.decimals));
 
-            let mut whole = Slot::default();
-            for (stamp, value) in &ticks {
-                whole.fold(*value, Duration::from_millis(u64::try_from(*stamp).unwrap()), metric.kind, metric.decimals);
-            }
-            prop_assert_eq!(merged, whole.window);
+            let (mut slot, meaning) = (Slot::default(), (metric.kind, metric.decimals));
+            let of_tick = |&(stamp, value): &(i64, f64)| {
+                slot.window_of(value, Duration::from_millis(u64::try_from(stamp).unwrap()), meaning)
+            };
+            let whole = ticks.iter().map(of_tick).reduce(|all, next| all.merge(next, metric.decimals));
+            prop_assert_eq!(merged, whole);
             let grid: Vec<i64> = closed.iter().map(|batch| batch.stamp.as_millis()).collect();
             prop_assert!(grid.iter().all(|stamp| stamp % 10_000 == 0) && grid.is_sorted_by(|a, b| a < b), "{grid:?}");
         }

@@ -268,6 +268,8 @@ impl Samples {
             ending.push(series.index);
             false
         });
+        // Its departure is told for minutes.
+        entity.living.shrink_to_fit();
     }
 
     /// Sets a series' value at this tick, rounded to what the metric means. The first value of a tick stands.

@@ -106,14 +106,20 @@ impl Spools {
 
     /// Begins a new live spool.
     fn close(&mut self) {
-        let Self { live, closed, runs, .. } = self;
+        let Self { live, closed, .. } = self;
         let following = Chain::new(SpoolId(one_more(live.id.0)));
         let before = std::mem::replace(live, following).close();
         if !before.is_empty() {
             closed.push_back(before);
         }
-        runs.past.retain(|(run, _)| closed.iter().any(|chain| chain.run() == Some(*run)));
         self.hand_over();
+    }
+
+    /// Forgets what has no batches in memory any more: closed spools, and the schemas of past runs.
+    fn forget_empty(&mut self) {
+        let Self { closed, runs, .. } = self;
+        closed.retain(|chain| !chain.is_empty());
+        runs.past.retain(|(run, _)| closed.iter().any(|chain| chain.run() == Some(*run)));
     }
 
     /// What memory cannot hold while the disk does not take it.
@@ -126,7 +132,7 @@ impl Spools {
             // On disk it goes too: what follows it in memory is sent first, and behind that it would be refused.
             shelf.release(oldest.id, popped.next());
         }
-        closed.retain(|chain| !chain.is_empty());
+        self.forget_empty();
     }
 
     pub(super) fn ack(&mut self, spool: SpoolId, next: Seq) {
@@ -140,7 +146,7 @@ impl Spools {
         let Self { live, closed, runs, .. } = self;
         let chain = std::iter::once(live).chain(&mut *closed).find(|chain| chain.id == spool)?;
         let popped = chain.pop_before(end, runs.of(chain));
-        closed.retain(|chain| !chain.is_empty());
+        self.forget_empty();
         Some(popped)
     }
 
@@ -227,6 +233,13 @@ impl Spools {
             }
             stays
         });
+        self.forget_empty();
+    }
+
+    /// Runs of which something is held.
+    #[cfg(test)]
+    pub(super) fn runs_held(&self) -> usize {
+        1 + self.runs.past.len()
     }
 
     pub(super) fn figures(&self) -> Figures {

@@ -386,3 +386,22 @@ fn the_schema_travels_with_what_uses_it() {
     disk.work(&spool, Duration::ZERO);
     check_from(&mut disk.clone(), &disk.restarted(), (&[], &State::default()), "0.0k 0.1 0.2");
 }
+
+#[test]
+fn the_schema_of_a_run_goes_with_the_last_of_its_batches() {
+    let check = |limits: Limits, leave: &dyn Fn(&Spool)| {
+        let spool = Spool::with_limits(RunId([1; 16]), SpoolId([0; 16]), limits);
+        push(&spool, 0..2, 1);
+        spool.renew();
+        push(&spool, 2..3, 1);
+        assert_eq!(spool.lock().runs_held(), 2);
+        leave(&spool);
+        assert_eq!(spool.lock().runs_held(), 1);
+    };
+    check(NO_DISK, &|spool| spool.ack(SpoolId([0; 16]), Seq(2)));
+    check(Limits { batches_max: 3, ..NO_DISK }, &|spool| push(spool, 3..5, 1));
+    check(LIMITS, &|spool| {
+        spool.leave();
+        Disk::default().work(spool, Duration::ZERO);
+    });
+}
