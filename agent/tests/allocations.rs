@@ -10,6 +10,8 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use agent::config::Config;
@@ -27,20 +29,19 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    /// Bytes that are held, and the most there were.
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-    static MOST: Cell<usize> = const { Cell::new(0) };
 }
+
+/// Bytes that all threads hold: what one takes another may give back. And the most there were.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
 
 fn take(bytes: usize) {
     ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-    LIVE.set(LIVE.get() + bytes);
-    MOST.set(MOST.get().max(LIVE.get()));
+    MOST.fetch_max(LIVE.fetch_add(bytes, Relaxed) + bytes, Relaxed);
 }
 
-/// What another thread took may be given back here: few bytes of the test's own.
 fn give_back(bytes: usize) {
-    LIVE.set(LIVE.get().saturating_sub(bytes));
+    LIVE.fetch_sub(bytes, Relaxed);
 }
 
 // SAFETY: every call goes to the system's allocator unchanged.
@@ -230,7 +231,7 @@ impl Churn {
 
     /// Returns how many bytes were held at most.
     fn run(&mut self, seconds: u32) -> usize {
-        MOST.set(LIVE.get());
+        MOST.store(LIVE.load(Relaxed), Relaxed);
         for _ in 0..seconds {
             self.second += 1;
             self.start(self.second);
@@ -241,7 +242,7 @@ impl Churn {
             self.deliver();
             self.clock.advance(Duration::from_secs(1));
         }
-        MOST.get()
+        MOST.load(Relaxed)
     }
 }
 
