@@ -36,6 +36,7 @@ const SUSPENDED: Duration = Duration::from_secs(1);
 
 /// What the sampling thread owns.
 pub struct Sampler {
+    config: Config,
     clock: Clock,
     stamps: Stamps,
     spool: Spool,
@@ -61,6 +62,7 @@ impl Sampler {
         let mut samples = Samples::default();
         let collectors = Collectors::new(config, Arc::clone(&own), clock.clone(), &mut samples);
         let mut sampler = Self {
+            config: config.clone(),
             host: Host::new(config.roots.clone()),
             offset_ms: stamps.at(clock.boot()).as_millis() - clock.wall().as_millis(),
             windower: Windower::default(),
@@ -122,12 +124,23 @@ impl Sampler {
         let processes = self.collectors.processes(&mut self.host);
         let batch = Batch { processes, events: self.samples.take_events(), ..batch };
         self.spool.push(&batch, self.samples.settle(), self.clock.boot());
-        if let Some(stood) = self.samples.renew() {
+        let was_full = self.samples.is_full();
+        if let Some(mut stood) = self.samples.renew() {
+            if was_full {
+                stood.clear();
+                self.begin_anew();
+            }
             tracing::debug!(series = stood.len(), "most series of this run are gone: a new run begins with the others");
             self.windower.renew(&stood);
             self.recorder.renew();
             self.spool.renew();
         }
+    }
+
+    /// Collectors hold keys of series that found no room: they begin anew, and everything gets its room.
+    fn begin_anew(&mut self) {
+        self.samples = Samples::default();
+        self.collectors = Collectors::new(&self.config, Arc::clone(&self.own), self.clock.clone(), &mut self.samples);
     }
 
     /// Brings up to date what the agent counts about itself, and reports what happened to the host's clocks.

@@ -380,6 +380,12 @@ impl Samples {
         Some(stood)
     }
 
+    /// Whether a series found no room in this run, or none would.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        SERIES_PER_HOST_MAX <= self.meanings.len()
+    }
+
     fn living_total(&mut self) -> usize {
         self.entities.iter_mut().map(|(_, entity)| entity.living.len()).sum()
     }
