@@ -10,7 +10,15 @@ export interface Sort {
   descending: boolean;
 }
 
-const SEVERITY: Record<HostState, number> = { silent: 0, rebooting: 2, new: 3, up: 3, stopped: 4, shutdown: 4, revoked: 5 };
+const SEVERITY: Record<HostState, number> = {
+  silent: 0,
+  rebooting: 2,
+  new: 3,
+  up: 3,
+  stopped: 4,
+  shutdown: 4,
+  revoked: 5,
+};
 const FIRING = 1;
 const KEYS: SortKey[] = [
   "trouble",
