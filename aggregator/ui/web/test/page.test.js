@@ -272,6 +272,8 @@ test("keys lead everywhere, and the range goes along", () =>
     await page.keyboard.press("?");
     await page.getByRole("dialog").getByText("Show these keys").waitFor();
     await page.keyboard.press("Escape");
+    // Keys are for the dialog as long as it is there.
+    await page.getByRole("dialog").waitFor({ state: "hidden" });
     await page.keyboard.press("/");
     await page.getByRole("combobox").fill("redis");
     await page
