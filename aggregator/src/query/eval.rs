@@ -18,6 +18,7 @@ use crate::query::column::Answer;
 use crate::query::column::Grid;
 use crate::query::column::Series;
 use crate::query::column::is_present;
+use crate::query::function::Apply;
 use crate::query::function::Function;
 use crate::query::function::How;
 use crate::query::function::Over;
@@ -33,6 +34,7 @@ use crate::query::plan::Range;
 use crate::query::plan::Ranged;
 use crate::query::plan::Selector;
 use crate::query::plan::Shift;
+use crate::query::slide::Slide;
 use crate::query::source::Source;
 use crate::query::stats;
 use crate::query::stats::Selection;
@@ -358,23 +360,41 @@ impl Evaluator<'_> {
         scalars: &Scalars,
         grid: Grid,
     ) -> Result<Vec<f64>, QueryError> {
+        let spans = self.spans(range, &series.stamps, grid);
+        let apply = match over.apply {
+            Apply::Step(apply) => apply,
+            Apply::Slide(apply) => {
+                self.budget.touch(series.stamps.len() + grid.count)?;
+                return Ok(apply(Slide { series, spans: &spans }, &scalars.0));
+            }
+        };
         let mut at_step = scalars.buffer();
-        let (mut first, mut behind) = (0, 0);
         let falls = falls(series.columns.first());
         let mut values = Vec::with_capacity(grid.count);
-        for (step, now) in grid.moments().enumerate() {
+        for (step, (now, span)) in grid.moments().zip(spans).enumerate() {
             let through = self.moment(range.shift, now);
             let after = through - range.range_ms;
-            first += series.stamps[first..].iter().take_while(|stamp| stamp.as_millis() <= after).count();
-            behind += series.stamps[behind..].iter().take_while(|stamp| stamp.as_millis() <= through).count();
-            let stamps = &series.stamps[first..behind];
+            let (first, stamps) = (span.start, &series.stamps[span]);
             let (columns, falls) = (&series.columns, &falls);
-            let windows = Windows { kind: series.kind, now, after, through, stamps, columns, first, falls };
-            let value = if stamps.is_empty() { None } else { (over.apply)(&windows, scalars.at(step, &mut at_step)) };
+            let windows = Windows { now, after, through, stamps, columns, first, falls };
+            let value = if stamps.is_empty() { None } else { apply(&windows, scalars.at(step, &mut at_step)) };
             values.push(value.unwrap_or(ABSENT));
             self.budget.touch(stamps.len() + 1)?;
         }
         Ok(values)
+    }
+
+    /// Which of a series' samples a range holds at each step.
+    fn spans(&self, range: &Range, stamps: &[Timestamp], grid: Grid) -> Vec<std::ops::Range<usize>> {
+        let (mut first, mut behind) = (0, 0);
+        let span = |now: i64| {
+            let through = self.moment(range.shift, now);
+            let after = through - range.range_ms;
+            first += stamps[first..].iter().take_while(|stamp| stamp.as_millis() <= after).count();
+            behind += stamps[behind..].iter().take_while(|stamp| stamp.as_millis() <= through).count();
+            first..behind.max(first)
+        };
+        grid.moments().map(span).collect()
     }
 }
 

@@ -12,6 +12,8 @@ use crate::query::label;
 use crate::query::over;
 use crate::query::over::Windows;
 use crate::query::plan::Node;
+use crate::query::slide;
+use crate::query::slide::Slide;
 use crate::query::whole;
 use crate::store::select::Field;
 
@@ -42,7 +44,16 @@ pub(super) struct Over {
     pub(super) keeps_name: bool,
     /// What may have to be said of its arguments.
     pub(super) remark: Remark,
-    pub(super) apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
+    pub(super) apply: Apply,
+}
+
+/// How a function of windows comes to its values.
+#[derive(Debug)]
+pub(super) enum Apply {
+    /// At each step, from the windows of its range and the scalars beside it.
+    Step(fn(&Windows<'_>, &[f64]) -> Option<f64>),
+    /// At all steps as the range slides over a series, from that and the scalars at each step.
+    Slide(fn(Slide<'_>, &[Vec<f64>]) -> Vec<f64>),
 }
 
 /// What may have to be said of the arguments of a function of windows.
@@ -79,15 +90,15 @@ static FUNCTIONS: &[Function] = &[
     each("asinh", |value, _| value.asinh()),
     each("atan", |value, _| value.atan()),
     each("atanh", |value, _| value.atanh()),
-    over("avg_over_time", &[Field::Sum, Field::Count], over::avg),
+    slid("avg_over_time", &[Field::Sum, Field::Count], Remark::None, slide::avg),
     each("ceil", |value, _| value.ceil()),
-    over("changes", LAST, over::changes),
+    slid("changes", LAST, Remark::None, slide::changes),
     each("clamp", |value, limits| clamp(value, limits[0], limits[1])),
     each("clamp_max", |value, limits| lower(value, limits[0])),
     each("clamp_min", |value, limits| higher(value, limits[0])),
     each("cos", |value, _| value.cos()),
     each("cosh", |value, _| value.cosh()),
-    over("count_over_time", &[Field::Count], over::sum),
+    slid("count_over_time", &[Field::Count], Remark::None, slide::sum),
     each("day_of_month", |value, _| date::day_of_month(value)),
     each("day_of_week", |value, _| date::day_of_week(value)),
     each("day_of_year", |value, _| date::day_of_year(value)),
@@ -117,18 +128,18 @@ static FUNCTIONS: &[Function] = &[
     each("log10", |value, _| value.log10()),
     each("log2", |value, _| value.log2()),
     over("mad_over_time", LAST, over::mad),
-    over("max_over_time", &[Field::Max], over::max),
-    over("min_over_time", &[Field::Min], over::min),
+    slid("max_over_time", &[Field::Max], Remark::None, slide::max),
+    slid("min_over_time", &[Field::Min], Remark::None, slide::min),
     each("minute", |value, _| date::minute(value)),
     each("month", |value, _| date::month(value)),
     over("peak_rate", &[Field::Peak], over::peak_rate),
     whole("pi", whole::pi),
     over("predict_linear", LAST, over::predict_linear),
     over("present_over_time", LAST, over::present),
-    remarking("quantile_over_time", Remark::Share, over::quantile_over),
+    slid("quantile_over_time", LAST, Remark::Share, slide::quantile),
     each("rad", |value, _| value * std::f64::consts::PI / 180.0),
     remarking("rate", Remark::Counter, over::rate),
-    over("resets", LAST, over::resets),
+    slid("resets", LAST, Remark::None, slide::resets),
     each("round", |value, to| round(value, to.first().copied().unwrap_or(1.0))),
     whole("scalar", whole::scalar),
     each("sgn", |value, _| if value == 0.0 || value.is_nan() { value } else { value.signum() }),
@@ -141,7 +152,7 @@ static FUNCTIONS: &[Function] = &[
     each("sqrt", |value, _| value.sqrt()),
     over("stddev_over_time", LAST, over::stddev),
     over("stdvar_over_time", LAST, over::stdvar),
-    over("sum_over_time", &[Field::Sum], over::sum),
+    slid("sum_over_time", &[Field::Sum], Remark::None, slide::sum),
     each("tan", |value, _| value.tan()),
     each("tanh", |value, _| value.tanh()),
     whole("time", whole::time),
@@ -162,10 +173,12 @@ const fn over(
     fields: &'static [Field],
     apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
 ) -> Function {
+    let apply = Apply::Step(apply);
     Function { name, how: How::Over(Over { fields, keeps_name: false, remark: Remark::None, apply }) }
 }
 
 const fn remarking(name: &'static str, remark: Remark, apply: fn(&Windows<'_>, &[f64]) -> Option<f64>) -> Function {
+    let apply = Apply::Step(apply);
     Function { name, how: How::Over(Over { fields: LAST, keeps_name: false, remark, apply }) }
 }
 
@@ -174,7 +187,18 @@ const fn over_named(
     fields: &'static [Field],
     apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
 ) -> Function {
+    let apply = Apply::Step(apply);
     Function { name, how: How::Over(Over { fields, keeps_name: true, remark: Remark::None, apply }) }
+}
+
+const fn slid(
+    name: &'static str,
+    fields: &'static [Field],
+    remark: Remark,
+    apply: fn(Slide<'_>, &[Vec<f64>]) -> Vec<f64>,
+) -> Function {
+    let apply = Apply::Slide(apply);
+    Function { name, how: How::Over(Over { fields, keeps_name: false, remark, apply }) }
 }
 
 const fn whole(name: &'static str, apply: fn(&Evaluator<'_>, &[Node], Grid) -> Result<Answer, QueryError>) -> Function {

@@ -22,6 +22,7 @@ mod number;
 mod over;
 mod parse;
 mod plan;
+mod slide;
 pub mod source;
 mod stats;
 mod value;

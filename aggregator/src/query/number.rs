@@ -10,6 +10,17 @@ pub(super) struct Sum {
 }
 
 impl Sum {
+    /// Of one value.
+    pub(super) const fn of(value: f64) -> Self {
+        Self { sum: value, lost: 0.0 }
+    }
+
+    /// Adds what another sum came to.
+    pub(super) fn add_sum(&mut self, other: Self) {
+        self.add(other.sum);
+        self.lost += other.lost;
+    }
+
     pub(super) fn add(&mut self, value: f64) {
         let total = self.sum + value;
         if total.is_infinite() {
@@ -24,6 +35,11 @@ impl Sum {
 
     pub(super) fn total(self) -> f64 {
         if self.sum.is_infinite() { self.sum } else { self.sum + self.lost }
+    }
+
+    /// The mean of `count` values with this sum.
+    pub(super) fn over(self, count: f64) -> f64 {
+        self.sum / count + self.lost / count
     }
 
     fn scaled(self, factor: f64) -> Self {
@@ -63,7 +79,7 @@ impl Mean {
     }
 
     pub(super) fn mean(self) -> f64 {
-        if self.moves { self.sum.sum + self.sum.lost } else { self.sum.sum / self.count + self.sum.lost / self.count }
+        if self.moves { self.sum.sum + self.sum.lost } else { self.sum.over(self.count) }
     }
 }
 
@@ -89,8 +105,14 @@ impl Variance {
 }
 
 /// The quantile of values in any order, interpolated between ranks. NaN counts as smallest.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank lies within the values")]
 pub(super) fn quantile(share: f64, values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(|left, right| ascending(*left, *right));
+    quantile_sorted(share, values)
+}
+
+/// The same of values that are sorted.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank lies within the values")]
+pub(super) fn quantile_sorted(share: f64, values: &[f64]) -> f64 {
     if values.is_empty() || share.is_nan() {
         return f64::NAN;
     }
@@ -100,7 +122,6 @@ pub(super) fn quantile(share: f64, values: &mut [f64]) -> f64 {
     if 1.0 < share {
         return f64::INFINITY;
     }
-    values.sort_unstable_by(|left, right| ascending(*left, *right));
     let rank = share * float(values.len() - 1);
     let lower = rank.floor() as usize;
     let upper = (lower + 1).min(values.len() - 1);

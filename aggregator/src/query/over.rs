@@ -1,9 +1,7 @@
 //! Functions of the windows in a range: one function a name, from windows to a number.
 
-use common::metric::Kind;
 use common::time::Timestamp;
 
-use crate::query::number::Mean;
 use crate::query::number::Sum;
 use crate::query::number::Variance;
 use crate::query::number::float;
@@ -13,7 +11,6 @@ use crate::query::number::seconds;
 /// The windows of one series in a range (after, through]. Never empty.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Windows<'a> {
-    pub(super) kind: Kind,
     /// The moment of the step, in milliseconds.
     pub(super) now: i64,
     pub(super) after: i64,
@@ -106,32 +103,6 @@ pub(super) fn peak_rate(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
     windows.values().iter().copied().filter(|peak| !peak.is_nan()).reduce(f64::max)
 }
 
-pub(super) fn sum(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
-    let mut sum = Sum::default();
-    windows.values().iter().for_each(|value| sum.add(*value));
-    Some(sum.total())
-}
-
-/// Of a gauge the mean of all values inside the windows, of a counter that of their ends.
-pub(super) fn avg(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
-    let mut mean = Mean::default();
-    match windows.kind {
-        Kind::Gauge => {
-            windows.values().iter().zip(windows.column(1)).for_each(|(sum, count)| mean.add_many(*sum, *count));
-        }
-        Kind::Counter => windows.values().iter().for_each(|last| mean.add(*last)),
-    }
-    Some(mean.mean())
-}
-
-pub(super) fn min(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
-    windows.values().iter().copied().reduce(f64::min)
-}
-
-pub(super) fn max(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
-    windows.values().iter().copied().reduce(f64::max)
-}
-
 pub(super) fn last(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
     windows.values().last().copied()
 }
@@ -150,25 +121,12 @@ pub(super) fn stdvar(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
     Some(variance.variance())
 }
 
-pub(super) fn quantile_over(windows: &Windows<'_>, scalars: &[f64]) -> Option<f64> {
-    Some(quantile(*scalars.first()?, &mut windows.values().to_vec()))
-}
-
 /// Median distance from the median.
 pub(super) fn mad(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
     let mut values = windows.values().to_vec();
     let median = quantile(0.5, &mut values);
     values.iter_mut().for_each(|value| *value = (*value - median).abs());
     Some(quantile(0.5, &mut values))
-}
-
-pub(super) fn resets(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
-    Some(float(windows.before_falls().len()))
-}
-
-pub(super) fn changes(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
-    let changed = |pair: &&[f64]| pair[1] != pair[0] && !(pair[1].is_nan() && pair[0].is_nan());
-    Some(float(windows.values().windows(2).filter(changed).count()))
 }
 
 pub(super) fn deriv(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {

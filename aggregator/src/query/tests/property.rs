@@ -68,6 +68,11 @@ const DEFINITIONS: &[(&str, Definition)] = &[
         [.., before, last] => Some((last.1 - before.1) / (last.0 - before.0)),
         _ => None,
     }),
+    ("stdvar_over_time", |samples, _| {
+        let count: f64 = samples.iter().map(|_| 1.0).sum();
+        let mean = samples.iter().map(|(_, value)| value).sum::<f64>() / count;
+        Some(samples.iter().map(|(_, value)| (value - mean).powi(2)).sum::<f64>() / count)
+    }),
     ("delta", |samples, range| growth(samples, range, false)),
     ("increase", |samples, range| growth(samples, range, true)),
     ("rate", |samples, range| Some(growth(samples, range, true)? / (range.1 - range.0))),
@@ -184,6 +189,8 @@ const QUERIES: &[&str] = &[
     "predict_linear(left[30s], 60)",
     "deriv(left[30s] @ 100)",
     "left @ 77 + right offset -4s",
+    "quantile_over_time(0.9, left[30s])",
+    "avg_over_time(left[9s]) + changes(left[50s]) * resets(left[50s])",
     "quantile_over_time(scalar(right{n=\"2\"}) / 50, left[30s])",
     "double_exponential_smoothing(left[30s], 0.3, 0.4)",
     "-left ^ 2 % 7",
