@@ -51,6 +51,7 @@ impl Store {
                 Append::HostLabels { .. }
                 | Append::Own { .. }
                 | Append::Stale { .. }
+                | Append::Written { .. }
                 | Append::Event { .. }
                 | Append::Forget { .. } => Err(Fault::Malformed("not what a session appends".to_owned())),
             };

@@ -686,7 +686,11 @@ mod tests {
                     Append::Stale { series, .. } => format!("ends {}", series[1]),
                     Append::HostLabels { .. } => "labels".to_owned(),
                     Append::Event { event, .. } => event.kind.clone(),
-                    Append::Schema { .. } | Append::Batch { .. } | Append::Own { .. } | Append::Forget { .. } => {
+                    Append::Schema { .. }
+                    | Append::Batch { .. }
+                    | Append::Own { .. }
+                    | Append::Written { .. }
+                    | Append::Forget { .. } => {
                         format!("{append:?}")
                     }
                 });
@@ -783,6 +787,7 @@ mod tests {
                 | Append::HostLabels { .. }
                 | Append::Own { .. }
                 | Append::Stale { .. }
+                | Append::Written { .. }
                 | Append::Forget { .. } => None,
             });
             kinds.collect::<Vec<_>>()

@@ -28,6 +28,9 @@ impl Commit {
                 let columns: usize = change.columns.iter().map(|column| labels(&column.labels)).sum();
                 entities + columns + 8 * change.series.len()
             }
+            Append::Written { series, .. } => {
+                series.iter().map(|written| labels(&written.labels) + SAMPLE_BYTES * written.samples.len()).sum()
+            }
             Append::HostLabels { .. }
             | Append::Own { .. }
             | Append::Stale { .. }
@@ -37,6 +40,18 @@ impl Commit {
         self.appends.iter().map(bytes).sum()
     }
 }
+
+/// Samples of one series that comes with its whole label set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// All of it, the name among them.
+    pub labels: Labels,
+    /// Stamps, in any order, with a value each; `None` marks the end of the series.
+    pub samples: Vec<(Timestamp, Option<f64>)>,
+}
+
+/// What one sample that was written takes up while it waits.
+const SAMPLE_BYTES: usize = size_of::<(Timestamp, Option<f64>)>();
 
 /// One thing to append.
 #[derive(Clone, Debug)]
@@ -77,6 +92,13 @@ pub enum Append {
         stamp: Timestamp,
         /// All their labels.
         series: Vec<Labels>,
+    },
+    /// Series that somebody else wrote, with all their labels.
+    Written {
+        /// Who.
+        origin: HostId,
+        /// What.
+        series: Vec<Written>,
     },
     /// Something that the aggregator noticed about a host.
     Event {

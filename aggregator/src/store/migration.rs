@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0004_notify.sql"),
     include_str!("../../migrations/0005_access.sql"),
     include_str!("../../migrations/0006_hosts_change.sql"),
+    include_str!("../../migrations/0007_origins.sql"),
 ];
 
 /// Why a database cannot be used.
@@ -30,9 +31,14 @@ pub enum MigrationError {
 
 /// Takes the steps that the database has not taken.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), MigrationError> {
+    migrate_to(connection, MIGRATIONS.len())
+}
+
+/// Takes those of the first `steps` steps that the database has not taken.
+pub(super) fn migrate_to(connection: &mut Connection, steps: usize) -> Result<(), MigrationError> {
     let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let mut known = 0;
-    for (version, sql) in (1..).zip(MIGRATIONS) {
+    for (version, sql) in (1..).zip(&MIGRATIONS[..steps]) {
         known = version;
         if found < version {
             let transaction = connection.transaction()?;

@@ -12,7 +12,7 @@ mod database;
 mod head;
 mod log;
 mod migration;
-mod own;
+mod origin;
 mod queue;
 mod replay;
 mod retention;
@@ -43,7 +43,7 @@ use crate::store::lock::Lock;
 use crate::store::log::LogRow;
 use crate::store::migration::MigrationError;
 use crate::store::migration::migrate;
-use crate::store::own::OwnSeries;
+use crate::store::origin::Numbers;
 use crate::store::queue::Queue;
 use crate::store::queue::queue;
 use crate::store::replay::replay;
@@ -172,13 +172,12 @@ impl Store {
         let ledger = replay(&connection, &shared, now).map_err(failed)?;
         let shared = Arc::new(shared);
         let (queue, jobs) = queue();
-        let own = OwnSeries::default();
         let writer = Writer {
             jobs,
             connection,
             shared: Arc::clone(&shared),
             ledger,
-            own,
+            numbers: Numbers::default(),
             expired_at: now,
             failed_at: Timestamp::default(),
         };

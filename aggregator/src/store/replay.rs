@@ -10,7 +10,7 @@ use crate::store::Shared;
 use crate::store::ledger::Ledger;
 use crate::store::log;
 use crate::store::log::LogRow;
-use crate::store::own;
+use crate::store::origin;
 use crate::store::stage::decode;
 
 /// Rebuilds the head and answers the ledger. Rows that cannot be read are counted and passed over.
@@ -69,10 +69,9 @@ impl Replay<'_> {
             self.shared.head.push_event(host, event);
         }
         let Self { shared, cutoff, .. } = self;
-        let unreadable = own::each(connection, |stamp, samples| {
-            if cutoff < stamp {
-                shared.counters.append(shared.head.append_own(stamp, &samples));
-            }
+        let unreadable = origin::each(connection, |origin, mut series| {
+            series.iter_mut().for_each(|written| written.samples.retain(|(stamp, _)| cutoff < *stamp));
+            shared.counters.append(shared.head.append_written(origin, &series));
         })?;
         shared.counters.unreadable(unreadable);
         Ok(self.ledger)

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use crate::store::Shared;
 use crate::store::ledger::Ledger;
 use crate::store::log;
-use crate::store::own;
+use crate::store::origin;
 
 /// How long a spool that no agent names is remembered: agents that were away longer may send batches again.
 const SPOOLS_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -32,7 +32,7 @@ pub(super) fn expire(
     }
     log::remove_labels(&transaction)?;
     log::remove_events(&transaction, cutoff)?;
-    own::remove_through(&transaction, cutoff, |labels| head.has_own(labels))?;
+    origin::remove_through(&transaction, cutoff, |origin, labels| head.has(origin, labels))?;
     transaction.commit()
 }
 

@@ -14,6 +14,7 @@ use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
 use crate::store::commit::CommittedBatch;
+use crate::store::commit::Written;
 use crate::store::head::Head;
 use crate::store::ledger::Admission;
 use crate::store::ledger::Key;
@@ -21,16 +22,15 @@ use crate::store::ledger::Ledger;
 use crate::store::ledger::Refusal;
 use crate::store::ledger::Spool;
 use crate::store::log;
-use crate::store::own;
-use crate::store::own::OwnSamples;
-use crate::store::own::OwnSeries;
+use crate::store::origin;
+use crate::store::origin::Numbers;
 
 /// What a commit changes.
 pub(super) struct Stage<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) head: &'a Head,
     pub(super) ledger: &'a mut Ledger,
-    pub(super) own: &'a mut OwnSeries,
+    pub(super) numbers: &'a mut Numbers,
     pub(super) now: Timestamp,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Stage<'a> {
 pub(super) enum Effect {
     Batch { host: HostId, run: RunId, version: u32, batch: Batch },
     Labels { host: HostId, labels: Labels },
-    Own { stamp: Timestamp, samples: OwnSamples },
+    Written { origin: HostId, series: Vec<Written> },
     Event { host: HostId, event: Event },
     Forget { host: HostId, instance: String },
 }
@@ -138,20 +138,22 @@ impl Stage<'_> {
                 }
             }
             Append::Own { stamp, samples } => {
-                let samples = samples.into_iter().map(|(labels, value)| (labels, Some(value)));
-                self.own(stamp, samples.collect(), staged)?;
+                let values = samples.into_iter().map(|(labels, value)| (labels, Some(value)));
+                self.written(HostId::AGGREGATOR, at(stamp, values), staged)?;
             }
             Append::Stale { stamp, series } => {
-                self.own(stamp, series.into_iter().map(|labels| (labels, None)).collect(), staged)?;
+                let ends = series.into_iter().map(|labels| (labels, None));
+                self.written(HostId::AGGREGATOR, at(stamp, ends), staged)?;
             }
+            Append::Written { origin, series } => self.written(origin, series, staged)?,
             Append::Event { host, event } => {
                 log::insert_event(self.transaction, host, &event)?;
                 staged.effects.push(Effect::Event { host, event });
             }
             Append::Forget { host, instance } => {
                 log::forget(self.transaction, host)?;
-                own::forget(self.transaction, &instance)?;
-                self.own.forget();
+                origin::forget(self.transaction, &instance)?;
+                self.numbers.forget();
                 for key in self.ledger.keys().filter(|(of, _)| *of == host).collect::<Vec<_>>() {
                     undo.spool(key, self.ledger.take(key));
                 }
@@ -199,11 +201,16 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn own(&mut self, stamp: Timestamp, samples: OwnSamples, staged: &mut Staged) -> Result<(), AppendError> {
-        self.own.insert(self.transaction, stamp, &samples)?;
-        staged.effects.push(Effect::Own { stamp, samples });
+    fn written(&mut self, origin: HostId, series: Vec<Written>, staged: &mut Staged) -> Result<(), AppendError> {
+        self.numbers.insert(self.transaction, origin, &series)?;
+        staged.effects.push(Effect::Written { origin, series });
         Ok(())
     }
+}
+
+/// Series that have one stamp.
+fn at(stamp: Timestamp, values: impl Iterator<Item = (Labels, Option<f64>)>) -> Vec<Written> {
+    values.map(|(labels, value)| Written { labels, samples: vec![(stamp, value)] }).collect()
 }
 
 /// Decodes a batch with the schema that the head has.

@@ -18,7 +18,7 @@ use crate::store::commit::Held;
 use crate::store::ledger::Ledger;
 use crate::store::ledger::STATE_KEPT;
 use crate::store::log;
-use crate::store::own::OwnSeries;
+use crate::store::origin::Numbers;
 use crate::store::queue::JOBS_MAX;
 use crate::store::queue::Job;
 use crate::store::queue::Question;
@@ -40,7 +40,7 @@ pub struct Writer {
     pub(super) connection: Connection,
     pub(super) shared: Arc<Shared>,
     pub(super) ledger: Ledger,
-    pub(super) own: OwnSeries,
+    pub(super) numbers: Numbers,
     pub(super) expired_at: Timestamp,
     /// When a group last failed; the beginning of time before.
     pub(super) failed_at: Timestamp,
@@ -119,7 +119,7 @@ impl Writer {
             }
             Err(error) => {
                 undo.take_back(&self.shared.head, &mut self.ledger);
-                self.own.forget();
+                self.numbers.forget();
                 self.failed_at = self.shared.clock.wall();
                 let error = refused(&error);
                 for reply in replies {
@@ -136,7 +136,7 @@ impl Writer {
         commits: Vec<Commit>,
         undo: &mut Undo,
     ) -> rusqlite::Result<Vec<Result<Staged, CommitError>>> {
-        let Self { connection, shared, ledger, own, .. } = self;
+        let Self { connection, shared, ledger, numbers, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let now = shared.clock.wall();
         let mut results = Vec::with_capacity(commits.len());
@@ -144,7 +144,7 @@ impl Writer {
             let mut done = Undo::default();
             transaction.execute_batch("SAVEPOINT one")?;
             let staged =
-                Stage { transaction: &transaction, head: &shared.head, ledger, own, now }.commit(commit, &mut done);
+                Stage { transaction: &transaction, head: &shared.head, ledger, numbers, now }.commit(commit, &mut done);
             match staged {
                 Ok(staged) => {
                     transaction.execute_batch("RELEASE one")?;
@@ -154,7 +154,7 @@ impl Writer {
                 Err(StageError::Commit(error)) => {
                     roll_back(&transaction)?;
                     done.take_back(&shared.head, ledger);
-                    own.forget();
+                    numbers.forget();
                     results.push(Err(error));
                 }
                 Err(StageError::Disk(error)) => {
@@ -205,7 +205,7 @@ impl Writer {
         if let Err(error) = removed {
             tracing::warn!(%error, "cannot remove what has expired");
         }
-        self.own.forget();
+        self.numbers.forget();
     }
 }
 
@@ -239,7 +239,7 @@ impl Shared {
                 Effect::Batch { host, run, version, batch } => {
                     self.counters.append(self.head.append((host, run), version, &batch));
                 }
-                Effect::Own { stamp, samples } => self.counters.append(self.head.append_own(stamp, &samples)),
+                Effect::Written { origin, series } => self.counters.append(self.head.append_written(origin, &series)),
                 Effect::Labels { host, labels } => self.head.set_labels(host, &labels),
                 Effect::Event { host, event } => self.head.push_event(host, event),
                 Effect::Forget { host, instance } => self.head.forget(host, &instance),

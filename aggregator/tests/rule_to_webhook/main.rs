@@ -164,7 +164,7 @@ fn damage(directory: &Path, damaged: bool) {
     let version: i64 = database.pragma_query_value(None, "schema_version", |row| row.get(0)).unwrap();
     let sql = format!(
         "PRAGMA writable_schema = ON; \
-         UPDATE sqlite_schema SET rootpage = rootpage {sign} 1000000 WHERE name = 'own_log'; \
+         UPDATE sqlite_schema SET rootpage = rootpage {sign} 1000000 WHERE name = 'origin_log'; \
          PRAGMA schema_version = {};",
         version + 1
     );

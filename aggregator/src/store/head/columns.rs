@@ -44,14 +44,14 @@ impl Columns {
         self.insert(labels, Shape { kind: column.kind, decimals: column.decimals, peak: column.peak })
     }
 
-    /// The column of a metric of the aggregator itself, which is new or not.
-    pub(super) fn intern_own(&mut self, metric: &str) -> ColumnId {
+    /// The column of a metric whose series come with their whole label sets, which is new or not.
+    pub(super) fn intern_written(&mut self, metric: &str) -> ColumnId {
         let shape = Shape { kind: Kind::Gauge, decimals: Decimals::FULL, peak: false };
         self.insert(Labels::new().with(NAME, metric), shape)
     }
 
-    /// The column of a metric of the aggregator itself, if there is one.
-    pub(super) fn own(&self, metric: &str) -> Option<ColumnId> {
+    /// The column of such a metric, if there is one.
+    pub(super) fn written(&self, metric: &str) -> Option<ColumnId> {
         self.ids.get(&(Labels::new().with(NAME, metric), Kind::Gauge)).copied()
     }
 

@@ -9,6 +9,7 @@ use common::schema::{Schema, SchemaChange, SchemaError, SeriesIndex};
 use common::time::{TimeRange, Timestamp};
 use common::window::{Gauge, Window};
 
+use crate::store::commit::Written;
 use crate::store::head::Appended;
 use crate::store::head::block::Entry;
 use crate::store::head::columns::Candidate;
@@ -154,22 +155,23 @@ impl Host {
         appended
     }
 
-    /// Appends one value of a series whose whole label set is given; `None` marks its end.
-    pub(super) fn append_own(
-        &mut self,
-        labels: &Labels,
-        entry: (Timestamp, Option<f64>),
-        columns: &RwLock<Columns>,
-    ) -> Appended {
-        let (stamp, value) = entry;
-        let column = write(columns).intern_own(labels.get(NAME));
+    /// Appends samples of a series whose whole label set is given.
+    pub(super) fn append_written(&mut self, written: &Written, columns: &RwLock<Columns>) -> Appended {
+        let Written { labels, samples } = written;
+        let column = write(columns).intern_written(labels.get(NAME));
         let entity = self.entity(&without_name(labels));
         let Some(place) = self.intern((column, entity, self.current), columns) else {
             return Appended::default();
         };
-        self.last_stamp = self.last_stamp.max(Some(stamp));
-        let entry = Entry { stamp, window: value.map(|value| Window::Gauge(Gauge::of(value))) };
-        Appended { samples: 1, replaced: self.series[place as usize].append(entry) }
+        let slot = &mut self.series[place as usize];
+        let mut appended = Appended::default();
+        for (stamp, value) in samples {
+            self.last_stamp = self.last_stamp.max(Some(*stamp));
+            let window = value.map(|value| Window::Gauge(Gauge::of(value)));
+            appended.samples += 1;
+            appended.replaced += slot.append(Entry { stamp: *stamp, window });
+        }
+        appended
     }
 
     /// Whether there are samples of a series whose whole label set is given.

@@ -18,6 +18,7 @@ use common::schema::{Schema, SchemaChange, SchemaError};
 use common::time::{TimeRange, Timestamp};
 use common::window::Window;
 
+use crate::store::commit::Written;
 use crate::store::head::block::Detail;
 use crate::store::head::block::Entry;
 use crate::store::head::block::Shape;
@@ -75,12 +76,12 @@ impl Head {
         write(&self.host(host)).append(run, version, batch, &self.columns)
     }
 
-    /// Appends values of the aggregator itself.
-    pub(super) fn append_own(&self, stamp: Timestamp, samples: &[(Labels, Option<f64>)]) -> Appended {
-        let host = self.host(HostId::AGGREGATOR);
+    /// Appends samples of series that come with their whole label sets.
+    pub(super) fn append_written(&self, origin: HostId, series: &[Written]) -> Appended {
+        let host = self.host(origin);
         let mut host = write(&host);
-        samples.iter().fold(Appended::default(), |sum, (labels, value)| {
-            let one = host.append_own(labels, (stamp, *value), &self.columns);
+        series.iter().filter(|written| !written.samples.is_empty()).fold(Appended::default(), |sum, written| {
+            let one = host.append_written(written, &self.columns);
             Appended { samples: sum.samples + one.samples, replaced: sum.replaced + one.replaced }
         })
     }
@@ -90,10 +91,10 @@ impl Head {
         write(&self.host(host)).set_labels(labels);
     }
 
-    /// Whether the aggregator has samples of a series of its own.
-    pub(super) fn has_own(&self, labels: &Labels) -> bool {
-        let column = read(&self.columns).own(labels.get(NAME));
-        let host = self.known(HostId::AGGREGATOR);
+    /// Whether an origin has samples of a series.
+    pub(super) fn has(&self, origin: HostId, labels: &Labels) -> bool {
+        let column = read(&self.columns).written(labels.get(NAME));
+        let host = self.known(origin);
         column.zip(host).is_some_and(|(column, host)| read(&host).has(column, labels))
     }
 

@@ -3,6 +3,7 @@
 mod full;
 mod oracle;
 mod spools;
+mod written;
 
 use std::cell::Cell;
 use std::path::Path;

@@ -1,0 +1,184 @@
+//! Series that come with their whole label set, on disk: those of the aggregator itself and those that others write.
+//! A series has a number; a row of the log has samples of one origin within one hour.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use common::batch::HostId;
+use common::metric::Labels;
+use common::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::store::commit::Written;
+use crate::store::log::decoded;
+use crate::store::log::encoded;
+use crate::store::select::STALE;
+
+/// What the samples of one row lie in, so that a row goes when its hour does.
+const ROW_COVERS: Duration = Duration::from_secs(3_600);
+
+/// A payload of values at one stamp, as the first version wrote it: number of the series, bits of its value, nothing at
+/// its end.
+const FORM_ONE_STAMP: u32 = 1;
+
+/// A payload of samples, series by series.
+const FORM_SERIES: u32 = 2;
+
+type OneStamp = Vec<(i64, Option<u64>)>;
+
+/// Number of the series; of each sample, how many milliseconds before the row's stamp it is, and its value's bits with
+/// the bytes turned round: round numbers are short then.
+type OfSeries = Vec<(i64, Vec<(u64, u64)>)>;
+
+/// Numbers of the series that were written lately.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    known: HashMap<HostId, HashMap<Labels, i64>>,
+}
+
+impl Numbers {
+    /// Appends samples of an origin.
+    pub(super) fn insert(
+        &mut self,
+        connection: &Connection,
+        origin: HostId,
+        written: &[Written],
+    ) -> rusqlite::Result<()> {
+        let mut hours: BTreeMap<Timestamp, Hour> = BTreeMap::new();
+        for Written { labels, samples } in written {
+            let number = self.number(connection, origin, labels)?;
+            for (stamp, value) in samples {
+                hours.entry(stamp.align_up(ROW_COVERS)).or_default().push(number, *stamp, *value);
+            }
+        }
+        let sql = "INSERT INTO origin_log (origin, form, stamp_ms, payload, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
+        for hour in hours.into_values() {
+            let payload = encoded(&hour.payload())?;
+            let values = (origin.0, FORM_SERIES, hour.last.as_millis(), &payload, crc32fast::hash(&payload));
+            connection.prepare_cached(sql)?.execute(values)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets all numbers: they are looked up again when they are needed.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    fn number(&mut self, connection: &Connection, origin: HostId, labels: &Labels) -> rusqlite::Result<i64> {
+        let known = self.known.entry(origin).or_default();
+        if let Some(number) = known.get(labels) {
+            return Ok(*number);
+        }
+        let key = encoded(labels)?;
+        let sql = "SELECT id FROM origin_series WHERE origin = ?1 AND labels = ?2";
+        let held = connection.prepare_cached(sql)?.query_row((origin.0, &key), |row| row.get(0)).optional()?;
+        let number = match held {
+            Some(number) => number,
+            None => {
+                let sql = "INSERT INTO origin_series (origin, labels) VALUES (?1, ?2)";
+                connection.prepare_cached(sql)?.execute((origin.0, &key))?;
+                connection.last_insert_rowid()
+            }
+        };
+        known.insert(labels.clone(), number);
+        Ok(number)
+    }
+}
+
+/// What becomes one row.
+#[derive(Default)]
+struct Hour {
+    last: Timestamp,
+    series: Vec<(i64, Vec<(Timestamp, u64)>)>,
+}
+
+impl Hour {
+    fn push(&mut self, number: i64, stamp: Timestamp, value: Option<f64>) {
+        self.last = if self.series.is_empty() { stamp } else { self.last.max(stamp) };
+        let sample = (stamp, value.map_or(STALE, f64::to_bits));
+        match self.series.last_mut() {
+            Some((same, samples)) if *same == number => samples.push(sample),
+            _ => self.series.push((number, vec![sample])),
+        }
+    }
+
+    fn payload(&self) -> OfSeries {
+        let before = |stamp: Timestamp| self.last.as_millis().abs_diff(stamp.as_millis());
+        let turned = |(stamp, bits): &(Timestamp, u64)| (before(*stamp), bits.swap_bytes());
+        self.series.iter().map(|(number, samples)| (*number, samples.iter().map(turned).collect())).collect()
+    }
+}
+
+/// Hands out all rows in the order in which they came. Answers how many were not what was written.
+pub(super) fn each(connection: &Connection, mut give: impl FnMut(HostId, Vec<Written>)) -> rusqlite::Result<u64> {
+    let mut statement = connection.prepare("SELECT id, labels FROM origin_series")?;
+    let series: HashMap<i64, Labels> =
+        statement.query_map([], |row| Ok((row.get(0)?, decoded(row, 1)?)))?.collect::<Result<_, _>>()?;
+    let sql = "SELECT stamp_ms, payload, checksum, origin, form FROM origin_log ORDER BY id";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut unreadable = 0;
+    while let Some(row) = rows.next()? {
+        if crc32fast::hash(row.get_ref(1)?.as_blob()?) != row.get::<_, u32>(2)? {
+            unreadable += 1;
+            continue;
+        }
+        let samples = samples(row)?.into_iter();
+        let named = samples.filter_map(|(number, samples)| {
+            let labels = series.get(&number)?.clone();
+            Some(Written { labels, samples })
+        });
+        give(HostId(row.get(3)?), named.collect());
+    }
+    Ok(unreadable)
+}
+
+type Samples = Vec<(Timestamp, Option<f64>)>;
+
+/// Those of a row, by the number of their series.
+fn samples(row: &Row<'_>) -> rusqlite::Result<Vec<(i64, Samples)>> {
+    let stamp = Timestamp::from_millis(row.get(0)?);
+    if row.get::<_, u32>(4)? == FORM_ONE_STAMP {
+        let values = decoded::<OneStamp>(row, 1)?.into_iter();
+        return Ok(values.map(|(number, bits)| (number, vec![(stamp, bits.map(f64::from_bits))])).collect());
+    }
+    let sample = |(before, bits): (u64, u64)| {
+        let bits = bits.swap_bytes();
+        (stamp.before(Duration::from_millis(before)), (bits != STALE).then(|| f64::from_bits(bits)))
+    };
+    let series = decoded::<OfSeries>(row, 1)?.into_iter();
+    Ok(series.map(|(number, samples)| (number, samples.into_iter().map(sample).collect())).collect())
+}
+
+/// Removes the series of the aggregator itself that name a host.
+pub(super) fn forget(connection: &Connection, instance: &str) -> rusqlite::Result<()> {
+    remove_series(connection, |origin, labels| origin == HostId::AGGREGATOR && labels.get("instance") == instance)
+}
+
+/// Removes the rows that are not after `cutoff`, and the series for which `living` does not speak.
+pub(super) fn remove_through(
+    connection: &Connection,
+    cutoff: Timestamp,
+    living: impl Fn(HostId, &Labels) -> bool,
+) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM origin_log WHERE stamp_ms <= ?1", [cutoff.as_millis()])?;
+    remove_series(connection, |origin, labels| !living(origin, labels))
+}
+
+/// Removes series. Their samples in rows that stay mean nothing any more.
+fn remove_series(connection: &Connection, gone: impl Fn(HostId, &Labels) -> bool) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("SELECT id, origin, labels FROM origin_series")?;
+    let mut rows = statement.query([])?;
+    let mut numbers = Vec::new();
+    while let Some(row) = rows.next()? {
+        if gone(HostId(row.get(1)?), &decoded(row, 2)?) {
+            numbers.push(row.get::<_, i64>(0)?);
+        }
+    }
+    for number in numbers {
+        connection.prepare_cached("DELETE FROM origin_series WHERE id = ?1")?.execute([number])?;
+    }
+    Ok(())
+}

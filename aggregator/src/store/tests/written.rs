@@ -1,0 +1,117 @@
+//! Series that come with their whole label set: what others write, and what the first version wrote of itself.
+
+use super::*;
+use crate::store::commit::Written;
+
+const ORIGIN: HostId = HostId(1 << 31);
+const OTHER: HostId = HostId((1 << 31) + 1);
+
+fn labels(name: &str) -> Labels {
+    Labels::new().with(NAME, name).with("instance", "web-1").with("job", "node")
+}
+
+fn series(name: &str, samples: &[(i64, Option<f64>)]) -> Written {
+    let samples = samples.iter().map(|(millis, value)| (Timestamp::from_millis(*millis), *value));
+    Written { labels: labels(name), samples: samples.collect() }
+}
+
+async fn write(running: &Running, origin: HostId, series: Vec<Written>) {
+    let commit = Commit { appends: vec![Append::Written { origin, series }], records: Vec::new() };
+    running.store.commit(commit).await.unwrap();
+}
+
+/// Stamps in milliseconds and bits of the values of the series of one name, those of each origin apart.
+fn bits(store: &Store, name: &str) -> Vec<Vec<(i64, u64)>> {
+    let selected = store.select(&[equal(NAME, name)], ALL, &[Field::Last]).unwrap();
+    let samples = |series: &Selected| {
+        series.stamps.iter().zip(&series.columns[0]).map(|(at, value)| (at.as_millis(), value.to_bits())).collect()
+    };
+    selected.iter().map(samples).collect()
+}
+
+/// Millisecond stamps of about the clock's beginning.
+const T: i64 = 1_000_000_000;
+
+#[tokio::test]
+async fn every_value_is_kept_to_the_bit_at_its_millisecond() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::MIN_POSITIVE, 0.1, f64::from_bits(u64::MAX)];
+    let payload = f64::from_bits(0x7ff8_dead_beef_0001);
+    let samples: Vec<_> =
+        (0..).zip(odd.into_iter().chain([payload])).map(|(at, value)| (T + at, Some(value))).collect();
+    let mut expect: Vec<_> = samples.iter().map(|(at, value)| (*at, value.unwrap().to_bits())).collect();
+    write(&running, ORIGIN, vec![series("odd", &samples), series("odd", &[(T + 1_000, None)])]).await;
+    expect.push((T + 1_000, select::STALE));
+    assert_eq!(bits(&running.store, "odd"), [expect.clone()]);
+    running.stop();
+    let again = Running::start(dir.path(), &clock());
+    assert_eq!(bits(&again.store, "odd"), [expect]);
+    again.stop();
+}
+
+#[tokio::test]
+async fn samples_may_come_in_any_order_and_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let hour = 3_600_000;
+    // An hour ends where the next begins; the later of two with one stamp stands.
+    write(&running, ORIGIN, vec![series("m", &[(T + hour, Some(3.0)), (T, Some(1.0)), (T + 7, Some(2.0))])]).await;
+    write(&running, ORIGIN, vec![series("m", &[(T + 2 * hour + 1, Some(4.0)), (T + 7, Some(2.5))])]).await;
+    write(&running, ORIGIN, vec![series("m", &[(T + 7, Some(2.5))]), series("m", &[(T - 5, Some(0.0))])]).await;
+    let expect = [(-5, 0.0), (0, 1.0), (7, 2.5), (hour, 3.0), (2 * hour + 1, 4.0)];
+    let expect = [expect.map(|(at, value): (i64, f64)| (T + at, value.to_bits())).to_vec()];
+    assert_eq!(bits(&running.store, "m"), expect);
+    running.stop();
+    let again = Running::start(dir.path(), &clock());
+    assert_eq!(bits(&again.store, "m"), expect);
+    again.stop();
+}
+
+#[tokio::test]
+async fn origins_are_apart_and_hosts_that_go_take_nothing_of_theirs() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    write(&running, HostId::AGGREGATOR, vec![series("up", &[(T, Some(0.0))])]).await;
+    write(&running, ORIGIN, vec![series("up", &[(T, Some(1.0))])]).await;
+    write(&running, OTHER, vec![series("up", &[(T, Some(2.0))])]).await;
+    let forget = vec![Append::Forget { host: HOST, instance: "web-1".to_owned() }];
+    running.store.commit(Commit { appends: forget, records: vec![] }).await.unwrap();
+    let expect = [1.0_f64, 2.0].map(|value| vec![(T, value.to_bits())]);
+    assert_eq!(bits(&running.store, "up"), expect);
+    running.stop();
+    let again = Running::start(dir.path(), &clock());
+    assert_eq!(bits(&again.store, "up"), expect);
+    again.stop();
+}
+
+#[tokio::test]
+async fn what_the_first_version_wrote_of_itself_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let values = [(7_i64, Some(0.5_f64.to_bits())), (9, None)];
+    let payload = log::encoded(&values.to_vec()).unwrap();
+    {
+        let mut connection = database::writing(&dir.path().join(FILE)).unwrap();
+        migration::migrate_to(&mut connection, 6).unwrap();
+        for (number, name) in [(7, "a"), (9, "b"), (12, "gone")] {
+            let labels = log::encoded(&labels(name)).unwrap();
+            connection.execute("INSERT INTO own_series (id, labels) VALUES (?1, ?2)", (number, labels)).unwrap();
+        }
+        connection.execute("DELETE FROM own_series WHERE id = 12", []).unwrap();
+        let sql = "INSERT INTO own_log (stamp_ms, payload, checksum) VALUES (?1, ?2, ?3)";
+        connection.execute(sql, (T, &payload, crc32fast::hash(&payload))).unwrap();
+    }
+    let running = Running::start(dir.path(), &clock());
+    assert_eq!(bits(&running.store, "a"), [[(T, 0.5_f64.to_bits())]]);
+    assert_eq!(bits(&running.store, "b"), [[(T, select::STALE)]]);
+    write(&running, HostId::AGGREGATOR, vec![series("a", &[(T + 1, Some(1.0))]), series("c", &[(T, Some(2.0))])]).await;
+    let number = |connection: &Connection| {
+        connection.query_row("SELECT max(id) FROM origin_series", [], |row| row.get::<_, i64>(0))
+    };
+    assert_eq!(running.store.read(number).await.unwrap(), 13, "12 was given once");
+    running.stop();
+    let again = Running::start(dir.path(), &clock());
+    assert_eq!(bits(&again.store, "a"), [[(T, 0.5_f64.to_bits()), (T + 1, 1.0_f64.to_bits())]]);
+    assert_eq!(bits(&again.store, "c"), [[(T, 2.0_f64.to_bits())]]);
+    again.stop();
+}
