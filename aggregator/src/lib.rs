@@ -54,6 +54,7 @@ use crate::store::Writer;
 use crate::store::lock::Lock;
 use crate::store::lock::LockError;
 use crate::store::record::hosts;
+use crate::store::record::windows;
 
 /// How long stages may take to finish what they have, once told to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -212,12 +213,13 @@ async fn rooms(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<
         ..EngineConfig::default()
     };
     let hosts = store.read(hosts::all).await.context("read the hosts")?;
+    let came = store.read(windows::all).await.context("read which windows of hosts came")?;
     let (alerts, decisions, outlets) = stage::handles();
     let rooms = Rooms {
         store: store.clone(),
         engine: Engine::new(Arc::new(store.clone()), clock.clone(), budget),
         authority: Arc::new(Authority::open(&config.data_dir, clock.wall()).context("open the certificate authority")?),
-        presence: Presence::new(hosts, clock.wall()),
+        presence: Presence::new(hosts, came, clock.wall()),
         ingested: Arc::default(),
         alerts,
         decisions,

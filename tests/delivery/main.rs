@@ -1,6 +1,7 @@
 //! The real agent's uplink and the aggregator's real endpoint, store and authority, on port 0.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
+mod missing;
 mod transport;
 mod trust;
 
@@ -74,7 +75,7 @@ impl Bench {
         let (store, writer) = Store::open(Lock::take(data.path()).unwrap(), config, clock.clone()).unwrap();
         std::thread::spawn(|| writer.run());
         let authority = Arc::new(Authority::open(data.path(), clock.wall()).unwrap());
-        let presence = Presence::new(Vec::new(), clock.wall());
+        let presence = Presence::new(Vec::new(), Vec::new(), clock.wall());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let ingest = Ingest::bind(any, Arc::clone(&authority), store.clone(), presence.clone(), clock.clone()).unwrap();
         let (address, counters, stop) = (ingest.local_addr().unwrap(), ingest.counters(), CancellationToken::new());
@@ -213,7 +214,7 @@ async fn a_certificate_that_is_not_known_is_refused() {
     timeout(PATIENCE, async { tokio::join!(uplink.run(stop.clone()), shipped) }).await.unwrap().0.unwrap();
 
     // The same authority, but an aggregator that has forgotten its hosts.
-    let forgetful = Presence::new(Vec::new(), bench.clock.wall());
+    let forgetful = Presence::new(Vec::new(), Vec::new(), bench.clock.wall());
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let authority = Arc::clone(&bench.authority);
     let ingest = Ingest::bind(any, authority, bench.store.clone(), forgetful, bench.clock.clone()).unwrap();

@@ -79,7 +79,8 @@ impl Store {
     fn batch(&mut self, batch: &EncodedBatch, now: Timestamp, undo: &mut Vec<Undo>) -> Result<CommittedBatch, Fault> {
         let key = (HOST, batch.spool);
         let next = self.ledger.next(key);
-        let answer = CommittedBatch { host: HOST, spool: batch.spool, next, stamp: batch.stamp, samples: None };
+        let answer =
+            CommittedBatch { host: HOST, spool: batch.spool, next, stamp: batch.stamp, samples: None, missing: 0 };
         let Admission::New(mut state, missing) = self.ledger.admit(HOST, batch)? else { return Ok(answer) };
         let malformed = |why: String| Fault::Malformed(why);
         let schema = self.schemas.get(&batch.run).ok_or_else(|| malformed("no schema".to_owned()))?;

@@ -362,8 +362,8 @@ impl World {
 
     fn watch(&mut self, batch: &EncodedBatch) {
         self.sent.insert((batch.spool, batch.seq), batch.stamp);
-        let ids = self.spool.ids();
-        self.summary.overtakings += u64::from(ids.len() > 1 && ids[0] == batch.spool);
+        let named = self.spool.named();
+        self.summary.overtakings += u64::from(named.len() > 1 && named[0].0 == batch.spool);
         self.summary.replayed += u64::from(batch.run != self.spool.run());
         let due = batch.seq.0 == 0 || EncodedBatch::hour_begins(batch.stamp);
         self.summary.anew += u64::from(batch.keyframe && !due);

@@ -74,6 +74,11 @@ impl Chain {
         self.batches.iter().map(|batch| batch.payload.len()).sum()
     }
 
+    /// The place behind its last batch.
+    pub(super) const fn end(&self) -> Seq {
+        self.next
+    }
+
     pub(super) const fn unsent(&self) -> Seq {
         self.unsent
     }

@@ -153,10 +153,11 @@ impl Spool {
         self.lock().schema_version()
     }
 
-    /// The spools held, the live one first, then the oldest first; at most as many as may be named.
+    /// The spools held, the live one first, then the oldest first; at most as many as may be named. Each with the place
+    /// behind its last batch.
     #[must_use]
-    pub fn ids(&self) -> Vec<SpoolId> {
-        self.lock().ids()
+    pub fn named(&self) -> Vec<(SpoolId, Seq)> {
+        self.lock().named()
     }
 
     /// Begins a session: what the aggregator holds of each spool.

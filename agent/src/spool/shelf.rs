@@ -184,9 +184,9 @@ impl Shelf {
         });
     }
 
-    /// The spools that have something there, the oldest first.
-    pub(super) fn spools(&self) -> impl Iterator<Item = SpoolId> {
-        self.segments.iter().map(|segment| segment.spool)
+    /// The spools that have something there, the oldest first, and the place behind what is there of each file of theirs.
+    pub(super) fn spools(&self) -> impl Iterator<Item = (SpoolId, Seq)> {
+        self.segments.iter().map(|segment| (segment.spool, segment.end))
     }
 
     /// Batches of the spools that are not in memory and not acknowledged.

@@ -73,14 +73,16 @@ impl Spools {
         self.leaving = true;
     }
 
-    pub(super) fn ids(&self) -> Vec<SpoolId> {
-        let mut ids = vec![self.live.id];
-        for id in self.shelf.spools().chain(self.closed.iter().map(|chain| chain.id)) {
-            if !ids.contains(&id) && ids.len() < NAMED_MAX {
-                ids.push(id);
+    pub(super) fn named(&self) -> Vec<(SpoolId, Seq)> {
+        let mut named = vec![(self.live.id, self.live.end())];
+        for (id, end) in self.shelf.spools().chain(self.closed.iter().map(|chain| (chain.id, chain.end()))) {
+            match named.iter().position(|(known, _)| *known == id) {
+                Some(at) => named[at].1 = end.max(named[at].1),
+                None if named.len() < NAMED_MAX => named.push((id, end)),
+                None => {}
             }
         }
-        ids
+        named
     }
 
     pub(super) fn push(&mut self, batch: &Batch, schema: &Schema, now: Duration) {

@@ -237,7 +237,7 @@ fn what_waits_half_a_minute_is_found_again_after_a_restart() {
     push(&later, 20..22, 1);
     let expect = "100.0k 100.1 0.0k 0.1 0.2 0.3 1.0k 1.1 1.2 1.3";
     check_from(&mut disk, &later, (&[], &State::default()), expect);
-    assert_eq!(later.ids().len(), 3);
+    assert_eq!(later.named().len(), 3);
     for (spool, next) in [(0, 4), (1, 4)] {
         later.ack(SpoolId([vec![0; 15], vec![spool]].concat().try_into().unwrap()), Seq(next));
     }

@@ -17,6 +17,7 @@ use common::wire::message::Message;
 use common::wire::message::Reason;
 use common::wire::message::SchemaMessage;
 use common::wire::message::Welcome;
+use common::wire::message::spool_ends;
 
 use crate::spool::Outgoing;
 use crate::spool::Spool;
@@ -85,17 +86,18 @@ impl Dialogue {
     /// Opens with `Hello`. `wall` is the host's clock.
     #[must_use]
     pub fn open(spool: Spool, introduction: &Introduction, wall: Timestamp) -> (Self, Message) {
+        let (spools, ends): (Vec<_>, Vec<_>) = spool.named().into_iter().unzip();
         let hello = Hello {
             agent_version: introduction.agent_version.clone(),
             run: spool.run(),
             schema_version: spool.schema_version(),
-            spools: spool.ids(),
+            spools,
             codec_max: CODEC,
             boot_id: introduction.boot_id,
             hostname: introduction.hostname.clone(),
             labels: introduction.labels.clone(),
             wall,
-            ext: Vec::new(),
+            ext: vec![spool_ends(ends)],
         };
         let dialogue = Self {
             spool,

@@ -8,7 +8,7 @@ use common::batch::HostId;
 use common::batch::WINDOW;
 use common::time::Timestamp;
 
-use crate::ingest::book::UP_WITHIN;
+use crate::ingest::entry::UP_WITHIN;
 
 /// Fewer hosts than this vanish together by chance, or with a switch of theirs.
 const VANISHED_MIN: usize = 5;

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use common::batch::Event;
+use common::batch::EncodedBatch;
 use common::batch::HostId;
 use common::batch::WINDOW;
 use common::metric::Labels;
@@ -12,13 +11,23 @@ use common::metric::NAME;
 use common::time::Timestamp;
 use common::wire::message::Hello;
 use common::wire::message::Reason;
+use common::wire::message::SpoolHeld;
+use common::wire::message::read_spool_ends;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::blind::Blind;
 use crate::ingest::dismissal::Dismissal;
+use crate::ingest::entry::AHEAD_MAX;
+use crate::ingest::entry::Entry;
+use crate::ingest::entry::Session;
+use crate::ingest::entry::UP_WITHIN;
+use crate::ingest::entry::event;
+use crate::ingest::entry::goodbye_state;
 use crate::ingest::hearing::Hearing;
 use crate::ingest::hearing::RETURN_MAX;
 use crate::ingest::hearing::Unheard;
+use crate::ingest::holes::Hole;
+use crate::ingest::holes::Holes;
 use crate::ingest::presence::Change;
 use crate::ingest::presence::HostChange;
 use crate::ingest::presence::HostState;
@@ -28,21 +37,10 @@ use crate::ingest::presence::State;
 use crate::ingest::session::End;
 use crate::store::commit::Append;
 use crate::store::commit::Commit;
+use crate::store::commit::CommittedBatch;
 use crate::store::record::Record;
 use crate::store::record::hosts::Host;
-
-/// A window committed later than this after its end did not come in time.
-pub(super) const UP_WITHIN: Duration = Duration::from_secs(15);
-
-/// A clock that jumped further than this is not followed window by window.
-const BEHIND_MAX: Duration = Duration::from_secs(3_600);
-
-/// How far ahead of the clock a window's stamp may be and still say that its host is there: clocks that are kept differ
-/// by less, and a stamp from further ahead would speak for the host until then.
-const AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
-
-/// The programs that the agent stands for: each has its own `up`.
-const JOBS: [&str; 3] = ["cadvisor", "node", "process"];
+use crate::store::record::windows::Windows;
 
 /// All hosts.
 #[derive(Debug)]
@@ -55,32 +53,13 @@ pub(super) struct Book {
     sessions: u64,
 }
 
-#[derive(Debug)]
-struct Entry {
-    host: Host,
-    session: Option<Session>,
-    address: Option<SocketAddr>,
-    /// The latest window that was committed since the start.
-    latest: Option<Timestamp>,
-    /// Windows that came in time and for which `up` is not written.
-    in_time: Vec<Timestamp>,
-    /// The window up to which `up` is decided; none before the first window.
-    decided: Option<Timestamp>,
-    state: State,
-    since: Timestamp,
-}
-
-#[derive(Debug)]
-struct Session {
-    number: u64,
-    dismissal: Dismissal,
-    ended: CancellationToken,
-}
-
 impl Book {
-    pub(super) fn new(hosts: Vec<Host>, now: Timestamp) -> Self {
+    pub(super) fn new(hosts: Vec<Host>, windows: Vec<Windows>, now: Timestamp) -> Self {
+        let mut holes: BTreeMap<_, _> =
+            windows.into_iter().map(|windows| (windows.host, Holes::new(windows))).collect();
         let entry = |host: Host| {
-            let mut entry = Entry::new(host, now);
+            let holes = holes.remove(&host.id).unwrap_or_default();
+            let mut entry = Entry { holes, ..Entry::new(host, now) };
             if !entry.host.agent_version.is_empty() {
                 entry.decided = Some(now.align_down(WINDOW));
                 entry.state = goodbye_state(entry.host.goodbye).unwrap_or(State::Up);
@@ -140,7 +119,7 @@ impl Book {
         if change.revoke && !entry.host.revoked {
             entry.host.revoked = true;
             appends.push(event(id, now, "host_revoked", format!("{} was revoked", entry.host.instance)));
-            appends.extend(entry.end_up(now));
+            appends.extend(entry.end_own(now));
             changes.extend(entry.turn(State::Revoked, now));
             entry.dismiss(End::revoked());
         }
@@ -183,9 +162,39 @@ impl Book {
         Some((opened, Vec::new()))
     }
 
-    pub(super) fn committed(&mut self, id: HostId, stamp: Timestamp, now: Timestamp) -> Vec<Change> {
+    /// What the aggregator holds of the spools that a host greeted with.
+    pub(super) fn holds(&mut self, id: HostId, hello: &Hello, held: &[SpoolHeld]) {
+        if let Some(entry) = self.hosts.get_mut(&id) {
+            entry.holes.greet(hello.run, held, &read_spool_ends(&hello.ext));
+        }
+    }
+
+    /// Batches of a host arrive. Returns what is to be stored with them, and what is known of its windows if it is.
+    pub(super) fn arrive(&self, id: HostId, batches: &[&EncodedBatch], now: Timestamp) -> Option<(Commit, Holes)> {
+        let entry = self.hosts.get(&id).filter(|_| !batches.is_empty())?;
+        let mut after = entry.holes.clone();
+        let credible = |batch: &&&EncodedBatch| batch.stamp <= now.after(AHEAD_MAX);
+        batches.iter().filter(credible).for_each(|batch| after.arrive(batch));
+        let holes = after.settle();
+        let records = vec![Record::Windows(after.record(id, &holes))];
+        Some((Commit { appends: holes.iter().map(|hole| missing(id, hole)).collect(), records }, after))
+    }
+
+    /// What [`Self::arrive`] returned is durable.
+    pub(super) fn arrived(&mut self, id: HostId, holes: Holes) {
+        if let Some(entry) = self.hosts.get_mut(&id) {
+            entry.holes = holes;
+        }
+    }
+
+    pub(super) fn committed(
+        &mut self,
+        &CommittedBatch { host: id, stamp, missing, .. }: &CommittedBatch,
+        now: Timestamp,
+    ) -> Vec<Change> {
         let Some(entry) = self.hosts.get_mut(&id) else { return Vec::new() };
         let mut changes = vec![Change::Window(id, stamp)];
+        entry.holes.add(missing);
         entry.host.last_seen = now;
         if now.after(AHEAD_MAX) < stamp {
             return changes;
@@ -218,6 +227,8 @@ impl Book {
         let mut commit = Commit { appends: Vec::new(), records: vec![entry.record()] };
         let state = goodbye_state(entry.host.goodbye);
         if let Some(state) = state {
+            entry.holes.excuse();
+            commit.records.push(Record::Windows(entry.holes.record(id, &[])));
             let (kind, text) = match state {
                 State::Shutdown => ("host_shutdown", "the host was shut down"),
                 State::Rebooting => ("agent_restarting", "the agent restarts"),
@@ -251,6 +262,9 @@ impl Book {
         for entry in self.hosts.values_mut().filter(|entry| !entry.host.revoked) {
             for (stamp, up) in entry.decide(now, in_grace) {
                 samples.entry(stamp).or_default().extend(entry.up().map(|labels| (labels, up)));
+            }
+            if let Some(missing) = entry.tell_missing(window) {
+                samples.entry(window).or_default().push((entry.missing(), missing));
             }
             if entry.is_silent(now, in_grace) {
                 changes.extend(entry.turn(State::Silent, now));
@@ -309,7 +323,7 @@ impl Book {
                 || entry.host.ephemeral.is_none_or(|time| now.since(entry.host.last_seen) < time);
             if !kept {
                 commit.records.push(Record::HostForgotten(*id));
-                commit.appends.extend(entry.end_up(now));
+                commit.appends.extend(entry.end_own(now));
             }
             kept
         });
@@ -338,139 +352,25 @@ impl Book {
     }
 }
 
-impl Entry {
-    const fn new(host: Host, now: Timestamp) -> Self {
-        Self {
-            host,
-            session: None,
-            address: None,
-            latest: None,
-            in_time: Vec::new(),
-            decided: None,
-            state: State::New,
-            since: now,
-        }
-    }
-
-    /// The series that say whether it is up.
-    fn up(&self) -> [Labels; 3] {
-        let labels = self.host.labels().with(NAME, "up");
-        JOBS.map(|job| labels.clone().with("job", job))
-    }
-
-    /// Ends the series that say whether it is up, if there are any.
-    fn end_up(&self, now: Timestamp) -> Option<Append> {
-        self.decided.map(|_| Append::Stale { stamp: now.align_down(WINDOW), series: self.up().to_vec() })
-    }
-
-    fn dismiss(&self, end: End) {
-        if let Some(session) = &self.session {
-            session.dismissal.give(end);
-        }
-    }
-
-    /// Changes what its labels are made of. Returns what follows: other labels are other series.
-    fn relabel(&mut self, now: Timestamp, change: impl FnOnce(&mut Host)) -> Vec<Append> {
-        let (before, ended) = (self.host.labels(), self.end_up(now));
-        change(&mut self.host);
-        let labels = self.host.labels();
-        let ended = ended.filter(|_| labels != before);
-        // Also labels that did not change: those of before may not have been stored.
-        ended.into_iter().chain([Append::HostLabels { host: self.host.id, labels }]).collect()
-    }
-
-    fn record(&self) -> Record {
-        Record::Host(Box::new(self.host.clone()))
-    }
-
-    /// Takes in who the agent says it is. Returns what is to be stored of that.
-    fn greet(&mut self, hello: &Hello, now: Timestamp) -> Vec<Append> {
-        let mut appends = self.relabel(now, |host| host.agent_labels.clone_from(&hello.labels));
-        let Self { host, .. } = self;
-        if host.boot_id.is_some_and(|boot_id| boot_id != hello.boot_id) {
-            appends.push(event(host.id, now, "rebooted", format!("{} was booted", host.instance)));
-        }
-        host.run = Some(hello.run);
-        host.boot_id = Some(hello.boot_id);
-        host.agent_version.clone_from(&hello.agent_version);
-        host.hostname.clone_from(&hello.hostname);
-        host.last_seen = now;
-        appends
-    }
-
-    /// The windows whose `up` is certain, in order.
-    fn decide(&mut self, now: Timestamp, in_grace: bool) -> Vec<(Timestamp, f64)> {
-        let mut up = Vec::new();
-        let Some(mut decided) = self.decided else { return up };
-        decided = decided.max(now.before(BEHIND_MAX).align_down(WINDOW));
-        loop {
-            let window = decided.after(WINDOW);
-            if self.in_time.contains(&window) {
-                up.push((window, 1.0));
-            } else if now <= window.after(UP_WITHIN) {
-                break;
-            } else if !in_grace {
-                up.push((window, 0.0));
-            }
-            decided = window;
-        }
-        self.decided = Some(decided);
-        self.in_time.retain(|stamp| decided < *stamp);
-        up
-    }
-
-    /// The clock was set back: what is known of the time after it speaks for nobody. `up` is never rewritten, so that it
-    /// goes on where it ended, after at most [`AHEAD_MAX`].
-    fn set_back(&mut self, now: Timestamp) {
-        self.latest = self.latest.map(|latest| latest.min(now));
-        self.decided = self.decided.map(|decided| decided.min(now.after(AHEAD_MAX).align_down(WINDOW)));
-        self.in_time.retain(|stamp| *stamp <= now.after(AHEAD_MAX));
-        self.host.last_seen = self.host.last_seen.min(now);
-        self.since = self.since.min(now);
-    }
-
-    fn is_silent(&self, now: Timestamp, in_grace: bool) -> bool {
-        let latest = self.latest.unwrap_or(self.host.last_seen);
-        !in_grace && self.state == State::Up && latest.after(WINDOW + UP_WITHIN) < now
-    }
-
-    fn turn(&mut self, state: State, now: Timestamp) -> Option<Change> {
-        if self.state == state {
-            return None;
-        }
-        (self.state, self.since) = (state, now);
-        Some(Change::Host(self.host.id, state))
-    }
-}
-
-fn goodbye_state(goodbye: Option<u16>) -> Option<State> {
-    match Reason::from(goodbye?) {
-        Reason::Stopped => Some(State::Stopped),
-        Reason::Shutdown => Some(State::Shutdown),
-        Reason::Restart => Some(State::Rebooting),
-        Reason::Error
-        | Reason::Malformed
-        | Reason::Unknown
-        | Reason::Token
-        | Reason::Revoked
-        | Reason::Replaced
-        | Reason::Limit
-        | Reason::Expired => None,
-    }
-}
-
-pub(super) fn event(host: HostId, at: Timestamp, kind: &str, text: String) -> Append {
-    Append::Event { host, event: Event { at, kind: kind.to_owned(), entity: Labels::new(), text } }
+/// The event that tells of windows between two processes of an agent that will not come.
+fn missing(host: HostId, hole: &Hole) -> Append {
+    let seconds = (hole.until.before(WINDOW)).since(hole.after).as_secs();
+    let text = format!("{} windows are missing, {seconds} s: the agent ended there without a word", hole.missing);
+    event(host, hole.until, "windows_missing", text)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use common::batch::RunId;
+    use common::batch::Seq;
+    use common::batch::SpoolId;
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::ingest::entry::JOBS;
 
     const START: i64 = 1_000_000;
 
@@ -518,23 +418,27 @@ mod tests {
     fn own(commit: Commit, name: &str) -> Vec<(Timestamp, Vec<(Labels, f64)>)> {
         let mut own = Vec::new();
         for append in commit.appends {
-            if let Append::Own { stamp, samples } = append
-                && samples[0].0.get(NAME) == name
-            {
-                own.push((stamp, samples));
-            }
+            let Append::Own { stamp, mut samples } = append else { continue };
+            samples.retain(|(labels, _)| labels.get(NAME) == name);
+            own.extend((!samples.is_empty()).then_some((stamp, samples)));
         }
         own
+    }
+
+    /// The window that ends at `stamp` is committed.
+    fn commit(book: &mut Book, host: u32, stamp: i64, now: i64) -> Vec<Change> {
+        let (host, spool, next, stamp) = (HostId(host), SpoolId([2; 16]), Seq(0), at(stamp));
+        book.committed(&CommittedBatch { host, spool, next, stamp, samples: None, missing: 0 }, at(now))
     }
 
     /// `up` of a host whose windows are committed at (stamp, moment), ticked each second until `until`: one character a
     /// window from second 10 on, `1`, `0`, or `.` for none.
     fn check(agent_version: &str, commits: &[(i64, i64)], until: i64, expect: &str) {
-        let mut book = Book::new(vec![host(agent_version)], at(0));
+        let mut book = Book::new(vec![host(agent_version)], Vec::new(), at(0));
         let mut up = vec!['.'; expect.len()];
         for second in 0..=until {
             for (stamp, _) in commits.iter().filter(|(_, moment)| *moment == second) {
-                book.committed(HostId(1), at(*stamp), at(second));
+                commit(&mut book, 1, *stamp, second);
             }
             for (stamp, samples) in own(book.tick(at(second), true).0, "up") {
                 assert_eq!(samples.len(), JOBS.len());
@@ -564,13 +468,13 @@ mod tests {
 
     #[test]
     fn a_pulled_plug_shows_within_25_seconds() {
-        let mut book = Book::new(vec![host("0.1.0")], at(0));
+        let mut book = Book::new(vec![host("0.1.0")], Vec::new(), at(0));
         misses(&mut book, 0..=100);
-        book.committed(HostId(1), at(100), at(101));
+        commit(&mut book, 1, 100, 101);
         let silent =
             (101..).find(|second| book.tick(at(*second), true).1.contains(&Change::Host(HostId(1), State::Silent)));
         assert_eq!(silent, Some(126), "the next window would have ended at 110");
-        assert_eq!(book.committed(HostId(1), at(200), at(201))[1], Change::Host(HostId(1), State::Up));
+        assert_eq!(commit(&mut book, 1, 200, 201)[1], Change::Host(HostId(1), State::Up));
     }
 
     /// The moments from the first to the last second at which `up` of host 1 is decided to be 0, and those at which it
@@ -588,22 +492,22 @@ mod tests {
 
     #[test]
     fn an_aggregator_that_stood_still_blames_nobody() {
-        let mut book = Book::new(vec![host("0.1.0")], at(0));
+        let mut book = Book::new(vec![host("0.1.0")], Vec::new(), at(0));
         misses(&mut book, 0..=110);
-        book.committed(HostId(1), at(110), at(110));
+        commit(&mut book, 1, 110, 110);
         let (zeros, silent) = misses(&mut book, 700..=790);
         assert_eq!((zeros[0], silent[0]), (766, 760), "a minute after it goes on");
         assert_eq!(book.unheard(at(500), at(790), true), Unheard::Everybody);
         let gone = Unheard::Instances(["web".to_owned()].into());
         assert_eq!(book.unheard(at(710), at(790), true), gone, "it has not come back");
-        book.committed(HostId(1), at(710), at(711));
+        commit(&mut book, 1, 710, 711);
         assert_eq!(book.unheard(at(710), at(790), true), Unheard::Instances(BTreeSet::new()));
     }
 
     #[test]
     fn a_clock_that_was_set_back_delays_nothing_for_long() {
-        let mut book = Book::new(vec![host("0.1.0")], at(7_200));
-        book.committed(HostId(1), at(7_300), at(7_301));
+        let mut book = Book::new(vec![host("0.1.0")], Vec::new(), at(7_200));
+        commit(&mut book, 1, 7_300, 7_301);
         misses(&mut book, 7_301..=7_310);
         let (zeros, silent) = misses(&mut book, 0..=700);
         assert_eq!((zeros.first(), silent), (Some(&626), vec![60]));
@@ -612,7 +516,7 @@ mod tests {
     #[test]
     fn sessions_end_when_the_clock_is_set_far_back() {
         let check = |back: i64, expect| {
-            let mut book = Book::new(vec![host("0.1.0")], at(7_200));
+            let mut book = Book::new(vec![host("0.1.0")], Vec::new(), at(7_200));
             let session = open(&mut book, 1, 7_201);
             misses(&mut book, 7_201..=7_210);
             misses(&mut book, 7_210 - back..=7_211 - back);
@@ -624,14 +528,36 @@ mod tests {
 
     #[test]
     fn a_window_from_the_far_future_says_nothing_about_its_host() {
-        let mut book = Book::new(vec![host("0.1.0")], at(0));
+        let mut book = Book::new(vec![host("0.1.0")], Vec::new(), at(0));
         open(&mut book, 1, 1);
         misses(&mut book, 0..=100);
-        book.committed(HostId(1), at(100), at(100));
-        book.committed(HostId(1), at(701), at(100));
+        commit(&mut book, 1, 100, 100);
+        commit(&mut book, 1, 701, 100);
         assert_eq!(book.committed_through(), at(100));
         let (zeros, silent) = misses(&mut book, 101..=130);
         assert_eq!((zeros.last(), silent), (Some(&126), vec![126]));
+    }
+
+    #[test]
+    fn what_is_missing_is_written_each_minute_and_when_it_changes() {
+        let mut book = Book::new(vec![host("0.1.0")], Vec::new(), at(0));
+        let mut told = Vec::new();
+        for second in 1..=200 {
+            if second == 133 {
+                let lost = CommittedBatch {
+                    host: HostId(1),
+                    spool: SpoolId([2; 16]),
+                    next: Seq(9),
+                    stamp: at(130),
+                    samples: Some(1),
+                    missing: 8,
+                };
+                book.committed(&lost, at(second));
+            }
+            let samples = own(book.tick(at(second), true).0, "lapwing_windows_missing_total");
+            told.extend(samples.into_iter().map(|(stamp, samples)| (stamp.since(at(0)).as_secs(), samples[0].1)));
+        }
+        assert_eq!(told, [(60, 0.0), (120, 0.0), (130, 8.0), (190, 8.0)]);
     }
 
     fn open(book: &mut Book, boot_id: u8, now: i64) -> Opened {
@@ -648,13 +574,13 @@ mod tests {
             instance: name(id),
             ..host("0.1.0")
         });
-        let mut book = Book::new(hosts.collect(), at(0));
+        let mut book = Book::new(hosts.collect(), Vec::new(), at(0));
         let mut blind = Vec::new();
         for second in 1..=300 {
             // All send until 200, three go on, and all are back at 260.
             for id in 1..=8 {
                 if second % 10 == 1 && (second <= 201 || 260 <= second || id <= 3) {
-                    book.committed(HostId(id), at(second - 1), at(second));
+                    commit(&mut book, id, second - 1, second);
                 }
             }
             let (commit, _) = book.tick(at(second), true);
@@ -677,7 +603,7 @@ mod tests {
     #[test]
     fn an_operator_names_labels_and_revokes() {
         let other = Host { id: HostId(2), key_hash: [2; 32], instance: "db".to_owned(), ..host("") };
-        let mut book = Book::new(vec![host("0.1.0"), other], at(0));
+        let mut book = Book::new(vec![host("0.1.0"), other], Vec::new(), at(0));
         let session = open(&mut book, 1, 1);
         let mut check = |change: HostChange, expect: Result<(&str, &[&str]), NotChanged>| {
             let changed = book.change(HostId(1), &change, at(7)).map(|(commit, _)| {
@@ -726,7 +652,7 @@ mod tests {
 
     #[test]
     fn a_newer_session_replaces_the_older() {
-        let mut book = Book::new(vec![host("")], at(0));
+        let mut book = Book::new(vec![host("")], Vec::new(), at(0));
         let older = open(&mut book, 1, 1);
         assert!(older.older.is_none());
         let newer = open(&mut book, 1, 2);
@@ -739,20 +665,21 @@ mod tests {
 
     #[test]
     fn an_ephemeral_host_is_forgotten_when_it_has_been_away_for_its_time() {
-        let mut book = Book::new(vec![Host { ephemeral: Some(Duration::from_secs(100)), ..host("") }], at(0));
+        let mut book =
+            Book::new(vec![Host { ephemeral: Some(Duration::from_secs(100)), ..host("") }], Vec::new(), at(0));
         let session = open(&mut book, 1, 1);
         let mut forgotten = None;
         for second in 1..400 {
             if second <= 200 {
-                book.committed(HostId(1), at(second - second % 10), at(second));
+                commit(&mut book, 1, second - second % 10, second);
             }
             if second == 250 {
                 drop(book.close(HostId(1), session.number, None, at(second)));
             }
             let commit = book.tick(at(second), true).0;
             if commit.records.iter().any(|record| matches!(record, Record::HostForgotten(HostId(1)))) {
-                let marked =
-                    |append: &Append| matches!(append, Append::Stale { series, .. } if series.len() == JOBS.len());
+                let all = JOBS.len() + 1;
+                let marked = |append: &Append| matches!(append, Append::Stale { series, .. } if series.len() == all);
                 assert!(commit.appends.iter().any(marked), "{commit:?}");
                 assert_eq!(forgotten.replace(second), None);
             }
@@ -763,7 +690,7 @@ mod tests {
 
     #[test]
     fn labels_are_handed_in_at_each_greeting() {
-        let mut book = Book::new(vec![host("")], at(0));
+        let mut book = Book::new(vec![host("")], Vec::new(), at(0));
         for second in 1..4 {
             let labels = open(&mut book, 1, second).commit.appends;
             // What was handed in before may not have been stored.
@@ -773,9 +700,9 @@ mod tests {
 
     #[test]
     fn a_clean_end_is_told_from_a_silent_one_and_a_reboot_from_a_restart() {
-        let mut book = Book::new(vec![host("")], at(0));
+        let mut book = Book::new(vec![host("")], Vec::new(), at(0));
         let session = open(&mut book, 1, 1);
-        book.committed(HostId(1), at(10), at(10));
+        commit(&mut book, 1, 10, 10);
         let (commit, changes) = book.close(HostId(1), session.number, Some(Reason::Shutdown), at(11));
         assert_eq!(changes, [Change::Host(HostId(1), State::Shutdown)]);
         assert!(matches!(&commit.appends[0], Append::Event { event, .. } if event.kind == "host_shutdown"));
@@ -799,12 +726,12 @@ mod tests {
     #[test]
     fn evaluation_waits_for_the_slowest_host_that_is_up() {
         let other = Host { id: HostId(2), key_hash: [2; 32], instance: "db".to_owned(), ..host("") };
-        let mut book = Book::new(vec![host(""), other], at(0));
+        let mut book = Book::new(vec![host(""), other], Vec::new(), at(0));
         assert_eq!(book.committed_through(), Timestamp::from_millis(i64::MAX));
         let from = SocketAddr::from(([127, 0, 0, 1], 1));
         for id in [1, 2] {
             book.open(HostId(id), &hello(1), from, at(1)).unwrap();
-            book.committed(HostId(id), at(10 * i64::from(id)), at(20));
+            commit(&mut book, id, 10 * i64::from(id), 20);
         }
         assert_eq!(book.committed_through(), at(10));
     }

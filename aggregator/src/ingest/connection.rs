@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use common::batch::HostId;
 use common::time::Timestamp;
 use common::wire::message::Hello;
 use common::wire::message::Message;
@@ -185,6 +186,7 @@ async fn talk(
     store(link, &opened.commit, (shared, ends)).await.map_err(|cut| cut.over)?;
     let host = session.host();
     let held = shared.store.held(host, hello.run, &hello.spools).await.map_err(End::from)?;
+    shared.presence.holds(host, &hello, &held.spools);
     link.say(&Session::welcome(held, &opened.instance, shared.clock.wall(), expires)).await;
     tracing::info!(instance = %opened.instance, version = %hello.agent_version, "session opened");
     loop {
@@ -193,23 +195,35 @@ async fn talk(
         }
         while let Some(message) = link.next()? {
             if let Heard::Goodbye(reason, _text) = session.hear(message)? {
-                return Err(match append(link, session.take(), (shared, ends)).await {
+                return Err(match append(link, (host, session.take()), (shared, ends)).await {
                     Err(Over::Ended(end)) => Over::Ended(end),
                     Ok(()) | Err(Over::Left(_)) => Over::Left(Some(reason)),
                 });
             }
         }
-        append(link, session.take(), (shared, ends)).await?;
+        append(link, (host, session.take()), (shared, ends)).await?;
     }
 }
 
 /// Commits and acknowledges. What stands behind a batch that means nothing is not committed.
-async fn append(link: &mut Link, appends: Vec<Append>, (shared, ends): (&Shared, &Ends<'_>)) -> Result<(), Over> {
-    let mut commit = Commit { appends, records: Vec::new() };
+async fn append(
+    link: &mut Link,
+    (host, mut appends): (HostId, Vec<Append>),
+    (shared, ends): (&Shared, &Ends<'_>),
+) -> Result<(), Over> {
     let mut result = Ok(());
-    while !commit.appends.is_empty() {
+    while !appends.is_empty() {
+        let mut commit = Commit { appends: appends.clone(), records: Vec::new() };
+        let arriving = shared.presence.arrive(host, &appends, shared.clock.wall());
+        let arriving = arriving.map(|(noticed, holes)| {
+            commit.join(noticed);
+            holes
+        });
         match store(link, &commit, (shared, ends)).await {
             Ok(committed) => {
+                if let Some(holes) = arriving {
+                    shared.presence.arrived(host, holes);
+                }
                 shared.presence.committed(&committed, shared.clock.wall());
                 shared.counters.count_batches(&committed);
                 for ack in Session::acknowledge(&committed) {
@@ -218,7 +232,7 @@ async fn append(link: &mut Link, appends: Vec<Append>, (shared, ends): (&Shared,
                 break;
             }
             Err(Cut { at, over }) => {
-                commit.appends.truncate(at);
+                appends.truncate(at);
                 result = Err(over);
             }
         }

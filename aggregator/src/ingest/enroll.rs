@@ -14,7 +14,7 @@ use common::wire::message::Reason;
 use common::wire::message::renew_after;
 use tokio::sync::Semaphore;
 
-use crate::ingest::book::event;
+use crate::ingest::entry::event;
 use crate::ingest::presence::Presence;
 use crate::ingest::session::End;
 use crate::ingest::trust::Authority;

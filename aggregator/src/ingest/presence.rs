@@ -14,6 +14,7 @@ use common::time::Clock;
 use common::time::Timestamp;
 use common::wire::message::Hello;
 use common::wire::message::Reason;
+use common::wire::message::SpoolHeld;
 use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio::sync::watch;
@@ -22,12 +23,15 @@ use tokio_util::sync::CancellationToken;
 use crate::ingest::book::Book;
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::hearing::Unheard;
+use crate::ingest::holes::Holes;
 use crate::store::Health;
 use crate::store::Store;
+use crate::store::commit::Append;
 use crate::store::commit::Commit;
 use crate::store::commit::Committed;
 use crate::store::record::Record;
 use crate::store::record::hosts::Host;
+use crate::store::record::windows::Windows;
 
 /// Changes that a slow listener may fall behind before it loses some.
 const CHANGES_MAX: usize = 1_024;
@@ -138,11 +142,11 @@ pub struct Opened {
 }
 
 impl Presence {
-    /// The hosts that are known. `now` is when the aggregator starts.
+    /// The hosts that are known, and which windows came of each. `now` is when the aggregator starts.
     #[must_use]
-    pub fn new(hosts: Vec<Host>, now: Timestamp) -> Self {
+    pub fn new(hosts: Vec<Host>, windows: Vec<Windows>, now: Timestamp) -> Self {
         let shared = Shared {
-            book: Mutex::new(Book::new(hosts, now)),
+            book: Mutex::new(Book::new(hosts, windows, now)),
             through: watch::Sender::new(Timestamp::from_millis(i64::MAX)),
             changes: broadcast::Sender::new(CHANGES_MAX),
         };
@@ -243,11 +247,27 @@ impl Presence {
         Some(opened)
     }
 
+    /// What the aggregator holds of the spools that a host greeted with.
+    pub fn holds(&self, host: HostId, hello: &Hello, held: &[SpoolHeld]) {
+        self.book().holds(host, hello, held);
+    }
+
+    /// Batches of a host arrive. Returns what is to be stored with them, and what to tell [`Self::arrived`] when it is.
+    pub(super) fn arrive(&self, host: HostId, appends: &[Append], now: Timestamp) -> Option<(Commit, Holes)> {
+        let batches: Vec<_> = appends.iter().filter_map(Append::batch).collect();
+        self.book().arrive(host, &batches, now)
+    }
+
+    /// They became durable.
+    pub(super) fn arrived(&self, host: HostId, holes: Holes) {
+        self.book().arrived(host, holes);
+    }
+
     /// Windows became durable.
     pub fn committed(&self, committed: &Committed, now: Timestamp) {
         let changes = {
             let mut book = self.book();
-            committed.batches.iter().flat_map(|batch| book.committed(batch.host, batch.stamp, now)).collect()
+            committed.batches.iter().flat_map(|batch| book.committed(batch, now)).collect()
         };
         self.tell(changes);
     }

@@ -288,6 +288,7 @@ mod tests {
             next: Seq(next),
             stamp: Timestamp::default(),
             samples: None,
+            missing: 0,
         };
         let acks = Session::acknowledge(&Committed { batches: vec![of(1, 5), of(2, 1), of(1, 6)] });
         let ack = |spool, next| Message::Ack(Ack { spool: SpoolId([spool; 16]), next: Seq(next), ext: Vec::new() });

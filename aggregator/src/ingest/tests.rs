@@ -85,7 +85,7 @@ impl Bench {
         let disk = Disk::under(&writer, data.path());
         thread::spawn(|| writer.run());
         let authority = Arc::new(Authority::open(data.path(), clock.wall()).unwrap());
-        let presence = Presence::new(Vec::new(), clock.wall());
+        let presence = Presence::new(Vec::new(), Vec::new(), clock.wall());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let ingest = Ingest::bind(any, Arc::clone(&authority), store.clone(), presence.clone(), clock.clone()).unwrap();
         let (address, counters, stop) = (ingest.local_addr().unwrap(), ingest.counters(), CancellationToken::new());

@@ -18,6 +18,12 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Adds what is to be written in the same transaction, behind the rest.
+    pub fn join(&mut self, other: Self) {
+        self.appends.extend(other.appends);
+        self.records.extend(other.records);
+    }
+
     /// About what it takes in memory, as far as a peer decides that.
     pub(super) fn bytes(&self) -> usize {
         let labels = |labels: &Labels| labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
@@ -116,6 +122,14 @@ pub enum Append {
     },
 }
 
+impl Append {
+    /// The batch, if it is one.
+    #[must_use]
+    pub const fn batch(&self) -> Option<&EncodedBatch> {
+        if let Self::Batch { batch, .. } = self { Some(batch) } else { None }
+    }
+}
+
 /// What a durable commit stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
@@ -136,6 +150,8 @@ pub struct CommittedBatch {
     pub stamp: Timestamp,
     /// Samples stored; `None` for a batch that was stored before.
     pub samples: Option<usize>,
+    /// Batches before it that its spool gave up.
+    pub missing: u64,
 }
 
 /// Why a commit was not made. Nothing of it is stored.

@@ -24,6 +24,7 @@ use crate::store::ledger::Spool;
 use crate::store::log;
 use crate::store::origin;
 use crate::store::origin::Numbers;
+use crate::store::record::windows;
 
 /// What a commit changes.
 pub(super) struct Stage<'a> {
@@ -56,8 +57,6 @@ pub(super) struct Undo {
 pub(super) struct Staged {
     pub(super) effects: Vec<Effect>,
     pub(super) committed: Committed,
-    /// Batches that spools dropped before they were sent.
-    pub(super) missing: u64,
 }
 
 /// Why a commit was not staged.
@@ -184,7 +183,8 @@ impl Stage<'_> {
     ) -> Result<(), AppendError> {
         let key = (host, batch.spool);
         let next = self.ledger.next(key);
-        let mut stored = CommittedBatch { host, spool: batch.spool, next, stamp: batch.stamp, samples: None };
+        let mut stored =
+            CommittedBatch { host, spool: batch.spool, next, stamp: batch.stamp, samples: None, missing: 0 };
         let Admission::New(mut state, missing) = self.ledger.admit(host, batch)? else {
             staged.committed.batches.push(stored);
             return Ok(());
@@ -193,7 +193,11 @@ impl Stage<'_> {
         log::insert(self.transaction, host, batch)?;
         log::set_next(self.transaction, key, batch.seq.next(), self.now)?;
         undo.spool(key, self.ledger.store(key, batch.seq, (batch.run, state, self.now)));
-        staged.missing += missing;
+        windows::add_missing(self.transaction, host, missing)?;
+        if 0 < missing {
+            self.append(given_up(host, batch, missing), staged, undo)?;
+        }
+        stored.missing = missing;
         stored.next = batch.seq.next();
         stored.samples = Some(decoded.samples.len());
         staged.committed.batches.push(stored);
@@ -211,6 +215,16 @@ impl Stage<'_> {
 /// Series that have one stamp.
 fn at(stamp: Timestamp, values: impl Iterator<Item = (Labels, Option<f64>)>) -> Vec<Written> {
     values.map(|(labels, value)| Written { labels, samples: vec![(stamp, value)] }).collect()
+}
+
+/// The event that tells of windows whose batches a spool gave up.
+fn given_up(host: HostId, batch: &EncodedBatch, missing: u64) -> Append {
+    let text =
+        format!("{missing} windows did not come: the agent gave them up for want of room, or could not read them");
+    Append::Event {
+        host,
+        event: Event { at: batch.stamp, kind: "windows_missing".to_owned(), entity: Labels::new(), text },
+    }
 }
 
 /// Decodes a batch with the schema that the head has.

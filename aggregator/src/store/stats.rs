@@ -49,11 +49,11 @@ impl Counters {
         add(&self.replaced, appended.replaced);
     }
 
-    pub(super) fn count(&self, committed: &Committed, missing: u64) {
+    pub(super) fn count(&self, committed: &Committed) {
         let stored = committed.batches.iter().filter(|batch| batch.samples.is_some()).count();
         add(&self.batches, stored as u64);
         add(&self.repeated, (committed.batches.len() - stored) as u64);
-        add(&self.missing, missing);
+        add(&self.missing, committed.batches.iter().map(|batch| batch.missing).sum());
     }
 
     pub(super) fn commit(&self, made: bool) {

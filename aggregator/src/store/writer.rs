@@ -245,7 +245,7 @@ impl Shared {
                 Effect::Forget { host, instance } => self.head.forget(host, &instance),
             }
         }
-        self.counters.count(&staged.committed, staged.missing);
+        self.counters.count(&staged.committed);
         staged.committed
     }
 

@@ -106,7 +106,7 @@ impl Running {
         let around = Surroundings {
             store: store.clone(),
             engine: Engine::new(Arc::new(store.clone()), clock.clone(), EngineConfig::default()),
-            presence: Presence::new(Vec::new(), clock.wall()),
+            presence: Presence::new(Vec::new(), Vec::new(), clock.wall()),
             clock: clock.clone(),
             reload: Arc::new(Notify::new()),
             stop: stop.clone(),

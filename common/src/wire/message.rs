@@ -8,6 +8,8 @@ use crate::batch::{EncodedBatch, RunId, Seq, SpoolId};
 use crate::metric::Labels;
 use crate::schema::SchemaChange;
 use crate::time::Timestamp;
+use crate::wire::bytes::Reader;
+use crate::wire::bytes::put_varint;
 
 /// Fields that came after the release of their message, by number. Unknown ones are ignored, missing ones default.
 pub type Extensions = Vec<(u16, Vec<u8>)>;
@@ -27,6 +29,25 @@ pub fn renew_after(after: Duration) -> (u16, Vec<u8>) {
 pub fn read_renew_after(ext: &Extensions) -> Option<Duration> {
     let (_, bytes) = ext.iter().find(|(number, _)| *number == RENEW_AFTER)?;
     Some(Duration::from_secs(u64::from_le_bytes(bytes.as_slice().try_into().ok()?)))
+}
+
+/// Of `Hello`: for each spool that it names, in its order, the place behind the last batch that is held; varints.
+const SPOOL_ENDS: u16 = 2;
+
+/// The field that says where each spool ends: what has come before its end is all that will come of it.
+#[must_use]
+pub fn spool_ends(ends: impl IntoIterator<Item = Seq>) -> (u16, Vec<u8>) {
+    let mut bytes = Vec::new();
+    ends.into_iter().for_each(|end| put_varint(&mut bytes, end.0));
+    (SPOOL_ENDS, bytes)
+}
+
+/// What [`spool_ends`] says: as many ends as can be read.
+#[must_use]
+pub fn read_spool_ends(ext: &Extensions) -> Vec<Seq> {
+    let bytes = ext.iter().find(|(number, _)| *number == SPOOL_ENDS).map(|(_, bytes)| bytes.as_slice());
+    let mut reader = Reader::new(bytes.unwrap_or_default());
+    std::iter::from_fn(|| reader.varint().ok().map(Seq)).collect()
 }
 
 /// Everything that travels.
@@ -254,5 +275,13 @@ mod tests {
         check(vec![], None);
         check(vec![(7, vec![0; 8]), renew_after(Duration::from_secs(1_000_000))], Some(1_000_000));
         check(vec![(RENEW_AFTER, vec![1, 2])], None);
+    }
+
+    #[test]
+    fn ends_of_spools_are_read_as_far_as_they_go() {
+        let ends = [0, 31, 1 << 40].map(Seq);
+        assert_eq!(read_spool_ends(&vec![spool_ends(ends)]), ends);
+        assert_eq!(read_spool_ends(&vec![(SPOOL_ENDS, vec![5, 0x80])]), [Seq(5)]);
+        assert_eq!(read_spool_ends(&Vec::new()), []);
     }
 }

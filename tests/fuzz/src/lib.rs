@@ -156,7 +156,7 @@ fn replay_spool(found: &[u8], read_back: &[u8]) {
         let read = matches!(job, Job::Read { .. }).then(|| read_back.to_vec());
         spool.done(Ok(read.unwrap_or_default()), Duration::ZERO);
     }
-    for id in spool.ids() {
+    for (id, _) in spool.named() {
         spool.ack(id, Seq(u64::MAX));
     }
     assert_eq!(spool.figures().depth, 0, "all is acknowledged or lost");

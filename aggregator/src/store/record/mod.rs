@@ -9,6 +9,7 @@ pub mod notifications;
 pub mod outbox;
 pub mod sessions;
 pub mod tokens;
+pub mod windows;
 
 use common::batch::HostId;
 use rusqlite::Transaction;
@@ -23,6 +24,7 @@ use crate::store::record::outbox::Pending;
 use crate::store::record::sessions::Session;
 use crate::store::record::tokens::Token;
 use crate::store::record::tokens::TokenUse;
+use crate::store::record::windows::Windows;
 
 /// A change to one noun, written in the same transaction as whatever caused it.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub enum Record {
     Host(Box<Host>),
     /// A host is forgotten.
     HostForgotten(HostId),
+    /// Windows of a host came.
+    Windows(Windows),
     /// A join token was made or changed.
     Token(Token),
     /// A join token was used.
@@ -55,7 +59,11 @@ impl Record {
     pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         match self {
             Self::Host(host) => host.write(transaction),
-            Self::HostForgotten(host) => hosts::forget(transaction, *host),
+            Self::HostForgotten(host) => {
+                windows::forget(transaction, *host)?;
+                hosts::forget(transaction, *host)
+            }
+            Self::Windows(windows) => windows.write(transaction),
             Self::Token(token) => token.write(transaction),
             Self::TokenUse(used) => used.write(transaction),
             Self::Alert(alert) => alert.write(transaction),

@@ -1,0 +1,215 @@
+//! What is known of one host at a moment, and what follows from time passing for it. Pure.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use common::batch::Event;
+use common::batch::HostId;
+use common::batch::WINDOW;
+use common::metric::Labels;
+use common::metric::NAME;
+use common::time::Timestamp;
+use common::wire::message::Hello;
+use common::wire::message::Reason;
+use tokio_util::sync::CancellationToken;
+
+use crate::ingest::dismissal::Dismissal;
+use crate::ingest::holes::Holes;
+use crate::ingest::presence::Change;
+use crate::ingest::presence::State;
+use crate::ingest::session::End;
+use crate::store::commit::Append;
+use crate::store::record::Record;
+use crate::store::record::hosts::Host;
+
+/// A window committed later than this after its end did not come in time.
+pub(super) const UP_WITHIN: Duration = Duration::from_secs(15);
+
+/// A clock that jumped further than this is not followed window by window.
+const BEHIND_MAX: Duration = Duration::from_secs(3_600);
+
+/// How often it is written how many windows of a host will not come, besides when that changes: a query looks back for five
+/// minutes.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// The programs that the agent stands for: each has its own `up`.
+pub(super) const JOBS: [&str; 3] = ["cadvisor", "node", "process"];
+
+/// How far ahead of the clock a window's stamp may be and still say that its host is there: clocks that are kept differ
+/// by less, and a stamp from further ahead would speak for the host until then.
+pub(super) const AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// One host.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) host: Host,
+    pub(super) session: Option<Session>,
+    pub(super) address: Option<SocketAddr>,
+    /// The latest window that was committed since the start.
+    pub(super) latest: Option<Timestamp>,
+    /// Windows that came in time and for which `up` is not written.
+    pub(super) in_time: Vec<Timestamp>,
+    /// The window up to which `up` is decided; none before the first window.
+    pub(super) decided: Option<Timestamp>,
+    pub(super) state: State,
+    pub(super) since: Timestamp,
+    pub(super) holes: Holes,
+    /// The window for which it was written how many are missing, and how many that were.
+    pub(super) told: (Timestamp, u64),
+}
+
+/// A session of its agent.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) number: u64,
+    pub(super) dismissal: Dismissal,
+    pub(super) ended: CancellationToken,
+}
+
+impl Entry {
+    pub(super) fn new(host: Host, now: Timestamp) -> Self {
+        Self {
+            host,
+            session: None,
+            address: None,
+            latest: None,
+            in_time: Vec::new(),
+            decided: None,
+            state: State::New,
+            since: now,
+            holes: Holes::default(),
+            told: (now.align_down(WINDOW), 0),
+        }
+    }
+
+    /// The series that say whether it is up.
+    pub(super) fn up(&self) -> [Labels; 3] {
+        let labels = self.host.labels().with(NAME, "up");
+        JOBS.map(|job| labels.clone().with("job", job))
+    }
+
+    /// The series that counts its windows that will not come.
+    pub(super) fn missing(&self) -> Labels {
+        self.host.labels().with(NAME, "lapwing_windows_missing_total")
+    }
+
+    /// How many windows will not come, if that is to be written for this window.
+    #[expect(clippy::cast_precision_loss, reason = "2^53 at most")]
+    pub(super) fn tell_missing(&mut self, window: Timestamp) -> Option<f64> {
+        let (told, before) = self.told;
+        let missing = self.holes.missing();
+        let due = told < window && (missing != before || TOLD_EVERY <= window.since(told));
+        if !due || self.decided.is_none() {
+            return None;
+        }
+        self.told = (window, missing);
+        Some(missing as f64)
+    }
+
+    /// Ends the series that the aggregator writes about it, if there are any.
+    pub(super) fn end_own(&self, now: Timestamp) -> Option<Append> {
+        let series = self.up().into_iter().chain([self.missing()]).collect();
+        self.decided.map(|_| Append::Stale { stamp: now.align_down(WINDOW), series })
+    }
+
+    pub(super) fn dismiss(&self, end: End) {
+        if let Some(session) = &self.session {
+            session.dismissal.give(end);
+        }
+    }
+
+    /// Changes what its labels are made of. Returns what follows: other labels are other series.
+    pub(super) fn relabel(&mut self, now: Timestamp, change: impl FnOnce(&mut Host)) -> Vec<Append> {
+        let (before, ended) = (self.host.labels(), self.end_own(now));
+        change(&mut self.host);
+        let labels = self.host.labels();
+        let ended = ended.filter(|_| labels != before);
+        // Also labels that did not change: those of before may not have been stored.
+        ended.into_iter().chain([Append::HostLabels { host: self.host.id, labels }]).collect()
+    }
+
+    pub(super) fn record(&self) -> Record {
+        Record::Host(Box::new(self.host.clone()))
+    }
+
+    /// Takes in who the agent says it is. Returns what is to be stored of that.
+    pub(super) fn greet(&mut self, hello: &Hello, now: Timestamp) -> Vec<Append> {
+        let mut appends = self.relabel(now, |host| host.agent_labels.clone_from(&hello.labels));
+        let Self { host, .. } = self;
+        if host.boot_id.is_some_and(|boot_id| boot_id != hello.boot_id) {
+            appends.push(event(host.id, now, "rebooted", format!("{} was booted", host.instance)));
+        }
+        host.run = Some(hello.run);
+        host.boot_id = Some(hello.boot_id);
+        host.agent_version.clone_from(&hello.agent_version);
+        host.hostname.clone_from(&hello.hostname);
+        host.last_seen = now;
+        appends
+    }
+
+    /// The windows whose `up` is certain, in order.
+    pub(super) fn decide(&mut self, now: Timestamp, in_grace: bool) -> Vec<(Timestamp, f64)> {
+        let mut up = Vec::new();
+        let Some(mut decided) = self.decided else { return up };
+        decided = decided.max(now.before(BEHIND_MAX).align_down(WINDOW));
+        loop {
+            let window = decided.after(WINDOW);
+            if self.in_time.contains(&window) {
+                up.push((window, 1.0));
+            } else if now <= window.after(UP_WITHIN) {
+                break;
+            } else if !in_grace {
+                up.push((window, 0.0));
+            }
+            decided = window;
+        }
+        self.decided = Some(decided);
+        self.in_time.retain(|stamp| decided < *stamp);
+        up
+    }
+
+    /// The clock was set back: what is known of the time after it speaks for nobody. `up` is never rewritten, so that it
+    /// goes on where it ended, after at most [`AHEAD_MAX`].
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        self.latest = self.latest.map(|latest| latest.min(now));
+        self.decided = self.decided.map(|decided| decided.min(now.after(AHEAD_MAX).align_down(WINDOW)));
+        self.in_time.retain(|stamp| *stamp <= now.after(AHEAD_MAX));
+        self.host.last_seen = self.host.last_seen.min(now);
+        self.since = self.since.min(now);
+        self.told.0 = self.told.0.min(now.align_down(WINDOW));
+    }
+
+    pub(super) fn is_silent(&self, now: Timestamp, in_grace: bool) -> bool {
+        let latest = self.latest.unwrap_or(self.host.last_seen);
+        !in_grace && self.state == State::Up && latest.after(WINDOW + UP_WITHIN) < now
+    }
+
+    pub(super) fn turn(&mut self, state: State, now: Timestamp) -> Option<Change> {
+        if self.state == state {
+            return None;
+        }
+        (self.state, self.since) = (state, now);
+        Some(Change::Host(self.host.id, state))
+    }
+}
+
+pub(super) fn goodbye_state(goodbye: Option<u16>) -> Option<State> {
+    match Reason::from(goodbye?) {
+        Reason::Stopped => Some(State::Stopped),
+        Reason::Shutdown => Some(State::Shutdown),
+        Reason::Restart => Some(State::Rebooting),
+        Reason::Error
+        | Reason::Malformed
+        | Reason::Unknown
+        | Reason::Token
+        | Reason::Revoked
+        | Reason::Replaced
+        | Reason::Limit
+        | Reason::Expired => None,
+    }
+}
+
+/// An event of a host that the aggregator noticed.
+pub(super) fn event(host: HostId, at: Timestamp, kind: &str, text: String) -> Append {
+    Append::Event { host, event: Event { at, kind: kind.to_owned(), entity: Labels::new(), text } }
+}
