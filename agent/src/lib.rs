@@ -203,9 +203,12 @@ fn start_sampling(
 ) -> anyhow::Result<oneshot::Receiver<()>> {
     let (ended, result) = oneshot::channel();
     let sample = move || {
+        let mut ticks: u64 = 0;
         for () in due {
             ticked.send_replace(sampler.tick());
+            ticks += 1;
         }
+        tracing::info!(ticks, "sampling ended");
         // Nobody listens when the agent ends for another reason.
         let _heard = ended.send(());
     };
