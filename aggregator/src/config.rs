@@ -115,9 +115,14 @@ pub struct Retention {
 pub struct Query {
     /// Samples that one may hold.
     pub samples_max: usize,
+    /// Bytes that all together may hold.
+    pub memory_max: usize,
     /// How long one may take.
     #[serde(deserialize_with = "stretch")]
     pub deadline: Duration,
+    /// One that takes so long is logged.
+    #[serde(deserialize_with = "stretch")]
+    pub slow: Duration,
 }
 
 /// When rules are evaluated.
@@ -271,7 +276,12 @@ impl Default for Retention {
 
 impl Default for Query {
     fn default() -> Self {
-        Self { samples_max: 50_000_000, deadline: Duration::from_secs(120) }
+        Self {
+            samples_max: 50_000_000,
+            memory_max: 1 << 30,
+            deadline: Duration::from_secs(120),
+            slow: Duration::from_secs(1),
+        }
     }
 }
 

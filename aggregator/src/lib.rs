@@ -209,7 +209,9 @@ fn open(config: &Config, clock: &Clock, lock: Lock) -> anyhow::Result<(Store, Wr
 async fn rooms(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<(Rooms, Outlets)> {
     let budget = EngineConfig {
         samples_max: config.query.samples_max,
+        memory_max: config.query.memory_max,
         deadline: config.query.deadline,
+        slow: config.query.slow,
         ..EngineConfig::default()
     };
     let hosts = store.read(hosts::all).await.context("read the hosts")?;

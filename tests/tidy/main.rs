@@ -17,7 +17,7 @@ const HOMES: &[(&str, &str)] = &[
     ("rusqlite::", "aggregator/src/store"),
     ("axum::", "aggregator/src/http"),
     ("reqwest::", "aggregator/src/notify/receiver"),
-    ("rustix::", "agent/src/host common/src/time.rs aggregator/src/ingest"),
+    ("rustix::", "agent/src/host common/src/time.rs aggregator/src/ingest aggregator/src/query/turn.rs"),
     ("libc::", "agent/src/host"),
     ("procfs::", "agent/src/host agent/src/collect"),
     ("sysinfo::", "agent/src/host"),

@@ -24,8 +24,8 @@ use crate::alert::rule::Rule;
 use crate::alert::snapshot::Health;
 use crate::alert::state::Patience;
 use crate::alert::template::Data;
-use crate::query::Cancel;
 use crate::query::Engine;
+use crate::query::Turn;
 use crate::query::Value;
 use crate::store::commit::Append;
 use crate::store::record::Record;
@@ -46,7 +46,7 @@ pub struct EvaluatorConfig {
 pub struct Evaluator {
     config: EvaluatorConfig,
     engine: Engine,
-    cancel: Cancel,
+    turn: Turn,
     alerts: Alerts,
     outcomes: BTreeMap<Arc<str>, Outcome>,
 }
@@ -66,7 +66,7 @@ impl Evaluator {
     #[must_use]
     pub fn new(config: EvaluatorConfig, engine: Engine, recorded: Vec<alerts::Alert>) -> Self {
         let alerts = Alerts::restored(recorded);
-        Self { config, engine, cancel: Cancel::default(), alerts, outcomes: BTreeMap::new() }
+        Self { config, engine, turn: Turn::default(), alerts, outcomes: BTreeMap::new() }
     }
 
     /// Evaluates the groups whose turn `at` is. Gives the series to append.
@@ -176,7 +176,7 @@ impl Evaluator {
         rule: &Rule,
         (missing, at): (Missing<'_>, Timestamp),
     ) -> Result<Vec<(Labels, f64)>, String> {
-        let answer = self.engine.evaluate(&rule.expr, at.before(group.query_offset), &self.cancel);
+        let answer = self.engine.evaluate(&rule.expr, at.before(group.query_offset), &self.turn);
         let samples: Vec<(Labels, f64)> = match answer.map_err(|error| error.to_string())? {
             Value::Vector(samples) => samples.into_iter().map(|(labels, _, value)| (labels, value)).collect(),
             Value::Scalar(value) => vec![(Labels::new(), value)],

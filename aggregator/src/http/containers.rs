@@ -69,7 +69,7 @@ pub async fn list(State(app): State<Arc<App>>, Path(id): Path<u32>) -> Result<Js
     let instance = hosts::find(&app, id)?.instance;
     let now = app.clock.wall();
     let figures =
-        app.ask(move |engine, cancel| Figures::ask((engine, cancel), FIGURES, "id", Some(&instance), now)).await?;
+        app.ask(move |engine, turn| Figures::ask((engine, turn), FIGURES, "id", Some(&instance), now)).await?;
     let containers = figures.keys("seen").into_iter().map(|id| container(id, &figures)).collect();
     Ok(Json(Containers { containers }))
 }

@@ -6,9 +6,9 @@ use common::metric::Labels;
 use common::time::Timestamp;
 
 use crate::query;
-use crate::query::Cancel;
 use crate::query::Engine;
 use crate::query::QueryError;
+use crate::query::Turn;
 use crate::query::Value;
 
 /// The answers to a table of expressions, by the value of one label.
@@ -23,7 +23,7 @@ impl Figures {
     /// # Errors
     /// When a query runs out of its budget.
     pub fn ask(
-        (engine, cancel): (&Engine, &Cancel),
+        (engine, turn): (&Engine, &Turn),
         table: &[(&'static str, &str)],
         key: &str,
         host: Option<&str>,
@@ -32,7 +32,7 @@ impl Figures {
         let matcher = host.map(|instance| format!(",instance={}", quoted(instance))).unwrap_or_default();
         let mut columns = HashMap::new();
         for (name, expression) in table {
-            let answer = engine.evaluate(&query::parse(&expression.replace("$host", &matcher))?, at, cancel)?;
+            let answer = engine.evaluate(&query::parse(&expression.replace("$host", &matcher))?, at, turn)?;
             let Value::Vector(samples) = answer else { continue };
             let rows = samples.into_iter().map(|(labels, _, value)| (labels.get(key).to_owned(), (labels, value)));
             columns.insert(*name, rows.collect());

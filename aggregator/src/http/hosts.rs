@@ -247,15 +247,14 @@ fn unknown(id: u32) -> Problem {
 async fn samples_per_second(app: &App) -> Result<f64, Problem> {
     const ALL: &[(&str, &str)] = &[("samples", "sum(rate(lapwing_agent_samples_total[1m]))")];
     let now = app.clock.wall();
-    let figures = app.ask(move |engine, cancel| Figures::ask((engine, cancel), ALL, "", None, now)).await?;
+    let figures = app.ask(move |engine, turn| Figures::ask((engine, turn), ALL, "", None, now)).await?;
     Ok(figures.get("samples", "").unwrap_or(0.0))
 }
 
 async fn describe(app: &Arc<App>, states: Vec<HostState>, only: Option<String>) -> Result<Vec<Host>, Problem> {
     let now = app.clock.wall();
-    let figures = app
-        .ask(move |engine, cancel| Figures::ask((engine, cancel), FIGURES, "instance", only.as_deref(), now))
-        .await?;
+    let figures =
+        app.ask(move |engine, turn| Figures::ask((engine, turn), FIGURES, "instance", only.as_deref(), now)).await?;
     Ok(states.into_iter().map(|state| host(state, &figures)).collect())
 }
 

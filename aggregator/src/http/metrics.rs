@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -19,6 +20,7 @@ pub async fn show(State(app): State<Arc<App>>) -> Response {
     let mut text = Exposition::default();
     ingest(&app, &mut text);
     store(&app, &mut text);
+    queries(&app, &mut text);
     alerts(&app, &mut text);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response()
 }
@@ -35,6 +37,10 @@ impl Exposition {
     #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
     fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.metric("counter", name, help, value as f64);
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, value: Duration) {
+        self.metric("counter", name, help, value.as_secs_f64());
     }
 
     fn metric(&mut self, kind: &str, name: &str, help: &str, value: f64) {
@@ -88,6 +94,13 @@ fn ingest(app: &App, text: &mut Exposition) {
     for (name, help, counter) in counted {
         text.counter(&format!("ingest_{name}"), help, counter.get());
     }
+}
+
+fn queries(app: &App, text: &mut Exposition) {
+    let asking = app.engine.log().asking();
+    text.counter("queries_total", "Queries asked, those of rules and of the page among them.", asking.queries);
+    text.counter("queries_failed_total", "Queries that were not answered.", asking.failed);
+    text.seconds("query_seconds_total", "How long all queries ran.", asking.took);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]

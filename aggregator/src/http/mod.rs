@@ -18,6 +18,7 @@ pub mod page;
 pub mod problem;
 pub mod processes;
 pub mod prometheus;
+pub mod queries;
 pub mod rules;
 pub mod secret;
 mod serve;
@@ -33,7 +34,6 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use common::time::Clock;
 use common::time::Timestamp;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 
@@ -46,9 +46,10 @@ use crate::ingest::counters::Counters;
 use crate::ingest::presence::Presence;
 use crate::ingest::trust::Authority;
 use crate::notify::stage::Decisions;
-use crate::query::Cancel;
 use crate::query::Engine;
 use crate::query::QueryError;
+use crate::query::Turn;
+use crate::query::Turns;
 use crate::store::Store;
 use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
@@ -56,9 +57,6 @@ use crate::store::record::Record;
 
 /// Longest request that is read. Nobody sends more than a query or a silence.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
-
-/// Queries that run at once; more wait. Each takes a thread, and memory up to its budget of samples.
-const QUERIES_MAX: usize = 8;
 
 /// What the handlers hold.
 pub struct App {
@@ -72,7 +70,7 @@ pub struct App {
     pub stop: CancellationToken,
     /// When it was started.
     pub began: Timestamp,
-    queries: Queries,
+    queries: Turns,
 }
 
 /// Handles on the rooms that the API shows.
@@ -148,7 +146,7 @@ impl App {
     #[must_use]
     pub fn new(rooms: Rooms, access: Access, stop: CancellationToken) -> Self {
         let began = rooms.clock.wall();
-        Self { rooms, access, live: Live::default(), stop, began, queries: Queries::default() }
+        Self { rooms, access, live: Live::default(), stop, began, queries: Turns::default() }
     }
 
     /// Keeps a change to one noun.
@@ -166,47 +164,10 @@ impl App {
     async fn ask<T, F>(&self, question: F) -> Result<T, QueryError>
     where
         T: Send + 'static,
-        F: FnOnce(&Engine, &Cancel) -> Result<T, QueryError> + Send + 'static,
+        F: FnOnce(&Engine, &Turn) -> Result<T, QueryError> + Send + 'static,
     {
         let engine = self.engine.clone();
-        self.queries.run(move |cancel| question(&engine, cancel)).await
-    }
-}
-
-/// Places for queries that run.
-struct Queries(Arc<Semaphore>);
-
-impl Default for Queries {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(QUERIES_MAX)))
-    }
-}
-
-impl Queries {
-    async fn run<T, F>(&self, query: F) -> Result<T, QueryError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Cancel) -> Result<T, QueryError> + Send + 'static,
-    {
-        let asker = Asker(Cancel::default());
-        let place = Arc::clone(&self.0).acquire_owned().await.map_err(|_| QueryError::Canceled)?;
-        let cancel = asker.0.clone();
-        let run = move || {
-            // The thread has the place: it may work on for a moment when the asker has gone.
-            let _place = place;
-            query(&cancel)
-        };
-        let answer = tokio::task::spawn_blocking(run).await;
-        answer.unwrap_or_else(|panicked| Err(QueryError::Execution(panicked.to_string())))
-    }
-}
-
-/// Somebody who waits for an answer.
-struct Asker(Cancel);
-
-impl Drop for Asker {
-    fn drop(&mut self) {
-        self.0.cancel();
+        self.queries.run(move |turn| question(&engine, turn)).await
     }
 }
 
@@ -239,36 +200,10 @@ fn not_stored(error: &CommitError) -> Problem {
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         match error {
-            QueryError::Timeout { .. } | QueryError::Canceled => Self::unavailable(error.to_string()),
+            QueryError::Timeout { .. } | QueryError::Busy | QueryError::Canceled => {
+                Self::unavailable(error.to_string())
+            }
             QueryError::BadData(_) | QueryError::Execution(_) => Self::internal(&error),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_query_keeps_its_place_until_its_thread_is_done() {
-        let queries = Queries::default();
-        let (started, starts) = oneshot::channel();
-        let (release, released) = mpsc::channel::<()>();
-        let asked = queries.run(move |_| {
-            started.send(()).unwrap();
-            released.recv().unwrap_or_default();
-            Ok(())
-        });
-        tokio::select! {
-            _ = asked => panic!("it answers before it may"),
-            started = starts => started.unwrap(),
-        }
-        assert_eq!(queries.0.available_permits(), QUERIES_MAX - 1, "the asker has gone, the thread has not");
-        drop(release);
-        drop(queries.0.acquire_many(u32::try_from(QUERIES_MAX).unwrap()).await.unwrap());
     }
 }

@@ -26,6 +26,7 @@ use crate::http::metrics;
 use crate::http::notifications;
 use crate::http::processes;
 use crate::http::prometheus;
+use crate::http::queries;
 use crate::http::rules;
 use crate::http::tokens;
 
@@ -53,6 +54,7 @@ pub fn routes(app: &App) -> (Routes, utoipa::openapi::OpenApi) {
         .routes(routes!(processes::list))
         .routes(routes!(events::list))
         .routes(routes!(alerts::list))
+        .routes(routes!(queries::list))
         .routes(routes!(rules::list))
         .routes(routes!(notifications::list))
         .routes(routes!(live::stream))

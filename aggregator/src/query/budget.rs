@@ -1,37 +1,32 @@
-//! What one query may cost, and whether somebody still waits for it.
+//! What one query may cost, and what all of them together may hold.
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::time::Clock;
 
 use crate::query::QueryError;
+use crate::query::Turn;
 
-/// A flag that ends a running query. Clones share it.
+/// Bytes that a sample takes: its stamp and its value.
+const SAMPLE_BYTES: usize = 16;
+
+/// What the queries of an engine hold together. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Ends the queries that were started with this flag.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_canceled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+pub(super) struct Purse(Arc<AtomicUsize>);
 
 /// The purse of one query. Samples are those selected and those calculated.
 #[derive(Debug)]
 pub(super) struct Budget<'a> {
     pub(super) clock: &'a Clock,
-    pub(super) cancel: &'a Cancel,
+    pub(super) turn: &'a Turn,
     pub(super) began: Duration,
     pub(super) deadline: Duration,
     pub(super) samples_max: usize,
+    pub(super) memory_max: usize,
+    pub(super) all: &'a Purse,
     pub(super) samples: Cell<usize>,
     pub(super) unchecked: Cell<usize>,
 }
@@ -43,11 +38,19 @@ impl Budget<'_> {
     /// Takes samples that will be held.
     pub(super) fn hold(&self, samples: usize) -> Result<(), QueryError> {
         let held = self.samples.get().saturating_add(samples);
-        self.samples.set(held);
         if self.samples_max < held {
             return Err(QueryError::execution(format!(
                 "the query holds more than {} samples: narrow its labels or its range, or raise [query] samples_max",
                 self.samples_max
+            )));
+        }
+        self.samples.set(held);
+        let together = self.all.0.fetch_add(samples, Ordering::Relaxed) + samples;
+        if self.memory_max / SAMPLE_BYTES < together {
+            return Err(QueryError::execution(format!(
+                "all queries together hold more than {} bytes: ask again when there are fewer, narrow the labels or the \
+                 range, or raise [query] memory_max",
+                self.memory_max
             )));
         }
         self.check()
@@ -62,12 +65,17 @@ impl Budget<'_> {
 
     fn check(&self) -> Result<(), QueryError> {
         self.unchecked.set(0);
-        if self.cancel.is_canceled() {
-            return Err(QueryError::Canceled);
-        }
-        if self.deadline <= self.clock.monotonic().saturating_sub(self.began) {
-            return Err(QueryError::Timeout { deadline: self.deadline });
-        }
-        Ok(())
+        self.turn.go_on(&|| self.took(), self.deadline)
+    }
+
+    /// How long the query has run.
+    pub(super) fn took(&self) -> Duration {
+        self.clock.monotonic().saturating_sub(self.began)
+    }
+}
+
+impl Drop for Budget<'_> {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.samples.get(), Ordering::Relaxed);
     }
 }

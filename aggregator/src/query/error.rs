@@ -19,6 +19,9 @@ pub enum QueryError {
         /// How long it might have taken.
         deadline: Duration,
     },
+    /// Too many queries wait.
+    #[error("too many queries wait for their turn: ask again when there are fewer")]
+    Busy,
     /// Nobody waits for the answer any more.
     #[error("the query was canceled")]
     Canceled,
@@ -32,6 +35,7 @@ impl QueryError {
             Self::BadData(_) => "bad_data",
             Self::Execution(_) => "execution",
             Self::Timeout { .. } => "timeout",
+            Self::Busy => "unavailable",
             Self::Canceled => "canceled",
         }
     }

@@ -18,6 +18,7 @@ mod function;
 mod histogram;
 mod info;
 mod label;
+mod log;
 mod number;
 mod over;
 mod parse;
@@ -25,6 +26,7 @@ mod plan;
 mod slide;
 pub mod source;
 mod stats;
+mod turn;
 mod value;
 mod whole;
 
@@ -42,8 +44,10 @@ use common::time::Timestamp;
 
 pub use crate::query::annotation::ANNOTATIONS_MAX;
 pub use crate::query::annotation::Annotations;
-pub use crate::query::budget::Cancel;
 pub use crate::query::error::QueryError;
+pub use crate::query::log::Asked;
+pub use crate::query::log::Asking;
+pub use crate::query::log::Log;
 pub use crate::query::parse::QUERY_BYTES_MAX;
 pub use crate::query::parse::QUERY_DEPTH_MAX;
 pub use crate::query::parse::QUERY_OPERATORS_MAX;
@@ -53,12 +57,15 @@ pub use crate::query::parse::tree;
 pub use crate::query::plan::Expr;
 pub use crate::query::stats::Selection;
 pub use crate::query::stats::Stats;
+pub use crate::query::turn::Turn;
+pub use crate::query::turn::Turns;
 pub use crate::query::value::Moments;
 pub use crate::query::value::Reply;
 pub use crate::query::value::Sample;
 pub use crate::query::value::Value;
 
 use crate::query::budget::Budget;
+use crate::query::budget::Purse;
 use crate::query::column::Answer;
 use crate::query::column::Grid;
 use crate::query::column::Series;
@@ -87,14 +94,24 @@ pub struct EngineConfig {
     pub lookback: Duration,
     /// Samples that one query may hold: what an aggregation takes in one by one is not held.
     pub samples_max: usize,
+    /// Bytes that all queries together may hold.
+    pub memory_max: usize,
     /// How long one query may take.
     pub deadline: Duration,
+    /// A query that takes so long is logged.
+    pub slow: Duration,
 }
 
 impl Default for EngineConfig {
-    /// Prometheus' lookback and sample limit; no person waits longer than half a minute.
+    /// Prometheus' lookback and sample limit; no person waits longer than half a minute, and none likes to wait a second.
     fn default() -> Self {
-        Self { lookback: Duration::from_secs(300), samples_max: 50_000_000, deadline: Duration::from_secs(30) }
+        Self {
+            lookback: Duration::from_secs(300),
+            samples_max: 50_000_000,
+            memory_max: 1 << 30,
+            deadline: Duration::from_secs(30),
+            slow: Duration::from_secs(1),
+        }
     }
 }
 
@@ -104,6 +121,8 @@ pub struct Engine {
     source: Arc<dyn Source>,
     clock: Clock,
     config: EngineConfig,
+    purse: Purse,
+    log: Log,
 }
 
 impl fmt::Debug for Engine {
@@ -113,10 +132,10 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine over a source. The clock measures deadlines and nothing else.
+    /// An engine over a source. The clock measures deadlines, and dates what is logged.
     #[must_use]
     pub fn new(source: Arc<dyn Source>, clock: Clock, config: EngineConfig) -> Self {
-        Self { source, clock, config }
+        Self { source, clock, config, purse: Purse::default(), log: Log::default() }
     }
 
     /// Parses and evaluates a query at one moment. Takes the calling thread for as long as that takes.
@@ -124,7 +143,7 @@ impl Engine {
     /// # Errors
     /// When the query is wrong, has no answer, or costs more than it may.
     pub fn instant(&self, query: &str, at: Timestamp) -> Result<Value, QueryError> {
-        self.evaluate(&parse(query)?, at, &Cancel::default())
+        self.evaluate(&parse(query)?, at, &Turn::default())
     }
 
     /// Parses and evaluates a query at each step from `start` through `end`.
@@ -132,47 +151,55 @@ impl Engine {
     /// # Errors
     /// As [`Self::instant`], and when there are more than [`POINTS_MAX`] steps.
     pub fn range(&self, query: &str, start: Timestamp, end: Timestamp, step: Duration) -> Result<Value, QueryError> {
-        self.reply(&parse(query)?, Moments::Range { start, end, step }, &Cancel::default()).map(|reply| reply.value)
+        self.reply(&parse(query)?, Moments::Range { start, end, step }, &Turn::default()).map(|reply| reply.value)
     }
 
     /// Evaluates a parsed query at one moment.
     ///
     /// # Errors
     /// As [`Self::instant`].
-    pub fn evaluate(&self, query: &Expr, at: Timestamp, cancel: &Cancel) -> Result<Value, QueryError> {
-        self.reply(query, Moments::At(at), cancel).map(|reply| reply.value)
+    pub fn evaluate(&self, query: &Expr, at: Timestamp, turn: &Turn) -> Result<Value, QueryError> {
+        self.reply(query, Moments::At(at), turn).map(|reply| reply.value)
     }
 
     /// Evaluates a parsed query, and says what is to be said beside the answer.
     ///
     /// # Errors
     /// As [`Self::instant`] and [`Self::range`].
-    pub fn reply(&self, query: &Expr, moments: Moments, cancel: &Cancel) -> Result<Reply, QueryError> {
+    pub fn reply(&self, query: &Expr, moments: Moments, turn: &Turn) -> Result<Reply, QueryError> {
         let grid = grid(moments)?;
-        let evaluator = self.evaluator(grid, cancel);
+        let evaluator = self.evaluator(grid, turn);
         let value = match moments {
-            Moments::At(at) => instant(&evaluator, query, at, grid)?,
-            Moments::Range { .. } => range(&evaluator, query, grid)?,
+            Moments::At(at) => instant(&evaluator, query, at, grid),
+            Moments::Range { .. } => range(&evaluator, query, grid),
         };
         let stats = Stats {
-            selections: evaluator.selections.into_inner(),
             samples_held: evaluator.budget.samples.get(),
             steps: grid.count,
-            took: self.clock.monotonic().saturating_sub(evaluator.budget.began),
+            took: evaluator.budget.took(),
+            selections: evaluator.selections.into_inner(),
         };
-        Ok(Reply { value, annotations: evaluator.said.into_inner(), stats })
+        let asked = Asked {
+            at: self.clock.wall(),
+            query: query.text().to_owned(),
+            moments,
+            stats: stats.clone(),
+            error: value.as_ref().err().cloned(),
+        };
+        self.log.note(asked, self.config.slow);
+        Ok(Reply { value: value?, annotations: evaluator.said.into_inner(), stats })
     }
 
     /// The latest samples of what a selector matches, each with its own stamp.
     ///
     /// # Errors
     /// As [`Self::instant`], and when the query is no selector.
-    pub fn latest(&self, query: &Expr, at: Timestamp, cancel: &Cancel) -> Result<Vec<Sample>, QueryError> {
+    pub fn latest(&self, query: &Expr, at: Timestamp, turn: &Turn) -> Result<Vec<Sample>, QueryError> {
         let Node::Select(selector) = &query.root else {
             return Err(QueryError::bad("it must be a selector"));
         };
         let grid = grid(Moments::At(at))?;
-        let evaluator = self.evaluator(grid, cancel);
+        let evaluator = self.evaluator(grid, turn);
         let values = evaluator.select(selector, grid, |value, _| value)?;
         let stamps = evaluator.select(selector, grid, |_, stamp| number::float_millis(stamp))?;
         let stamps: HashMap<_, _> = stamps.into_iter().map(|series| (series.labels, series.values)).collect();
@@ -198,6 +225,12 @@ impl Engine {
         self
     }
 
+    /// What was asked.
+    #[must_use]
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// What queries may look back to and cost.
     #[must_use]
     pub const fn config(&self) -> EngineConfig {
@@ -211,32 +244,34 @@ impl Engine {
     /// When that costs more than a query may, or nobody waits for it any more.
     pub fn look_up<T>(
         &self,
-        cancel: &Cancel,
+        turn: &Turn,
         look: impl FnOnce(Spend<'_, QueryError>) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
-        let budget = self.budget(cancel);
+        let budget = self.budget(turn);
         look(&|held| match held {
             0 => budget.touch(SAMPLES_PER_SERIES),
             held => budget.hold(held.saturating_mul(SAMPLES_PER_SERIES)),
         })
     }
 
-    fn evaluator<'a>(&'a self, grid: Grid, cancel: &'a Cancel) -> Evaluator<'a> {
+    fn evaluator<'a>(&'a self, grid: Grid, turn: &'a Turn) -> Evaluator<'a> {
         let lookback_ms = i64::try_from(self.config.lookback.as_millis()).unwrap_or(i64::MAX);
         Evaluator {
             source: &*self.source,
             lookback_ms,
-            budget: self.budget(cancel),
+            budget: self.budget(turn),
             query: grid,
             said: RefCell::default(),
             selections: RefCell::default(),
         }
     }
 
-    fn budget<'a>(&'a self, cancel: &'a Cancel) -> Budget<'a> {
+    fn budget<'a>(&'a self, turn: &'a Turn) -> Budget<'a> {
         Budget {
             clock: &self.clock,
-            cancel,
+            turn,
+            memory_max: self.config.memory_max,
+            all: &self.purse,
             began: self.clock.monotonic(),
             deadline: self.config.deadline,
             samples_max: self.config.samples_max,

@@ -19,6 +19,12 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Series that were selected, by each selector anew.
+    #[must_use]
+    pub fn series_selected(&self) -> usize {
+        self.selections.iter().map(|selection| selection.series).sum()
+    }
+
     /// Samples that were selected.
     #[must_use]
     pub fn samples_selected(&self) -> usize {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use aggregator::query::Cancel;
 use aggregator::query::Engine;
 use aggregator::query::EngineConfig;
 use aggregator::query::Moments;
+use aggregator::query::Turn;
 use aggregator::query::Value;
 use aggregator::query::parse;
 use common::time::Clock;
@@ -42,7 +42,7 @@ impl InProcess {
 impl Door for InProcess {
     fn ask(&self, query: &str, moments: Moments) -> Result<Reply, String> {
         let query = parse(query).map_err(|error| error.to_string())?;
-        let reply = self.0.reply(&query, moments, &Cancel::default()).map_err(|error| error.to_string())?;
+        let reply = self.0.reply(&query, moments, &Turn::default()).map_err(|error| error.to_string())?;
         Ok(Reply { value: reply.value, warnings: reply.annotations.warnings(), infos: reply.annotations.infos() })
     }
 }

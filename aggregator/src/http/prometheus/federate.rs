@@ -30,11 +30,11 @@ pub(super) async fn federate(
     let parse = |text: &str| query::parse(text).map_err(|error| Failure::bad_data(error.to_string()));
     let selectors: Vec<query::Expr> = parameters.all("match[]").map(parse).collect::<Result<_, _>>()?;
     let now = app.clock.wall();
-    let asked = app.ask(move |engine, cancel| {
+    let asked = app.ask(move |engine, turn| {
         let mut found: BTreeMap<Labels, (Timestamp, f64)> = BTreeMap::new();
         for selector in &selectors {
             found.extend(
-                engine.latest(selector, now, cancel)?.into_iter().map(|(labels, at, value)| (labels, (at, value))),
+                engine.latest(selector, now, turn)?.into_iter().map(|(labels, at, value)| (labels, (at, value))),
             );
         }
         Ok(found.into_iter().map(|(labels, (at, value))| (labels, at, value)).collect::<Vec<_>>())

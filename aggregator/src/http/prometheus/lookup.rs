@@ -117,8 +117,8 @@ where
 {
     let store = app.store.clone();
     let most = if limit == 0 { usize::MAX } else { limit.saturating_add(1) };
-    let found = app.ask(move |engine, cancel| {
-        engine.look_up(cancel, |spend| {
+    let found = app.ask(move |engine, turn| {
+        engine.look_up(turn, |spend| {
             let mut found = BTreeSet::new();
             for matchers in lookup.matchers() {
                 found.extend(find(&store, Place { matchers, range: lookup.range, most, spend })?);

@@ -55,11 +55,11 @@ async fn answer(
         Failure::bad_data(format!("error parsing lookback delta duration: cannot parse {text:?} to a valid duration"))
     })?;
     let expr = parse(parameters)?;
-    let ask = move |engine: &query::Engine, cancel: &query::Cancel| {
+    let ask = move |engine: &query::Engine, turn: &query::Turn| {
         let engine = lookback
             .filter(|lookback| !lookback.is_zero())
             .map_or_else(|| engine.clone(), |lookback| engine.clone().looking_back(lookback));
-        engine.within(timeout.unwrap_or(Duration::MAX)).reply(&expr, moments, cancel)
+        engine.within(timeout.unwrap_or(Duration::MAX)).reply(&expr, moments, turn)
     };
     let Reply { value, annotations, stats } = app.ask(ask).await?;
     let at = match moments {

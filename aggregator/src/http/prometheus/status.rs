@@ -84,10 +84,10 @@ pub(super) async fn tables(State(app): State<Arc<App>>, parameters: Parameters) 
         limit => limit,
     };
     let (store, now) = (app.store.clone(), app.clock.wall());
-    let count = move |engine: &crate::query::Engine, cancel: &crate::query::Cancel| {
+    let count = move |engine: &crate::query::Engine, turn: &crate::query::Turn| {
         let oldest = now.before(store.retention());
         let range = TimeRange { after: oldest, through: Timestamp::from_millis(i64::MAX) };
-        let series = engine.look_up(cancel, |spend| store.series(&[], range, (usize::MAX, spend)))?;
+        let series = engine.look_up(turn, |spend| store.series(&[], range, (usize::MAX, spend)))?;
         Ok(counted(&series, most, (oldest, now)))
     };
     Ok(Success::new(app.ask(count).await?))

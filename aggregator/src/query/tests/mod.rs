@@ -11,11 +11,11 @@ use common::metric::NAME;
 use common::time::Clock;
 use common::time::Timestamp;
 
-use crate::query::Cancel;
 use crate::query::Engine;
 use crate::query::EngineConfig;
 use crate::query::Moments;
 use crate::query::QueryError;
+use crate::query::Turn;
 use crate::query::Value;
 use crate::query::format;
 use crate::query::parse;
@@ -168,12 +168,46 @@ fn a_range_has_limits() {
 
 #[test]
 fn a_canceled_query_ends() {
-    let cancel = Cancel::default();
+    let turn = Turn::default();
     let query = parse("sum(work_total)").unwrap();
     let engine = engine(three_hosts());
-    assert!(engine.evaluate(&query, at(60), &cancel).is_ok());
-    cancel.clone().cancel();
-    assert_eq!(engine.evaluate(&query, at(60), &cancel), Err(QueryError::Canceled));
+    assert!(engine.evaluate(&query, at(60), &turn).is_ok());
+    turn.clone().cancel();
+    assert_eq!(engine.evaluate(&query, at(60), &turn), Err(QueryError::Canceled));
+}
+
+#[test]
+fn queries_share_what_they_may_hold() {
+    let config = EngineConfig { memory_max: 16 * 500, ..EngineConfig::default() };
+    let engine = engine_with(three_hosts(), config);
+    let check = |query: &str, fits: bool| {
+        let answer = engine.instant(query, at(60));
+        let told = answer.as_ref().map_err(ToString::to_string);
+        assert_eq!(answer.is_ok(), fits, "{query}: {told:?}");
+        assert!(fits || told.unwrap_err().contains("[query] memory_max"));
+    };
+    check("work_total", true);
+    // 183 samples each: they fit one by one, not together.
+    check("work_total[2m]", true);
+    check("sum_over_time(work_total[2m:1s]) + sum_over_time(work_total[2m:1s])", false);
+    check("work_total[2m]", true);
+}
+
+#[test]
+fn slow_queries_are_kept_with_what_they_took() {
+    let config = EngineConfig { slow: Duration::ZERO, ..EngineConfig::default() };
+    let engine = engine_with(three_hosts(), config);
+    engine.instant("sum(work_total)", at(60)).unwrap();
+    engine.instant("work_total + on () work_total", at(60)).unwrap_err();
+    let slow = engine.log().slow();
+    let told: Vec<_> = slow.iter().map(|asked| (asked.query.as_str(), asked.stats.series_selected())).collect();
+    assert_eq!(told, [("sum(work_total)", 3), ("work_total + on () work_total", 6)]);
+    assert!(slow[0].error.is_none() && slow[1].error.is_some());
+    let asking = engine.log().asking();
+    assert_eq!((asking.queries, asking.failed), (2, 1));
+    let kept_less = engine_with(three_hosts(), EngineConfig::default());
+    kept_less.instant("sum(work_total)", at(60)).unwrap();
+    assert_eq!(kept_less.log().slow(), []);
 }
 
 #[test]
@@ -185,7 +219,7 @@ fn a_dot_matches_the_end_of_a_line() {
 
 /// What is said beside an answer at 60 s.
 fn said(query: &str) -> Vec<String> {
-    let reply = engine(three_hosts()).reply(&parse(query).unwrap(), Moments::At(at(60)), &Cancel::default()).unwrap();
+    let reply = engine(three_hosts()).reply(&parse(query).unwrap(), Moments::At(at(60)), &Turn::default()).unwrap();
     [reply.annotations.warnings(), reply.annotations.infos()].concat()
 }
 
