@@ -27,9 +27,16 @@ pub enum Command {
         /// After how long without a word its hosts are forgotten.
         ephemeral: Option<Duration>,
     },
-    /// List join tokens.
+    /// Make a token with which somebody writes.
+    TokenCreateWrite {
+        /// What that one is called.
+        name: String,
+        /// Labels that the series get.
+        labels: Vec<(String, String)>,
+    },
+    /// List tokens.
     TokenList,
-    /// Revoke a join token.
+    /// Revoke a token.
     TokenRevoke(String),
     /// List hosts.
     HostList,
@@ -117,6 +124,10 @@ impl Command {
                     "ephemeral_seconds": ephemeral.map(|time| time.as_secs()),
                 }),
             ),
+            Self::TokenCreateWrite { name, labels } => {
+                let labels: BTreeMap<_, _> = labels.iter().cloned().collect();
+                Question::post("/api/v1/tokens", json!({ "write": name, "labels": labels }))
+            }
             Self::TokenList => Question::get("/api/v1/tokens", &[]),
             Self::TokenRevoke(id) => Question::delete(&format!("/api/v1/tokens/{id}")),
             Self::HostList | Self::Host { .. } => Self::hosts(),
@@ -130,22 +141,28 @@ impl Command {
     }
 
     fn answer(&self, answer: &Value) -> String {
+        let text = |key: &str| answer[key].as_str().unwrap_or_default();
         match self {
             Self::TokenCreate { .. } => {
-                let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
                 format!("Run this on the host that joins:\n\n    {}\n\n{}\n", text("line"), text("token"))
             }
+            Self::TokenCreateWrite { .. } => {
+                let lines = text("line").replace('\n', "\n    ");
+                format!("Say this in prometheus.yml:\n\n    {lines}\n\n{}\n", text("token"))
+            }
             Self::TokenList => table(
-                &["ID", "USES LEFT", "EXPIRES", "LABELS"],
+                &["ID", "WRITES", "USES LEFT", "EXPIRES", "LABELS"],
                 &answer["tokens"],
-                &["id", "uses_left", "expires_ms", "labels"],
+                &["id", "write", "uses_left", "expires_ms", "labels"],
             ),
             Self::HostList => table(
                 &["ID", "INSTANCE", "STATE", "LAST SEEN", "AGENT", "LABELS"],
                 &answer["hosts"],
                 &["id", "instance", "state", "last_seen_ms", "agent_version", "labels"],
             ),
-            Self::TokenRevoke(id) => format!("{id} is revoked: no further host joins with it\n"),
+            Self::TokenRevoke(id) => {
+                format!("{id} is revoked: no further host joins with it, and nobody writes with it\n")
+            }
             Self::Host { host, what } => what.answer(host),
             Self::UserLink => format!("{}\n", answer["url"].as_str().unwrap_or_default()),
             Self::Query { .. } => series(&answer["data"]) + &beside(answer),
@@ -318,6 +335,27 @@ mod tests {
         assert!(lines[1].starts_with("bad.yml: line 5: "), "{}", lines[1]);
         assert!(lines[2].starts_with("missing.yml: cannot read it: "), "{}", lines[2]);
         assert!(check_rules(&files[..1]).1);
+    }
+
+    #[test]
+    fn a_token_to_write_with_comes_with_what_to_configure() {
+        let create = Command::TokenCreateWrite { name: "dc2".to_owned(), labels: Vec::new() };
+        check(
+            &create,
+            &json!({"token": "T", "line": "remote_write:\n  - url: U"}),
+            "Say this in prometheus.yml:\n\n    remote_write:\n      - url: U\n\nT\n",
+        );
+        let tokens = json!({"tokens": [
+            {"id": "a", "write": null, "uses_left": 1, "expires_ms": 0, "labels": {}},
+            {"id": "b", "write": "dc2", "uses_left": null, "expires_ms": null, "labels": {"dc": "2"}},
+        ]});
+        check(
+            &Command::TokenList,
+            &tokens,
+            "ID  WRITES  USES LEFT  EXPIRES               LABELS\n\
+             a   -       1          1970-01-01 00:00:00Z\n\
+             b   dc2     -          -                     dc=2\n",
+        );
     }
 
     #[test]

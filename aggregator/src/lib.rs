@@ -7,6 +7,7 @@ pub mod http;
 pub mod ingest;
 pub mod notify;
 pub mod query;
+pub mod receive;
 pub mod store;
 pub mod telemetry;
 

@@ -8,13 +8,14 @@ use std::process::Command;
 /// Each module may use those after it, never those before it.
 const ORDER: &[(&str, &[&str])] = &[
     ("agent", &["uplink", "spool", "recorder", "window", "collect", "identify", "mask", "host", "config"]),
-    ("aggregator", &["http", "notify", "alert", "query", "ingest", "store", "config"]),
+    ("aggregator", &["http", "notify", "alert", "query", "ingest", "receive", "store", "config"]),
 ];
 
 /// Each heavy dependency has one home. Elsewhere its name must not appear.
 const HOMES: &[(&str, &str)] = &[
     ("quinn::", "agent/src/uplink aggregator/src/ingest"),
     ("rusqlite::", "aggregator/src/store"),
+    ("snap::", "aggregator/src/receive"),
     ("axum::", "aggregator/src/http"),
     ("reqwest::", "aggregator/src/notify/receiver"),
     ("rustix::", "agent/src/host common/src/time.rs aggregator/src/ingest aggregator/src/query/turn.rs"),

@@ -17,6 +17,8 @@ use axum::response::Response;
 use crate::http::App;
 use crate::http::problem::Problem;
 use crate::http::secret::Hash;
+use crate::store::record::origins;
+use crate::store::record::origins::Origin;
 use crate::store::record::sessions;
 
 /// Who a request comes from. Requests that reach a handler behind [`require`] have one.
@@ -28,14 +30,37 @@ pub enum Caller {
     Person,
 }
 
-/// Lets a request through whose sender is known, else answers 401.
+/// Who a request to write comes from. Requests that reach a handler behind [`require_writer`] have one.
+#[derive(Clone, Debug)]
+pub struct Writer(pub Origin);
+
+/// Lets a request through whose sender is known, else answers 401; 403 to those who may only write.
 pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     if request.extensions().get::<Caller>().is_none() {
         match caller(&app, request.headers()).await {
             Ok(Some(caller)) => drop(request.extensions_mut().insert(caller)),
-            Ok(None) => return refusal(),
+            Ok(None) => match writer(&app, request.headers()).await {
+                Ok(Some(_)) => return may_only_write().into_response(),
+                Ok(None) => return refusal(HOW_TO_SIGN_IN),
+                Err(problem) => return problem.into_response(),
+            },
             Err(problem) => return problem.into_response(),
         }
+    }
+    next.run(request).await
+}
+
+/// Lets a request through that has a token to write with, else answers 401; 403 to those who may do all but that.
+pub async fn require_writer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    match writer(&app, request.headers()).await {
+        Ok(Some(writer)) => drop(request.extensions_mut().insert(writer)),
+        Ok(None) if request.extensions().get::<Caller>().is_some() => return may_not_write().into_response(),
+        Ok(None) => match caller(&app, request.headers()).await {
+            Ok(Some(_)) => return may_not_write().into_response(),
+            Ok(None) => return refusal(HOW_TO_WRITE),
+            Err(problem) => return problem.into_response(),
+        },
+        Err(problem) => return problem.into_response(),
     }
     next.run(request).await
 }
@@ -51,6 +76,13 @@ async fn caller(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, Proble
     Ok(live.then_some(Caller::Person))
 }
 
+async fn writer(app: &App, headers: &HeaderMap) -> Result<Option<Writer>, Problem> {
+    let Some(token) = bearer(headers) else { return Ok(None) };
+    let hash = Hash::of(token).bytes();
+    let origin = app.store.read(move |connection| origins::find(connection, hash)).await;
+    Ok(origin.map_err(|error| Problem::internal(&error))?.map(Writer))
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
@@ -64,9 +96,22 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     })
 }
 
-fn refusal() -> Response {
-    let detail = "sign in: open the link that `lapwing-aggregator user link` prints, or send `Authorization: Bearer` \
-                  with the token in <data-dir>/admin.token";
+const HOW_TO_SIGN_IN: &str = "sign in: open the link that `lapwing-aggregator user link` prints, or send \
+                              `Authorization: Bearer` with the token in <data-dir>/admin.token";
+
+const HOW_TO_WRITE: &str = "send `Authorization: Bearer` with a token that `lapwing-aggregator token create --write \
+                            NAME` prints";
+
+fn may_only_write() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "this token is for writing to /prometheus/api/v1/write, and for nothing else")
+}
+
+fn may_not_write() -> Problem {
+    let detail = "who writes needs a token of its own: `lapwing-aggregator token create --write NAME` makes one";
+    Problem::new(StatusCode::FORBIDDEN, detail)
+}
+
+fn refusal(detail: &str) -> Response {
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response

@@ -12,6 +12,7 @@ use axum::response::Response;
 use crate::alert::snapshot;
 use crate::http::App;
 use crate::http::prometheus::number;
+use crate::receive::remote_write::Reason;
 use crate::store::Health;
 
 /// What the aggregator counts about itself.
@@ -21,6 +22,7 @@ pub async fn show(State(app): State<Arc<App>>) -> Response {
     ingest(&app, &mut text);
     store(&app, &mut text);
     queries(&app, &mut text);
+    written(&app, &mut text);
     alerts(&app, &mut text);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response()
 }
@@ -41,6 +43,17 @@ impl Exposition {
 
     fn seconds(&mut self, name: &str, help: &str, value: Duration) {
         self.metric("counter", name, help, value.as_secs_f64());
+    }
+
+    /// A counter with a value for each value of one label.
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
+    fn counters(&mut self, name: &str, help: &str, label: &str, values: impl Iterator<Item = (String, u64)>) {
+        let name = format!("lapwing_aggregator_{name}");
+        // Writing to a string does not fail.
+        writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} counter").unwrap_or_default();
+        for (value, count) in values {
+            writeln!(self.0, "{name}{{{label}=\"{value}\"}} {}", number(count as f64)).unwrap_or_default();
+        }
     }
 
     fn metric(&mut self, kind: &str, name: &str, help: &str, value: f64) {
@@ -101,6 +114,19 @@ fn queries(app: &App, text: &mut Exposition) {
     text.counter("queries_total", "Queries asked, those of rules and of the page among them.", asking.queries);
     text.counter("queries_failed_total", "Queries that were not answered.", asking.failed);
     text.seconds("query_seconds_total", "How long all queries ran.", asking.took);
+}
+
+fn written(app: &App, text: &mut Exposition) {
+    let counted = app.writes.counted();
+    let requests = counted.requests().into_iter().map(|(code, count)| (code.to_string(), count));
+    text.counters("remote_write_requests_total", "Requests of remote write, by their answer.", "code", requests);
+    text.counter("remote_write_samples_total", "Samples of remote write stored.", counted.samples());
+    let refused = counted.refused();
+    let refused = Reason::ALL
+        .into_iter()
+        .map(|reason| (reason.name().to_owned(), refused.get(&reason).copied().unwrap_or_default()));
+    let help = "Samples of remote write that can never be stored.";
+    text.counters("remote_write_refused_total", help, "reason", refused);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]

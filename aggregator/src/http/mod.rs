@@ -40,6 +40,7 @@ use tower_http::compression::CompressionLayer;
 use crate::alert::snapshot::Alerts;
 use crate::http::live::Live;
 use crate::http::problem::Problem;
+use crate::http::prometheus::Writes;
 use crate::http::secret::Hash;
 pub use crate::http::serve::serve;
 use crate::ingest::counters::Counters;
@@ -70,6 +71,8 @@ pub struct App {
     pub stop: CancellationToken,
     /// When it was started.
     pub began: Timestamp,
+    /// What others write.
+    pub writes: Writes,
     queries: Turns,
 }
 
@@ -146,7 +149,8 @@ impl App {
     #[must_use]
     pub fn new(rooms: Rooms, access: Access, stop: CancellationToken) -> Self {
         let began = rooms.clock.wall();
-        Self { rooms, access, live: Live::default(), stop, began, queries: Turns::default() }
+        let writes = Writes::default();
+        Self { rooms, access, live: Live::default(), stop, began, writes, queries: Turns::default() }
     }
 
     /// Keeps a change to one noun.
@@ -175,7 +179,8 @@ impl App {
 pub fn router(app: Arc<App>) -> Router {
     let (routes, api) = openapi::routes(&app);
     let guarded = routes.guarded.layer(middleware::from_fn_with_state(Arc::clone(&app), auth::require));
-    let served = guarded.merge(routes.open).with_state(app).merge(openapi::document(api));
+    let written = routes.written.layer(middleware::from_fn_with_state(Arc::clone(&app), auth::require_writer));
+    let served = guarded.merge(written).merge(routes.open).with_state(app).merge(openapi::document(api));
     let unknown =
         || async { Problem::not_found("there is nothing at this address; /api/openapi.json lists what there is") };
     let served = served

@@ -41,6 +41,8 @@ struct Document;
 pub struct Routes {
     /// Those with a token or a session.
     pub guarded: Router<Arc<App>>,
+    /// Those with a token to write with.
+    pub written: Router<Arc<App>>,
     /// Everybody.
     pub open: Router<Arc<App>>,
 }
@@ -76,7 +78,7 @@ pub fn routes(app: &App) -> (Routes, utoipa::openapi::OpenApi) {
     schemes.insert("token".to_owned(), bearer.into());
     let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(app.access.cookie_name())));
     schemes.insert("session".to_owned(), cookie.into());
-    (Routes { guarded: guarded.merge(prometheus::router()), open }, document)
+    (Routes { guarded: guarded.merge(prometheus::router()), written: prometheus::written(), open }, document)
 }
 
 /// Serves the description.

@@ -82,6 +82,12 @@ impl Instance {
         Answer::of(self.request("GET", path).header("cookie", cookie)).await
     }
 
+    /// Posts bytes.
+    pub(crate) async fn send(&self, path: &str, token: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        let request = self.request("POST", path).bearer_auth(token).body(body);
+        Answer::of(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
+    }
+
     fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         client.request(method.parse().unwrap(), format!("http://{}{path}", self.addresses.http))

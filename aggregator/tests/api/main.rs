@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
 mod instance;
+mod write;
 
 use std::fs;
 use std::time::Duration;
@@ -77,6 +78,8 @@ const DOORS: &[(&str, &str, u16, u16)] = &[
     ("GET", "/prometheus/api/v1/status/flags", 401, 200),
     ("GET", "/prometheus/api/v1/status/runtimeinfo", 401, 200),
     ("GET", "/prometheus/api/v1/status/tsdb", 401, 200),
+    ("POST", "/prometheus/api/v1/write", 401, 403),
+    ("GET", "/prometheus/api/v1/write", 401, 403),
     ("GET", "/prometheus/federate?match[]=up", 401, 200),
     ("GET", "/prometheus/federate?match[]=sum(up)", 401, 400),
     ("GET", "/prometheus/api/v1/nothing", 404, 404),

@@ -14,17 +14,22 @@ use agent::spool::shelf::Job;
 use aggregator::alert::rule;
 use aggregator::notify::config::NotifyConfig;
 use aggregator::query;
+use aggregator::receive::remote_write as receive;
+use aggregator::receive::remote_write::Terms;
+use aggregator::receive::remote_write::Version;
 use common::batch::RunId;
 use common::batch::Seq;
 use common::batch::SpoolId;
 use common::metric::Decimals;
 use common::metric::Kind;
 use common::metric::Labels;
+use common::metric::NAME;
 use common::metric::Tier;
 use common::schema::Column;
 use common::schema::Entity;
 use common::schema::Schema;
 use common::schema::SchemaChange;
+use common::time::TimeRange;
 use common::time::Timestamp;
 use common::wire::codec;
 use common::wire::codec::Against;
@@ -38,13 +43,14 @@ use common::wire::frame::Reader;
 pub type Target = fn(&[u8]);
 
 /// A target for each corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("frame", frame),
     ("control_message", control_message),
     ("column_codec", column_codec),
     ("procfs", procfs),
     ("spool_file", spool_file),
     ("rule_file", rule_file),
+    ("remote_write", remote_write),
 ];
 
 /// A stream of frames that arrives in chunks; the first byte is their length.
@@ -134,6 +140,20 @@ pub fn procfs(bytes: &[u8]) {
 pub fn rule_file(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     drop((rule::parse(text), NotifyConfig::parse(text, Path::new("/")), query::parse(text)));
+}
+
+/// A message of remote write, as it is and compressed, as both versions: however it repeats itself, what it takes is
+/// bounded.
+pub fn remote_write(bytes: &[u8]) {
+    let range = TimeRange { after: Timestamp::from_millis(0), through: Timestamp::from_millis(1 << 41) };
+    let terms = Terms { labels: Labels::new().with("dc", "2"), range };
+    for version in [Version::One, Version::Two] {
+        drop(receive::decode(bytes, version, &terms));
+        let Ok(received) = receive::decode_message(bytes, version, &terms) else { continue };
+        let samples: usize = received.series.iter().map(|series| series.samples.len()).sum();
+        assert_eq!(samples as u64, received.samples);
+        assert!(received.series.iter().all(|series| !series.labels.get(NAME).is_empty() && !series.samples.is_empty()));
+    }
 }
 
 /// A file that the agent finds in its spool: taken in after a restart, read back, sent and acknowledged; as it is, with

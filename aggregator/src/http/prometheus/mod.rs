@@ -8,13 +8,16 @@ mod query;
 mod rules;
 mod status;
 mod targets;
+mod write;
 
 pub use crate::http::prometheus::answer::number;
+pub use crate::http::prometheus::write::Writes;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
+use axum::routing::post;
 
 use crate::http::App;
 
@@ -39,4 +42,9 @@ pub fn router() -> Router<Arc<App>> {
         .route("/status/runtimeinfo", get(status::runtime))
         .route("/status/tsdb", get(status::tables));
     Router::new().nest("/prometheus/api/v1", api).route("/prometheus/federate", get(federate::federate))
+}
+
+/// What is written to.
+pub fn written() -> Router<Arc<App>> {
+    Router::new().route("/prometheus/api/v1/write", post(write::receive))
 }

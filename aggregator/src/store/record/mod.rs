@@ -6,6 +6,7 @@ pub mod groups;
 pub mod hosts;
 pub mod links;
 pub mod notifications;
+pub mod origins;
 pub mod outbox;
 pub mod sessions;
 pub mod tokens;
@@ -20,6 +21,7 @@ use crate::store::record::groups::Group;
 use crate::store::record::hosts::Host;
 use crate::store::record::links::LoginLink;
 use crate::store::record::notifications::Notification;
+use crate::store::record::origins::OriginToken;
 use crate::store::record::outbox::Pending;
 use crate::store::record::sessions::Session;
 use crate::store::record::tokens::Token;
@@ -39,6 +41,10 @@ pub enum Record {
     Token(Token),
     /// A join token was used.
     TokenUse(TokenUse),
+    /// A token to write with was made.
+    OriginToken(OriginToken),
+    /// A token to write with was taken back.
+    OriginRevoked(HostId),
     /// An alert changed its state.
     Alert(Alert),
     /// Alerts were evaluated.
@@ -66,6 +72,8 @@ impl Record {
             Self::Windows(windows) => windows.write(transaction),
             Self::Token(token) => token.write(transaction),
             Self::TokenUse(used) => used.write(transaction),
+            Self::OriginToken(token) => token.write(transaction),
+            Self::OriginRevoked(origin) => origins::revoke(transaction, *origin),
             Self::Alert(alert) => alert.write(transaction),
             Self::Evaluated(evaluated) => evaluated.write(transaction),
             Self::Group(group) => group.write(transaction),
