@@ -1,5 +1,5 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test lint fmt simulate bench bench-agent static soak ui fuzz help
+.PHONY: run test lint fmt simulate bench bench-agent bench-codec static soak ui fuzz help
 
 UI = aggregator/ui/web
 PAGE = $(UI)/dist/page/index.html
@@ -45,6 +45,9 @@ $(PAGE): $(shell find $(UI) \( -name node_modules -o -name dist -o -name test \)
 
 bench-agent:    ## what the agent costs with 500 processes in 100 cgroups, and with 5,000 in 1,000
 	tests/benches/agent
+
+bench-codec:    ## bytes a value on the wire, and what they take to encode and decode
+	cargo test --release --locked -p common --test codec_size -- --nocapture --test-threads 1
 
 static:         ## the agent as one static file, for two architectures
 	packaging/static x86_64

@@ -219,6 +219,7 @@ mod tests {
     use common::time::TimeRange;
     use common::wire::codec;
     use common::wire::codec::Against;
+    use common::wire::codec::CODEC;
     use common::wire::codec::State;
 
     use super::*;
@@ -256,7 +257,7 @@ mod tests {
         fn shipped(&self) -> Vec<(i64, Vec<String>, Option<u32>)> {
             let mut held: HashMap<RunId, Schema> = HashMap::new();
             let mut states: HashMap<SpoolId, State> = HashMap::new();
-            self.spool.welcome(&[]);
+            self.spool.welcome(&[], CODEC);
             let mut sent = Vec::new();
             let version = |held: &HashMap<RunId, Schema>, run| held.get(&run).map_or(0, Schema::version);
             let next = |held: &HashMap<_, _>| {

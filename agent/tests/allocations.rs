@@ -24,6 +24,7 @@ use common::batch::SpoolId;
 use common::config::Layers;
 use common::time::Clock;
 use common::time::Timestamp;
+use common::wire::codec::CODEC;
 
 struct Counting;
 
@@ -152,7 +153,7 @@ impl Churn {
         let clock = Clock::moved(Timestamp::from_millis(1_700_000_000_100));
         let stamps = Stamps::new(clock.wall(), clock.boot());
         let spool = Spool::new(RunId([1; 16]), SpoolId([2; 16]));
-        spool.welcome(&[]);
+        spool.welcome(&[], CODEC);
         let sampler = Sampler::new(&config, clock.clone(), stamps, spool.clone());
         let churn = Self { root, clock, sampler, spool, held: HashMap::new(), second: 0 };
         churn.write("cgroup/cgroup.controllers", "cpu io memory pids\n");

@@ -19,6 +19,7 @@ use common::time::Clock;
 use common::time::Timestamp;
 use common::wire::codec;
 use common::wire::codec::Against;
+use common::wire::codec::CODEC;
 use common::wire::codec::State;
 
 const IMAGE: &str = "lapwing-test:1";
@@ -54,7 +55,7 @@ impl Watch {
         let stamps = Stamps::new(clock.wall(), clock.boot());
         let spool = Spool::new(RunId([1; 16]), SpoolId([2; 16]));
         let sampler = Sampler::new(&config, clock.clone(), stamps, spool.clone());
-        spool.welcome(&[]);
+        spool.welcome(&[], CODEC);
         Self { clock, spool, sampler, schema: Schema::default(), state: State::default() }
     }
 

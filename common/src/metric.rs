@@ -86,7 +86,8 @@ impl Decimals {
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "checked against the value itself")]
     pub fn mantissa(self, value: f64) -> Option<i64> {
-        let mantissa = (value * self.scale()?).round() as i64;
+        // Whole numbers are what most values are, and rounding is a call on most machines.
+        let mantissa = if self.0 == 0 { value as i64 } else { nearest(value * self.scale()?) };
         let exact = self.value(mantissa).to_bits() == value.to_bits();
         (exact && mantissa.unsigned_abs() < 1 << 53).then_some(mantissa)
     }
@@ -95,12 +96,22 @@ impl Decimals {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "mantissas are below 2^53")]
     pub fn value(self, mantissa: i64) -> f64 {
-        mantissa as f64 / self.scale().unwrap_or(1.0)
+        if self.0 == 0 { mantissa as f64 } else { mantissa as f64 / self.scale().unwrap_or(1.0) }
     }
 
     fn scale(self) -> Option<f64> {
-        (self != Self::FULL).then(|| 10_f64.powi(i32::from(self.0)))
+        // The usual ones are looked up: this is asked several times of each value.
+        const SCALES: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+        let scale = || SCALES.get(usize::from(self.0)).copied().unwrap_or_else(|| 10_f64.powi(i32::from(self.0)));
+        (self != Self::FULL).then(scale)
     }
+}
+
+/// As `round` does; what is beyond 2^52 is whole.
+#[expect(clippy::cast_possible_truncation, reason = "a cast saturates")]
+fn nearest(value: f64) -> i64 {
+    const WHOLE: f64 = (1_u64 << 52) as f64;
+    if value.abs() < WHOLE { (value + 0.5_f64.copysign(value)) as i64 } else { value as i64 }
 }
 
 /// The name of the label that holds a series' metric name.

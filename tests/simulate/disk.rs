@@ -31,6 +31,8 @@ pub(crate) struct Disk {
     removed: BTreeMap<u64, Vec<u8>>,
     /// Windows in each file.
     windows: BTreeMap<u64, BTreeSet<Timestamp>>,
+    /// Files that were damaged: what is appended behind that is lost with them.
+    damaged: BTreeSet<u64>,
     under_way: Option<Job>,
     pub(crate) refuses: bool,
     pub(crate) written: u64,
@@ -48,6 +50,12 @@ impl Disk {
     /// Windows that a later run finds.
     pub(crate) fn windows(&self) -> BTreeSet<Timestamp> {
         self.windows.values().flatten().copied().collect()
+    }
+
+    /// Windows that may be lost, because the files that they are in were damaged.
+    pub(crate) fn damaged(&self) -> BTreeSet<Timestamp> {
+        let windows = self.damaged.iter().filter_map(|number| self.windows.get(number));
+        windows.flatten().copied().collect()
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -129,13 +137,13 @@ impl Disk {
         self.removed.clear();
     }
 
-    /// Damages a file. Returns the windows that may be lost with it.
-    pub(crate) fn corrupt(&mut self, random: &mut Random) -> BTreeSet<Timestamp> {
+    /// Damages a file.
+    pub(crate) fn corrupt(&mut self, random: &mut Random) {
         let at = usize::try_from(random.below(self.files.len().max(1) as u64)).unwrap();
-        let Some((number, file)) = self.files.iter_mut().nth(at) else { return BTreeSet::new() };
+        let Some((number, file)) = self.files.iter_mut().nth(at) else { return };
         let at = usize::try_from(random.below(file.len() as u64)).unwrap();
         file[at] ^= 1 << random.below(8);
-        self.windows.get(number).cloned().unwrap_or_default()
+        self.damaged.insert(*number);
     }
 }
 

@@ -32,6 +32,8 @@ use common::schema::Schema;
 use common::schema::SchemaChange;
 use common::schema::SeriesIndex;
 use common::time::Timestamp;
+use common::wire::codec::CODEC;
+use common::wire::codec::CODEC_VARINTS;
 use common::wire::frame;
 use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::Reader;
@@ -155,6 +157,8 @@ struct World {
     down: VecDeque<Vec<u8>>,
     reader: Reader,
     session: Option<Session>,
+    /// What it agreed on.
+    codec: u8,
     waiting: Vec<Append>,
     store: Store,
     /// How far the aggregator's clock is ahead.
@@ -203,6 +207,7 @@ impl World {
             down: VecDeque::new(),
             reader: Reader::new(FRAME_BYTES_MAX),
             session: None,
+            codec: CODEC,
             waiting: Vec::new(),
             store: Store::default(),
             ahead: Duration::ZERO,
@@ -373,12 +378,20 @@ impl World {
         self.reader.push(bytes);
         while let Some(message) = self.reader.next().map_err(|error| error.to_string())? {
             let Some(session) = &mut self.session else { return Ok(()) };
+            if let Message::Batch(batch) = &message
+                && self.codec < batch.codec
+            {
+                return Err(format!("a batch in codec {}, where {} was agreed", batch.codec, self.codec));
+            }
             if let Heard::Hello(hello) = session.hear(message).map_err(|end| end.to_string())? {
                 let mut held = self.store.held(hello.run, &hello.spools);
                 if self.sabotage == Sabotage::AlwaysHeld {
                     held.spools.iter_mut().for_each(|spool| spool.predecessor_held = true);
                 }
-                let welcome = Session::welcome(held, "host", Timestamp::default(), Timestamp::default());
+                // An older aggregator now and then.
+                let known = if self.random.chance(30) { CODEC_VARINTS } else { CODEC };
+                self.codec = hello.codec_max.min(known);
+                let welcome = Session::welcome(held, "host", self.codec, (Timestamp::default(), Timestamp::default()));
                 self.down.push_back(frame::encode(&welcome));
             }
             self.waiting.extend(session.take());
@@ -476,7 +489,8 @@ impl World {
             self.disk.refuses = !self.disk.refuses;
         }
         if self.random.once_in(500) {
-            self.died.extend(self.disk.corrupt(&mut self.random));
+            self.disk.corrupt(&mut self.random);
+            self.died.extend(self.disk.damaged());
             self.summary.damaged += 1;
         }
         if self.random.once_in(400) {
@@ -499,6 +513,7 @@ impl World {
             self.spool.leave();
             (0..20).for_each(|_| self.work());
         }
+        self.died.extend(self.disk.damaged());
         let mut kept = self.disk.windows();
         self.disk.crash(crash, &mut self.random);
         kept.retain(|stamp| self.own.contains_key(stamp));

@@ -14,7 +14,6 @@ use common::batch::SpoolId;
 use common::schema::Schema;
 use common::wire::codec;
 use common::wire::codec::Against;
-use common::wire::codec::CODEC;
 use common::wire::codec::State;
 
 #[derive(Debug)]
@@ -83,7 +82,7 @@ impl Chain {
         self.unsent
     }
 
-    pub(super) fn push(&mut self, run: RunId, batch: &Batch, schema: &Schema, now: Duration) {
+    pub(super) fn push(&mut self, (run, codec): (RunId, u8), batch: &Batch, schema: &Schema, now: Duration) {
         let keyframe = self.next == Seq::default() || EncodedBatch::hour_begins(batch.stamp);
         if keyframe {
             self.behind = State::default();
@@ -95,9 +94,9 @@ impl Chain {
             seq: self.next,
             schema_version,
             stamp: batch.stamp,
-            codec: CODEC,
+            codec,
             keyframe,
-            payload: codec::encode(batch, schema, schema_version, &mut self.behind),
+            payload: codec::encode(codec, batch, (schema, schema_version), &mut self.behind),
         });
         self.since.push_back(now);
         self.next = self.next.next();
@@ -133,12 +132,12 @@ impl Chain {
         (self.unsent, self.decodable) = (Seq(0), decodable);
     }
 
-    /// The next batch to send in this session.
-    pub(super) fn send(&mut self, schema: &Schema) -> Option<EncodedBatch> {
+    /// The next batch to send in this session, by the codec that both sides know.
+    pub(super) fn send(&mut self, schema: &Schema, codec: u8) -> Option<EncodedBatch> {
         let at = self.batches.partition_point(|batch| batch.seq < self.unsent);
         let batch = self.batches.get(at)?;
-        if !batch.keyframe && self.decodable != Some(batch.seq) {
-            self.encode_anew(at, schema);
+        if batch.codec != codec || (!batch.keyframe && self.decodable != Some(batch.seq)) {
+            self.encode_anew(at, schema, codec);
         }
         let batch = self.batches.get(at)?.clone();
         self.unsent = batch.seq.next();
@@ -147,7 +146,7 @@ impl Chain {
     }
 
     /// Makes a batch a keyframe. Those behind it are coded against it, so they change too, until the next keyframe.
-    fn encode_anew(&mut self, from: usize, schema: &Schema) {
+    fn encode_anew(&mut self, from: usize, schema: &Schema, codec: u8) {
         let mut read = self.before.clone();
         let mut written = State::default();
         for (at, batch) in self.batches.iter_mut().enumerate() {
@@ -157,7 +156,8 @@ impl Chain {
             let Some(decoded) = decode(batch, schema, &mut read) else { return };
             if from <= at {
                 batch.keyframe = at == from;
-                batch.payload = codec::encode(&decoded, schema, batch.schema_version, &mut written);
+                batch.codec = codec;
+                batch.payload = codec::encode(codec, &decoded, (schema, batch.schema_version), &mut written);
             }
         }
         self.behind = written;

@@ -160,9 +160,9 @@ impl Spool {
         self.lock().named()
     }
 
-    /// Begins a session: what the aggregator holds of each spool.
-    pub fn welcome(&self, held: &[SpoolHeld]) {
-        self.lock().welcome(held);
+    /// Begins a session: what the aggregator holds of each spool, and the codec that it wants.
+    pub fn welcome(&self, held: &[SpoolHeld], codec: u8) {
+        self.lock().welcome(held, codec);
         self.0.emptied.notify_one();
         self.0.due.notify_one();
     }

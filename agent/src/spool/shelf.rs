@@ -402,8 +402,8 @@ impl Shelf {
         next.map(|segment| segment.number)
     }
 
-    /// The next batch of a file, if it has been read; else that is asked for.
-    pub(super) fn send(&mut self, number: u64) -> Option<(EncodedBatch, &Loaded)> {
+    /// The next batch of a file by a codec, if it has been read; else that is asked for.
+    pub(super) fn send(&mut self, number: u64, codec: u8) -> Option<(EncodedBatch, &Loaded)> {
         let loaded = match &mut self.loaded {
             Some(loaded) if loaded.number == number => loaded,
             _ => {
@@ -411,7 +411,7 @@ impl Shelf {
                 return None;
             }
         };
-        let batch = loaded.chain.send(&loaded.schema)?;
+        let batch = loaded.chain.send(&loaded.schema, codec)?;
         for segment in self.segments.iter_mut().filter(|segment| segment.number == number) {
             segment.unsent = batch.seq.next();
         }
@@ -435,7 +435,7 @@ impl Writing {
         if keyframe {
             self.state = State::default();
         }
-        let payload = codec::encode(decoded, schema, version, &mut self.state);
+        let payload = codec::encode(batch.codec, decoded, (schema, version), &mut self.state);
         self.bytes += payload.len();
         self.batches += 1;
         self.next = batch.seq.next();

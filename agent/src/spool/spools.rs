@@ -10,6 +10,7 @@ use common::batch::SpoolId;
 use common::schema::Schema;
 use common::schema::SchemaChange;
 use common::time::Timestamp;
+use common::wire::codec::CODEC;
 use common::wire::message::SpoolHeld;
 
 use crate::spool::Figures;
@@ -32,6 +33,8 @@ pub(super) struct Spools {
     /// Those that the disk has not taken, the oldest first. None is empty.
     closed: VecDeque<Chain>,
     shelf: Shelf,
+    /// The codec of the latest session: what is sent next is likely to be wanted in it.
+    codec: u8,
     /// End of the newest window.
     newest: Timestamp,
     /// The agent stops: everything goes to disk.
@@ -47,6 +50,7 @@ impl Spools {
             live: Chain::new(first),
             closed: VecDeque::new(),
             shelf: Shelf::new(limits.disk),
+            codec: CODEC,
             newest: Timestamp::default(),
             leaving: false,
             figures: Figures::default(),
@@ -92,7 +96,7 @@ impl Spools {
             self.close();
         }
         self.newest = batch.stamp;
-        self.live.push(self.runs.run, batch, &self.runs.schema, now);
+        self.live.push((self.runs.run, self.codec), batch, &self.runs.schema, now);
         while self.limits.batches_max < self.in_memory() || self.limits.bytes_max < self.bytes() {
             self.drop_oldest();
         }
@@ -152,7 +156,8 @@ impl Spools {
         Some(popped)
     }
 
-    pub(super) fn welcome(&mut self, held: &[SpoolHeld]) {
+    pub(super) fn welcome(&mut self, held: &[SpoolHeld], codec: u8) {
+        self.codec = codec;
         self.figures.sessions_total += 1;
         self.shelf.begin_session();
         for chain in std::iter::once(&mut self.live).chain(&mut self.closed) {
@@ -166,20 +171,20 @@ impl Spools {
 
     pub(super) fn next_live(&mut self, held: impl Fn(RunId) -> u32) -> Option<Outgoing> {
         let Runs { run, schema, .. } = &self.runs;
-        let batch = self.live.send(schema)?;
+        let batch = self.live.send(schema, self.codec)?;
         Some(Outgoing { changes: changes(schema, held(*run), batch.schema_version), batch })
     }
 
     pub(super) fn next_backlog(&mut self, held: impl Fn(RunId) -> u32) -> Option<Outgoing> {
-        let Self { live, closed, shelf, runs, .. } = self;
+        let Self { live, closed, shelf, runs, codec, .. } = self;
         let number = shelf.next_unsent(|id| is_in_memory(live, closed, id));
-        if let Some((batch, loaded)) = number.and_then(|number| shelf.send(number)) {
+        if let Some((batch, loaded)) = number.and_then(|number| shelf.send(number, *codec)) {
             let changes = changes(&loaded.schema, held(loaded.run), batch.schema_version);
             return Some(Outgoing { changes, batch });
         }
         closed.iter_mut().find_map(|chain| {
             let schema = runs.of(chain);
-            let batch = chain.send(schema)?;
+            let batch = chain.send(schema, *codec)?;
             Some(Outgoing { changes: changes(schema, held(batch.run), batch.schema_version), batch })
         })
     }

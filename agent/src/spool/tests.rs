@@ -14,6 +14,7 @@ use common::window::Gauge;
 use common::window::Window;
 use common::wire::codec;
 use common::wire::codec::Against;
+use common::wire::codec::CODEC;
 use common::wire::codec::State;
 
 use super::*;
@@ -83,7 +84,7 @@ fn check(spool: &Spool, held: &[SpoolHeld], state: &State, expect: &str) {
 /// The same, from disk.
 #[track_caller]
 fn check_from(disk: &mut Disk, spool: &Spool, (held, state): (&[SpoolHeld], &State), expect: &str) {
-    spool.welcome(held);
+    spool.welcome(held, CODEC);
     let mut shown = Vec::new();
     let mut states = BTreeMap::new();
     let mut jobs = 1;
@@ -172,7 +173,7 @@ fn the_oldest_is_dropped_and_counted_and_what_follows_can_be_decoded() {
 #[test]
 fn a_batch_dropped_within_a_session_makes_the_next_a_keyframe() {
     let spool = filled(1);
-    spool.welcome(&[]);
+    spool.welcome(&[], CODEC);
     assert!(next(&spool).unwrap().batch.keyframe);
     push(&spool, 1..12, 1);
     let sent = std::iter::from_fn(|| next(&spool)).map(|sent| (sent.batch.spool.0[15], sent.batch.keyframe));
@@ -187,7 +188,7 @@ fn what_is_held_is_not_sent_again() {
     let held = |predecessor_held| [SpoolHeld { spool: SpoolId([0; 16]), next: Seq(2), predecessor_held }];
     let mut state = State::default();
     let spool = filled(3);
-    spool.welcome(&[]);
+    spool.welcome(&[], CODEC);
     let schema = schema(1);
     for _ in 0..2 {
         let sent = next(&spool).unwrap().batch;
@@ -203,7 +204,7 @@ fn what_is_held_is_not_sent_again() {
 fn the_first_window_of_an_hour_is_a_keyframe() {
     let spool = filled(0);
     let mut shown = Vec::new();
-    spool.welcome(&[]);
+    spool.welcome(&[], CODEC);
     for second in [3_590, 3_600, 3_610, 3_620] {
         let batch = Batch { stamp: Timestamp::from_seconds(second), ..Batch::default() };
         spool.push(&batch, &schema(1), Duration::ZERO);
@@ -216,7 +217,7 @@ fn the_first_window_of_an_hour_is_a_keyframe() {
 fn nothing_is_written_while_the_aggregator_answers() {
     let mut disk = Disk::default();
     let spool = disk.outage(0);
-    spool.welcome(&[]);
+    spool.welcome(&[], CODEC);
     for number in 0..100 {
         push(&spool, number..number + 1, 1);
         let sent = next(&spool).unwrap().batch;
@@ -274,7 +275,7 @@ fn closed_spools_leave_the_memory_for_the_disk_and_come_back_from_it() {
     let Figures { depth, in_memory, dropped_total, .. } = spool.figures();
     assert_eq!((depth, dropped_total), (100, 0));
     assert!(in_memory <= LIMITS.batches_max, "{in_memory}");
-    spool.welcome(&[]);
+    spool.welcome(&[], CODEC);
     let mut acked = 0;
     loop {
         let jobs = disk.work(&spool, Duration::from_secs(1_000));
@@ -299,7 +300,7 @@ fn a_spool_that_was_recoded_for_its_receiver_stays_whole_on_disk() {
     // The receiver has not 1 at hand: 2 is coded anew in memory, when it is on disk as it was. What comes is coded
     // against each as it stands there.
     let held = [SpoolHeld { spool: SpoolId([0; 16]), next: Seq(2), predecessor_held: false }];
-    spool.welcome(&held);
+    spool.welcome(&held, CODEC);
     assert!(next(&spool).unwrap().batch.keyframe);
     push(&spool, 4..5, 1);
     spool.leave();
@@ -335,7 +336,7 @@ fn what_is_too_much_or_too_old_for_the_disk_goes_and_is_counted() {
         assert_eq!((depth, dropped_total), expect);
     };
     check(DiskLimits { age_max: Duration::from_secs(200), ..DISK }, (24, 76));
-    check(DiskLimits { bytes_max: 5_000, ..DISK }, (64, 36));
+    check(DiskLimits { bytes_max: 5_000, ..DISK }, (68, 32));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use common::batch::Seq;
 use common::batch::SpoolId;
 use common::metric::Labels;
 use common::time::Timestamp;
+use common::wire::codec;
 use common::wire::codec::CODEC;
 use common::wire::message::Ack;
 use common::wire::message::Goodbye;
@@ -191,11 +192,11 @@ impl Dialogue {
         if self.welcomed {
             return Heard::End(Reason::Malformed, "the aggregator said welcome twice".to_owned());
         }
-        if welcome.codec != CODEC {
+        if !codec::is_known(welcome.codec) {
             let text = format!("the aggregator wants codec {}; update this agent", welcome.codec);
             return Heard::End(Reason::Error, text);
         }
-        self.spool.welcome(&welcome.spools);
+        self.spool.welcome(&welcome.spools, welcome.codec);
         self.schemas.insert(self.spool.run(), welcome.schema_version);
         self.welcomed = true;
         Heard::Welcome(welcome)

@@ -187,7 +187,7 @@ async fn talk(
     let host = session.host();
     let held = shared.store.held(host, hello.run, &hello.spools).await.map_err(End::from)?;
     shared.presence.holds(host, &hello, &held.spools);
-    link.say(&Session::welcome(held, &opened.instance, shared.clock.wall(), expires)).await;
+    link.say(&Session::welcome(held, &opened.instance, hello.codec_max, (shared.clock.wall(), expires))).await;
     tracing::info!(instance = %opened.instance, version = %hello.agent_version, "session opened");
     loop {
         if !ends.or(link.fill()).await? {

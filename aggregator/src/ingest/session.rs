@@ -5,6 +5,7 @@ use std::time::Duration;
 use common::batch::HostId;
 use common::time::Timestamp;
 use common::wire::codec::CODEC;
+use common::wire::codec::CODEC_VARINTS;
 use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::FrameError;
 use common::wire::message::Ack;
@@ -111,15 +112,15 @@ impl Session {
         }
     }
 
-    /// The answer to `Hello`, to a host whose certificate ends at `expires`.
+    /// The answer to `Hello`, to an agent that writes codecs up to `codec_max`, and whose certificate ends at `expires`.
     #[must_use]
-    pub fn welcome(held: Held, instance: &str, now: Timestamp, expires: Timestamp) -> Message {
+    pub fn welcome(held: Held, instance: &str, codec_max: u8, (now, expires): (Timestamp, Timestamp)) -> Message {
         Message::Welcome(Welcome {
             now,
             instance: instance.to_owned(),
             schema_version: held.schema_version,
             spools: held.spools,
-            codec: CODEC,
+            codec: codec_max.clamp(CODEC_VARINTS, CODEC),
             frame_bytes_max: u32::try_from(FRAME_BYTES_MAX).unwrap_or(u32::MAX),
             ext: vec![renew_after(expires.before(RENEWED_BEFORE).since(now))],
         })

@@ -339,7 +339,7 @@ impl Sent {
             stamp: self.stamp,
             codec: CODEC,
             keyframe: self.seq == Seq(0),
-            payload: codec::encode(&batch, &self.schema, 1, &mut self.state),
+            payload: codec::encode(CODEC, &batch, (&self.schema, 1), &mut self.state),
         };
         (self.seq, self.stamp) = (self.seq.next(), self.stamp.after(WINDOW));
         frame::encode(&Message::Batch(encoded))

@@ -34,40 +34,56 @@ pub(super) fn put_sized(out: &mut Vec<u8>, bytes: &[u8]) {
 #[derive(Default)]
 pub(super) struct Bits {
     bytes: Vec<u8>,
-    /// Bits used of the last byte; 0 when there is none or it is full.
-    used: u8,
+    /// Bits that are no whole byte yet, fewer than 32 between calls.
+    pending: u64,
+    count: u32,
 }
 
 impl Bits {
     /// Appends one bit.
     pub(super) fn push(&mut self, bit: bool) {
-        if self.used == 0 {
-            self.bytes.push(0);
-        }
-        if let Some(last) = self.bytes.last_mut() {
-            *last |= u8::from(bit) << self.used;
-        }
-        self.used = (self.used + 1) % 8;
+        self.put(u64::from(bit), 1);
     }
 
-    /// Appends the lowest `count` bits of a number.
-    pub(super) fn push_number(&mut self, number: u8, count: u8) {
-        for at in 0..count {
-            self.push(number >> at & 1 == 1);
+    /// Appends the lowest `count` bits of a number, at most 64.
+    #[inline]
+    pub(super) fn put(&mut self, number: u64, count: u32) {
+        if 32 < count {
+            self.put_word(number, 32);
+            return self.put_word(number >> 32, count - 32);
+        }
+        self.put_word(number, count);
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest bytes are meant")]
+    fn put_word(&mut self, number: u64, count: u32) {
+        self.pending |= (number & ((1 << count) - 1)) << self.count;
+        self.count += count;
+        if 32 <= self.count {
+            self.bytes.extend_from_slice(&(self.pending as u32).to_le_bytes());
+            self.pending >>= 32;
+            self.count -= 32;
         }
     }
 
     /// Whole bytes, the last padded with zeros.
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        let rest = self.pending.to_le_bytes();
+        self.bytes.extend_from_slice(rest.get(..self.count.div_ceil(8) as usize).unwrap_or_default());
+        self.bytes
     }
 }
 
 /// Reads what [`Bits`] wrote.
 pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
+    /// Bits read.
     at: usize,
 }
+
+/// Bits that can be looked at from any place.
+const SEEN: u32 = 57;
 
 impl<'a> BitReader<'a> {
     /// Starts at the first bit.
@@ -77,15 +93,50 @@ impl<'a> BitReader<'a> {
 
     /// The next bit.
     pub(super) fn bit(&mut self) -> Result<bool, CodecError> {
-        let byte = self.bytes.get(self.at / 8).ok_or(CodecError::Truncated)?;
-        let bit = byte >> (self.at % 8) & 1 == 1;
-        self.at += 1;
-        Ok(bit)
+        self.take(1).map(|bit| bit == 1)
     }
 
-    /// The next `count` bits as a number.
-    pub(super) fn number(&mut self, count: u8) -> Result<u8, CodecError> {
-        (0..count).try_fold(0, |number, at| Ok(number | u8::from(self.bit()?) << at))
+    /// The next `count` bits as a number, at most 64.
+    pub(super) fn take(&mut self, count: u32) -> Result<u64, CodecError> {
+        if SEEN < count {
+            let low = self.take(32)?;
+            return Ok(low | self.take(count - 32)? << 32);
+        }
+        let taken = self.seen() & ((1 << count) - 1);
+        self.skip(count)?;
+        Ok(taken)
+    }
+
+    /// How many ones come next, and the zero behind them; or `most` ones, at most 56.
+    pub(super) fn ones(&mut self, most: u32) -> Result<u32, CodecError> {
+        let ones = self.seen().trailing_ones().min(most);
+        self.skip(if ones < most { ones + 1 } else { ones })?;
+        Ok(ones)
+    }
+
+    /// Whether nothing but the padding of the last byte is left.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.bytes.len() == self.at.div_ceil(8) && self.seen() == 0
+    }
+
+    fn skip(&mut self, count: u32) -> Result<(), CodecError> {
+        let at = self.at + count as usize;
+        if 8 * self.bytes.len() < at {
+            return Err(CodecError::Truncated);
+        }
+        self.at = at;
+        Ok(())
+    }
+
+    /// At least the next [`SEEN`] bits; zeros behind the last.
+    fn seen(&self) -> u64 {
+        let rest = self.bytes.get(self.at / 8..).unwrap_or_default();
+        let word = rest.first_chunk::<8>().copied().unwrap_or_else(|| {
+            let mut word = [0; 8];
+            word.iter_mut().zip(rest).for_each(|(byte, rest)| *byte = *rest);
+            word
+        });
+        u64::from_le_bytes(word) >> (self.at % 8)
     }
 }
 

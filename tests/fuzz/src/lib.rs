@@ -34,6 +34,7 @@ use common::time::Timestamp;
 use common::wire::codec;
 use common::wire::codec::Against;
 use common::wire::codec::CODEC;
+use common::wire::codec::CODEC_VARINTS;
 use common::wire::codec::State;
 use common::wire::frame;
 use common::wire::frame::FRAME_BYTES_MAX;
@@ -80,7 +81,11 @@ pub fn control_message(bytes: &[u8]) {
 
 /// Batches of one spool, each behind its length, against a schema that grows: what can be read can be written, and read
 /// again.
-pub fn column_codec(mut bytes: &[u8]) {
+pub fn column_codec(bytes: &[u8]) {
+    [CODEC_VARINTS, CODEC].into_iter().for_each(|codec| column_codec_of(codec, bytes));
+}
+
+fn column_codec_of(codec: u8, mut bytes: &[u8]) {
     let schema = schema();
     let (mut state, mut written, mut read) = (State::default(), State::default(), State::default());
     for at in 0.. {
@@ -91,9 +96,9 @@ pub fn column_codec(mut bytes: &[u8]) {
         bytes = rest;
         let stamp = Timestamp::from_seconds(10 * i64::from(at));
         let against = Against { schema: &schema, version, stamp };
-        let Ok(batch) = codec::decode(CODEC, payload, against, &mut state) else { continue };
-        let again = codec::encode(&batch, &schema, version, &mut written);
-        let again = codec::decode(CODEC, &again, against, &mut read);
+        let Ok(batch) = codec::decode(codec, payload, against, &mut state) else { continue };
+        let again = codec::encode(codec, &batch, (&schema, version), &mut written);
+        let again = codec::decode(codec, &again, against, &mut read);
         assert_eq!(format!("{again:?}"), format!("{:?}", Ok::<_, ()>(batch)));
     }
 }
@@ -169,7 +174,7 @@ fn replay_spool(found: &[u8], read_back: &[u8]) {
     let disk = DiskLimits { bytes_max: u64::MAX, age_max: Duration::MAX };
     let spool = Spool::with_limits(RunId([255; 16]), SpoolId([255; 16]), Limits::new(disk));
     spool.adopt(7, found);
-    spool.welcome(&[]);
+    spool.welcome(&[], CODEC);
     loop {
         while spool.next_backlog(|_| 0).is_some() {}
         let Some(job) = spool.job(Duration::ZERO) else { break };

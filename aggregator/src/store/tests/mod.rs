@@ -130,7 +130,7 @@ impl Agent {
             stamp: batch.stamp,
             codec: codec::CODEC,
             keyframe,
-            payload: codec::encode(batch, &self.schema, version, &mut self.state),
+            payload: codec::encode(codec::CODEC, batch, (&self.schema, version), &mut self.state),
         };
         self.seq = self.seq.next();
         let schema = self.pending.drain(..).map(|change| Append::Schema { host: HOST, run: self.run, change });

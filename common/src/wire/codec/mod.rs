@@ -5,6 +5,7 @@
 
 mod processes;
 mod samples;
+mod spread;
 
 use bincode::config;
 
@@ -20,8 +21,17 @@ use crate::time::Timestamp;
 use crate::wire::bytes::Reader;
 use crate::wire::bytes::put_sized;
 
-/// The codec that [`encode`] writes.
-pub const CODEC: u8 = 1;
+/// The newest codec: numbers coded by their spread. `Hello` and `Welcome` agree on one; the older ones are read for ever.
+pub const CODEC: u8 = 2;
+
+/// The first codec: numbers as varints.
+pub const CODEC_VARINTS: u8 = 1;
+
+/// Whether this program can read and write a codec.
+#[must_use]
+pub const fn is_known(codec: u8) -> bool {
+    CODEC_VARINTS <= codec && codec <= CODEC
+}
 
 /// The window's values.
 const SAMPLES: u8 = 1;
@@ -76,17 +86,18 @@ pub enum CodecError {
     },
 }
 
-/// Encodes a batch against the batch before it and makes it the one before the next. Samples of series that do not
+/// Encodes a batch against the batch before it and makes it the one before the next, by a codec that [`is_known`]. Samples of series that do not
 /// live in `version`, of the other kind than their column's, or without a tick are left out, as are processes beyond
 /// [`PROCESS_ROWS_MAX`]; process texts are cut at [`PROCESS_TEXT_BYTES_MAX`]. A counter whose column keeps no peak loses it.
 #[must_use]
-pub fn encode(batch: &Batch, schema: &Schema, version: u32, state: &mut State) -> Vec<u8> {
+pub fn encode(codec: u8, batch: &Batch, (schema, version): (&Schema, u32), state: &mut State) -> Vec<u8> {
+    let against = Against { schema, version, stamp: batch.stamp };
     let mut payload = Vec::new();
     let mut section = |kind: u8, content: &[u8]| {
         payload.push(kind);
         put_sized(&mut payload, content);
     };
-    section(SAMPLES, &samples::encode(batch, schema, version, &mut state.series));
+    section(SAMPLES, &samples::encode(codec, batch, against, &mut state.series));
     if !batch.processes.is_empty() {
         section(PROCESSES, &processes::encode(&batch.processes, &mut state.processes));
     }
@@ -101,14 +112,14 @@ pub fn encode(batch: &Batch, schema: &Schema, version: u32, state: &mut State) -
 /// # Errors
 /// When the payload is not one that [`encode`] could have written for this schema and state.
 pub fn decode(codec: u8, payload: &[u8], against: Against<'_>, state: &mut State) -> Result<Batch, CodecError> {
-    if codec != CODEC {
+    if !is_known(codec) {
         return Err(CodecError::Unknown(codec));
     }
     if against.schema.version() < against.version {
         return Err(CodecError::Schema { needed: against.version, held: against.schema.version() });
     }
     let mut batch = Batch { stamp: against.stamp, ..Batch::default() };
-    let mut shifts = Vec::new();
+    let mut codings = Vec::new();
     let mut reader = Reader::new(payload);
     let mut before = 0;
     while !reader.is_empty() {
@@ -119,13 +130,13 @@ pub fn decode(codec: u8, payload: &[u8], against: Against<'_>, state: &mut State
         }
         before = kind;
         match kind {
-            SAMPLES => (batch.samples, shifts) = samples::decode(content, against, &state.series)?,
+            SAMPLES => (batch.samples, codings) = samples::decode(codec, content, against, &state.series)?,
             PROCESSES => batch.processes = processes::decode(content, &state.processes)?,
             EVENTS => batch.events = decode_events(content)?,
             _ => {}
         }
     }
-    samples::remember(&mut state.series, &batch.samples, &shifts);
+    samples::remember(&mut state.series, &batch.samples, &codings);
     if !batch.processes.is_empty() {
         state.processes.remember(&batch.processes);
     }

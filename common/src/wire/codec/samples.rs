@@ -1,10 +1,13 @@
 //! The samples section: for each living series, whether it is there, whether it moved, and by how much.
 //!
 //! Presence and tick counts follow from a column's tier and the stamp; what differs is listed. Then bits and bytes run
-//! beside each other: the bits choose a form for each series, the bytes hold its numbers. All numbers are mantissas.
+//! beside each other: the bits choose a form for each series, the bytes hold its numbers. All numbers are mantissas. In
+//! codec 1 they are varints; in codec 2 they stand among the bits, coded by their spread, and there are no bytes.
 
 use super::Against;
+use super::CODEC_VARINTS;
 use super::CodecError;
+use super::spread::Spread;
 use crate::batch::Batch;
 use crate::batch::WINDOW;
 use crate::metric::Decimals;
@@ -22,6 +25,7 @@ use crate::wire::bytes::Bits;
 use crate::wire::bytes::Reader;
 use crate::wire::bytes::put_sized;
 use crate::wire::bytes::put_varint;
+use crate::wire::bytes::unzigzag;
 use crate::wire::bytes::zigzag;
 
 /// What is remembered of one series.
@@ -29,30 +33,52 @@ use crate::wire::bytes::zigzag;
 pub(super) struct Previous {
     /// Value at the end of the latest window.
     pub(super) last: f64,
+    coding: Coding,
+}
+
+/// How its numbers are coded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Coding {
     /// All numbers of this series so far were multiples of two to this power: sizes in pages, kilobytes, sectors.
     shift: u8,
+    /// Of the kinds of numbers that it has.
+    spreads: [Spread; 4],
+}
+
+/// Kinds of numbers, as places in [`Coding::spreads`]: of a gauge the growth of its last value, how far its extremes are
+/// from that, and its sum from what is likely; of a counter its growth, what it lost, and its peak.
+mod kind {
+    pub(super) const GROWTH: usize = 0;
+    pub(super) const BELOW: usize = 1;
+    pub(super) const ABOVE: usize = 2;
+    pub(super) const SUM: usize = 3;
+    pub(super) const LOST: usize = 1;
+    pub(super) const INCREASE: usize = 2;
+    pub(super) const PEAK: usize = 3;
 }
 
 /// Pages of 4 KiB. Four bits hold it.
 const COARSEST_SHIFT: u8 = 12;
-const SHIFT_BITS: u8 = 4;
+const SHIFT_BITS: u32 = 4;
 
 impl Default for Previous {
     fn default() -> Self {
-        Self { last: 0.0, shift: COARSEST_SHIFT }
+        Self { last: 0.0, coding: Coding { shift: COARSEST_SHIFT, spreads: Default::default() } }
     }
 }
 
 const TIERS: [Tier; 3] = [Tier::Second, Tier::Window, Tier::Minute];
 
 /// Codes all samples of a batch and remembers them.
-pub(super) fn encode(batch: &Batch, schema: &Schema, version: u32, previous: &mut Vec<Previous>) -> Vec<u8> {
+pub(super) fn encode(codec: u8, batch: &Batch, against: Against<'_>, previous: &mut Vec<Previous>) -> Vec<u8> {
+    let Against { schema, version, .. } = against;
     previous.resize(previous.len().max(schema.series().len()), Previous::default());
-    let ticks = usual_ticks(batch, schema, version);
+    let all: Vec<_> = joined(batch, schema, version).collect();
+    let ticks = usual_ticks(&all, batch.stamp);
     let mut exceptions = Vec::new();
     let (mut exception_count, mut gap) = (0, 0);
-    let mut pen = Pen::default();
-    for (index, column, window) in joined(batch, schema, version) {
+    let mut pen = Pen { varints: (codec == CODEC_VARINTS).then(Vec::new), bits: Bits::default() };
+    for (index, column, window) in all {
         let count = window.map_or(0, Window::count);
         if count == ticks[place(column.tier)] {
             gap += 1;
@@ -72,53 +98,74 @@ pub(super) fn encode(batch: &Batch, schema: &Schema, version: u32, previous: &mu
     put_ticks(&mut section, ticks, batch.stamp);
     put_varint(&mut section, exception_count);
     section.extend_from_slice(&exceptions);
-    put_sized(&mut section, pen.bits.as_bytes());
-    section.extend_from_slice(&pen.bytes);
+    let bits = pen.bits.into_bytes();
+    match pen.varints {
+        Some(varints) => {
+            put_sized(&mut section, &bits);
+            section.extend_from_slice(&varints);
+        }
+        None => section.extend_from_slice(&bits),
+    }
     section
 }
 
-/// Samples, and the series whose shift changed.
-pub(super) type Decoded = (Vec<(SeriesIndex, Window)>, Vec<Shift>);
+/// Samples, and the series whose coding changed.
+pub(super) type Decoded = (Vec<(SeriesIndex, Window)>, Vec<(SeriesIndex, Coding)>);
 
-/// What [`encode`] was given, and the shifts that changed. The caller remembers both once the whole batch is good.
-pub(super) fn decode(section: &[u8], against: Against<'_>, previous: &[Previous]) -> Result<Decoded, CodecError> {
+/// What [`encode`] was given, and the codings that changed. The caller remembers both once the whole batch is good.
+pub(super) fn decode(
+    codec: u8,
+    section: &[u8],
+    against: Against<'_>,
+    previous: &[Previous],
+) -> Result<Decoded, CodecError> {
     let mut reader = Reader::new(section);
     let ticks = take_ticks(&mut reader, against.stamp)?;
     let mut exceptions = Exceptions::new(&mut reader)?;
-    let mut eye = Eye { bits: BitReader::new(reader.sized()?), bytes: reader, shifts: Vec::new() };
+    let mut eye = if codec == CODEC_VARINTS {
+        Eye { bits: BitReader::new(reader.sized()?), varints: Some(reader) }
+    } else {
+        Eye { bits: BitReader::new(reader.rest()), varints: None }
+    };
+    let mut codings = Vec::new();
     let mut samples = Vec::with_capacity(against.schema.series().len());
     for (index, column) in against.schema.living(against.version) {
         let count = exceptions.next().unwrap_or(ticks[place(column.tier)]);
         if count == 0 {
             continue;
         }
-        let previous = previous.get(index.0 as usize).copied().unwrap_or_default();
+        let mut previous = previous.get(index.0 as usize).copied().unwrap_or_default();
+        let before = previous.coding;
         let window = match column.kind {
-            Kind::Gauge => Window::Gauge(eye.gauge(count, column.decimals, (index, previous))?),
-            Kind::Counter => Window::Counter(eye.counter(count, column, (index, previous))?),
+            Kind::Gauge => Window::Gauge(eye.gauge(count, column.decimals, &mut previous)?),
+            Kind::Counter => Window::Counter(eye.counter(count, column, &mut previous)?),
         };
         samples.push((index, window));
+        if previous.coding != before {
+            codings.push((index, previous.coding));
+        }
     }
-    if !eye.bytes.is_empty() || !exceptions.is_empty() {
+    if !eye.is_at_end() || !exceptions.is_empty() {
         return Err(CodecError::Malformed("more values than series"));
     }
-    Ok((samples, eye.shifts))
+    Ok((samples, codings))
 }
 
 /// Makes a decoded batch the one before the next.
-pub(super) fn remember(previous: &mut Vec<Previous>, samples: &[(SeriesIndex, Window)], shifts: &[Shift]) {
+pub(super) fn remember(
+    previous: &mut Vec<Previous>,
+    samples: &[(SeriesIndex, Window)],
+    codings: &[(SeriesIndex, Coding)],
+) {
     let needed = samples.last().map_or(0, |(index, _)| index.0 as usize + 1);
     previous.resize(previous.len().max(needed), Previous::default());
     for (index, window) in samples {
         previous[index.0 as usize].last = window.last();
     }
-    for (index, shift) in shifts {
-        previous[index.0 as usize].shift = *shift;
+    for (index, coding) in codings {
+        previous[index.0 as usize].coding = *coding;
     }
 }
-
-/// A series whose numbers turned out to be finer than remembered.
-pub(super) type Shift = (SeriesIndex, u8);
 
 /// Each living series with its window, if the batch has one that fits it.
 fn joined<'a>(
@@ -143,9 +190,9 @@ fn fits(column: &Column, window: &Window) -> bool {
 }
 
 /// The tick count that most series of each tier have: one late tick is told once, not for each series.
-fn usual_ticks(batch: &Batch, schema: &Schema, version: u32) -> [u32; 3] {
-    let mut usual = TIERS.map(|tier| (tier.ticks(batch.stamp), 0_u32));
-    for (_, column, window) in joined(batch, schema, version) {
+fn usual_ticks(all: &[(SeriesIndex, &Column, Option<&Window>)], stamp: Timestamp) -> [u32; 3] {
+    let mut usual = TIERS.map(|tier| (tier.ticks(stamp), 0_u32));
+    for (_, column, window) in all {
         let count = window.map_or(0, Window::count);
         let (candidate, votes) = &mut usual[place(column.tier)];
         match (*candidate == count, *votes) {
@@ -219,10 +266,10 @@ impl Exceptions {
 }
 
 /// Writes the forms. Bits: `0` unchanged; `10` the common form; `110` all numbers; `111` floats to the bit.
-#[derive(Default)]
 struct Pen {
     bits: Bits,
-    bytes: Vec<u8>,
+    /// Where numbers go in codec 1.
+    varints: Option<Vec<u8>>,
 }
 
 impl Pen {
@@ -230,28 +277,28 @@ impl Pen {
         let before = *previous;
         previous.last = gauge.last;
         if same_gauge(&flat(before.last, gauge.count, decimals), gauge) {
-            return self.form(&[false]);
+            return self.form([false]);
         }
         let is_flat = same_gauge(&flat(gauge.last, gauge.count, decimals), gauge);
         let fields = [gauge.last, gauge.min, gauge.max, gauge.sum];
         let mantissas = fields.map(|field| decimals.mantissa(field));
         let [Some(last), Some(min), Some(max), Some(sum)] = mantissas else {
-            self.form(&[true, true, true, is_flat]);
+            self.form([true, true, true, is_flat]);
             return self.floats(if is_flat { &fields[..1] } else { &fields });
         };
         let delta = last - base(before.last, decimals);
         if is_flat {
-            self.form(&[true, false]);
+            self.form([true, false]);
             let shift = self.grid(&[delta], previous);
-            return self.number(zigzag(delta >> shift));
+            return self.number(kind::GROWTH, zigzag(delta >> shift), previous);
         }
-        self.form(&[true, true, false]);
+        self.form([true, true, false]);
         let shift = self.grid(&[delta, min - last, max - last, sum], previous);
-        self.number(zigzag(delta >> shift));
-        self.number(((last - min) >> shift).cast_unsigned());
-        self.number(((max - last) >> shift).cast_unsigned());
+        self.number(kind::GROWTH, zigzag(delta >> shift), previous);
+        self.number(kind::BELOW, ((last - min) >> shift).cast_unsigned(), previous);
+        self.number(kind::ABOVE, ((max - last) >> shift).cast_unsigned(), previous);
         let guess = likely_sum(min, max, gauge.count);
-        self.number(zigzag((sum >> shift).wrapping_sub(guess >> shift)));
+        self.number(kind::SUM, zigzag((sum >> shift).wrapping_sub(guess >> shift)), previous);
     }
 
     fn counter(&mut self, counter: &Counter, column: &Column, previous: &mut Previous) {
@@ -262,53 +309,63 @@ impl Pen {
         let stood =
             [counter.last, counter.increase, peak].map(f64::to_bits) == [before.last, 0.0, 0.0].map(f64::to_bits);
         if stood {
-            return self.form(&[false]);
+            return self.form([false]);
         }
         let fields = [counter.last, counter.increase, peak];
         let [Some(last), Some(increase), Some(fastest)] = fields.map(|field| decimals.mantissa(field)) else {
-            self.form(&[true, true, true]);
+            self.form([true, true, true]);
             return self.floats(&fields);
         };
         let delta = last - base(before.last, decimals);
         if 0 <= delta && delta == increase {
-            self.form(&[true, false]);
+            self.form([true, false]);
             let shift = self.grid(&[delta], previous);
-            self.number((delta >> shift).cast_unsigned());
+            self.number(kind::GROWTH, (delta >> shift).cast_unsigned(), previous);
         } else {
-            self.form(&[true, true, false]);
+            self.form([true, true, false]);
             let shift = self.grid(&[delta, increase], previous);
-            self.number(zigzag(delta >> shift));
-            self.number(zigzag(increase >> shift));
+            self.number(kind::LOST, zigzag(delta >> shift), previous);
+            self.number(kind::INCREASE, zigzag(increase >> shift), previous);
         }
         if column.peak {
-            self.number(zigzag(fastest - mean_rate(increase)));
+            self.number(kind::PEAK, zigzag(fastest - mean_rate(increase)), previous);
         }
     }
 
-    fn form(&mut self, bits: &[bool]) {
-        bits.iter().for_each(|bit| self.bits.push(*bit));
+    fn form<const N: usize>(&mut self, bits: [bool; N]) {
+        let (number, count) = bits.iter().fold((0, 0), |(number, at), bit| (number | u64::from(*bit) << at, at + 1));
+        self.bits.put(number, count);
     }
 
-    fn number(&mut self, number: u64) {
-        put_varint(&mut self.bytes, number);
+    fn number(&mut self, kind: usize, number: u64, previous: &mut Previous) {
+        match &mut self.varints {
+            Some(varints) => put_varint(varints, number),
+            None => previous.coding.spreads[kind].put(&mut self.bits, number),
+        }
     }
 
     fn floats(&mut self, floats: &[f64]) {
-        floats.iter().for_each(|float| self.bytes.extend_from_slice(&float.to_le_bytes()));
+        for float in floats {
+            match &mut self.varints {
+                Some(varints) => varints.extend_from_slice(&float.to_le_bytes()),
+                None => self.bits.put(float.to_bits(), 64),
+            }
+        }
     }
 
     /// The power of two that divides all these numbers and those before them.
     fn grid(&mut self, numbers: &[i64], previous: &mut Previous) -> u8 {
-        if previous.shift == 0 {
+        let before = previous.coding.shift;
+        if before == 0 {
             return 0;
         }
         let together = numbers.iter().fold(0, |together, number| together | number);
-        let shift = u8::try_from(together.trailing_zeros()).map_or(previous.shift, |zeros| zeros.min(previous.shift));
-        self.bits.push(shift == previous.shift);
-        if shift != previous.shift {
-            self.bits.push_number(shift, SHIFT_BITS);
+        let shift = u8::try_from(together.trailing_zeros()).map_or(before, |zeros| zeros.min(before));
+        self.bits.push(shift == before);
+        if shift != before {
+            self.bits.put(shift.into(), SHIFT_BITS);
         }
-        previous.shift = shift;
+        previous.coding.shift = shift;
         shift
     }
 }
@@ -316,40 +373,40 @@ impl Pen {
 /// Reads what [`Pen`] wrote.
 struct Eye<'a> {
     bits: BitReader<'a>,
-    bytes: Reader<'a>,
-    shifts: Vec<Shift>,
+    /// Where numbers stand in codec 1.
+    varints: Option<Reader<'a>>,
 }
 
 impl Eye<'_> {
-    fn gauge(&mut self, count: u32, decimals: Decimals, at: (SeriesIndex, Previous)) -> Result<Gauge, CodecError> {
-        let before = at.1.last;
+    fn gauge(&mut self, count: u32, decimals: Decimals, at: &mut Previous) -> Result<Gauge, CodecError> {
+        let before = at.last;
         if !self.bits.bit()? {
             return Ok(flat(before, count, decimals));
         }
         if !self.bits.bit()? {
             let shift = self.grid(at)?;
-            let last = base(before, decimals).wrapping_add(self.bytes.signed()? << shift);
+            let last = base(before, decimals).wrapping_add(unzigzag(self.number(kind::GROWTH, at)?) << shift);
             return Ok(flat(decimals.value(last), count, decimals));
         }
         if self.bits.bit()? {
             if self.bits.bit()? {
-                return Ok(flat(self.bytes.float()?, count, decimals));
+                return Ok(flat(self.float()?, count, decimals));
             }
             let [last, min, max, sum] = [self.float()?, self.float()?, self.float()?, self.float()?];
             return Ok(Gauge { count, min, max, sum, last });
         }
         let shift = self.grid(at)?;
-        let last = base(before, decimals).wrapping_add(self.bytes.signed()? << shift);
-        let min = last.wrapping_sub(self.bytes.varint()?.cast_signed() << shift);
-        let max = last.wrapping_add(self.bytes.varint()?.cast_signed() << shift);
+        let last = base(before, decimals).wrapping_add(unzigzag(self.number(kind::GROWTH, at)?) << shift);
+        let min = last.wrapping_sub(self.number(kind::BELOW, at)?.cast_signed() << shift);
+        let max = last.wrapping_add(self.number(kind::ABOVE, at)?.cast_signed() << shift);
         let guess = likely_sum(min, max, count);
-        let sum = (guess >> shift).wrapping_add(self.bytes.signed()?) << shift;
+        let sum = (guess >> shift).wrapping_add(unzigzag(self.number(kind::SUM, at)?)) << shift;
         let [last, min, max, sum] = [last, min, max, sum].map(|mantissa| decimals.value(mantissa));
         Ok(Gauge { count, min, max, sum, last })
     }
 
-    fn counter(&mut self, count: u32, column: &Column, at: (SeriesIndex, Previous)) -> Result<Counter, CodecError> {
-        let before = at.1.last;
+    fn counter(&mut self, count: u32, column: &Column, at: &mut Previous) -> Result<Counter, CodecError> {
+        let before = at.last;
         let decimals = column.decimals;
         if !self.bits.bit()? {
             return Ok(Counter { count, last: before, increase: 0.0, peak: 0.0 });
@@ -361,28 +418,43 @@ impl Eye<'_> {
         }
         let shift = self.grid(at)?;
         let (delta, increase) = if explicit {
-            (self.bytes.signed()? << shift, self.bytes.signed()? << shift)
+            let delta = unzigzag(self.number(kind::LOST, at)?);
+            (delta << shift, unzigzag(self.number(kind::INCREASE, at)?) << shift)
         } else {
-            let delta = self.bytes.varint()?.cast_signed() << shift;
+            let delta = self.number(kind::GROWTH, at)?.cast_signed() << shift;
             (delta, delta)
         };
         let last = base(before, decimals).wrapping_add(delta);
-        let peak = if column.peak { mean_rate(increase).wrapping_add(self.bytes.signed()?) } else { 0 };
+        let faster = if column.peak { Some(unzigzag(self.number(kind::PEAK, at)?)) } else { None };
+        let peak = faster.map_or(0, |faster| mean_rate(increase).wrapping_add(faster));
         let [last, increase, peak] = [last, increase, peak].map(|mantissa| decimals.value(mantissa));
         Ok(Counter { count, last, increase, peak })
     }
 
-    fn float(&mut self) -> Result<f64, CodecError> {
-        self.bytes.float()
+    fn number(&mut self, kind: usize, at: &mut Previous) -> Result<u64, CodecError> {
+        match &mut self.varints {
+            Some(varints) => varints.varint(),
+            None => at.coding.spreads[kind].take(&mut self.bits),
+        }
     }
 
-    fn grid(&mut self, (index, previous): (SeriesIndex, Previous)) -> Result<u8, CodecError> {
-        if previous.shift == 0 || self.bits.bit()? {
-            return Ok(previous.shift);
+    fn float(&mut self) -> Result<f64, CodecError> {
+        match &mut self.varints {
+            Some(varints) => varints.float(),
+            None => self.bits.take(64).map(f64::from_bits),
         }
-        let shift = self.bits.number(SHIFT_BITS)?;
-        self.shifts.push((index, shift));
-        Ok(shift)
+    }
+
+    fn grid(&mut self, at: &mut Previous) -> Result<u8, CodecError> {
+        let shift = &mut at.coding.shift;
+        if *shift != 0 && !self.bits.bit()? {
+            *shift = u8::try_from(self.bits.take(SHIFT_BITS)?).unwrap_or(0);
+        }
+        Ok(*shift)
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.varints.as_ref().map_or_else(|| self.bits.is_at_end(), Reader::is_empty)
     }
 }
 

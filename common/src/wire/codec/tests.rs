@@ -182,7 +182,7 @@ fn a_process_table_takes_a_kilobyte_a_window() {
         };
         let stamp = Timestamp::from_seconds(10 * i64::from(window));
         let batch = Batch { stamp, processes: (0..60).map(row).collect(), ..Batch::default() };
-        let payload = encode(&batch, &schema, 1, &mut writer);
+        let payload = encode(CODEC, &batch, (&schema, 1), &mut writer);
         let against = Against { schema: &schema, version: 1, stamp };
         assert_eq!(decode(CODEC, &payload, against, &mut reader), Ok(batch));
         bytes.push(payload.len());
@@ -198,6 +198,7 @@ proptest! {
     fn decoding_is_the_exact_inverse(
         versions in prop::collection::vec((0..20_usize, prop::collection::vec(0..40_u32, 0..4)), 1..4),
         windows in prop::collection::vec((0..4_usize, prop::collection::vec(does(), 60), prop::collection::vec(process(), 0..6)), 1..8),
+        older in 0..6_i64,
     ) {
         let schema = schema(&versions);
         let (mut writer, mut reader) = (State::default(), State::default());
@@ -211,8 +212,9 @@ proptest! {
             let processes_count = processes.len();
             let event = Event { at: stamp, kind: "k".to_owned(), entity: Labels::new().with("a", "b"), text: "t".to_owned() };
             let batch = Batch { stamp, samples, processes, events: vec![event; processes_count % 3] };
-            let payload = encode(&batch, &schema, version, &mut writer);
-            let decoded = decode(CODEC, &payload, Against { schema: &schema, version, stamp }, &mut reader).unwrap();
+            let codec = if at < older { CODEC_VARINTS } else { CODEC };
+            let payload = encode(codec, &batch, (&schema, version), &mut writer);
+            let decoded = decode(codec, &payload, Against { schema: &schema, version, stamp }, &mut reader).unwrap();
             prop_assert_eq!(to_the_bit(&decoded), to_the_bit(&batch));
         }
     }
@@ -222,11 +224,61 @@ proptest! {
         let schema = schema(&[(40, vec![]), (5, vec![3])]);
         let against = Against { schema: &schema, version, stamp: Timestamp::from_seconds(60) };
         let mut state = State::default();
-        drop(decode(CODEC, &payload, against, &mut state));
-        for kind in [SAMPLES, PROCESSES, EVENTS] {
-            let mut section = vec![kind];
-            put_sized(&mut section, &payload);
-            drop(decode(CODEC, &section, against, &mut state));
+        for codec in [CODEC_VARINTS, CODEC] {
+            drop(decode(codec, &payload, against, &mut state));
+            for kind in [SAMPLES, PROCESSES, EVENTS] {
+                let mut section = vec![kind];
+                put_sized(&mut section, &payload);
+                drop(decode(codec, &section, against, &mut state));
+            }
+        }
+    }
+}
+
+/// What a host of every kind of column does in three windows: stands, moves, is absent, loses its counters, is no number.
+fn played() -> (Schema, Vec<Batch>) {
+    let schema = schema(&[(14, vec![])]);
+    let windows = [
+        |at: u32| Does::Fold(vec![f64::from(at * 4_096), f64::from(at * 8_192)]),
+        |at: u32| match at % 4 {
+            0 => Does::Stand,
+            1 => Does::Absent,
+            2 => Does::Tick(7, [f64::NAN, 0.5, -0.0, 1e300]),
+            _ => Does::Fold(vec![0.25, f64::from(at), 1_000_000.5]),
+        },
+        |at: u32| Does::Tick(10, [f64::from(at), 3.0, 30.0, 2.0]),
+    ];
+    let mut last = [0.0; 14];
+    let batch = |(number, does): (i64, fn(u32) -> Does)| {
+        let stamp = Timestamp::from_seconds(1_000_000_000 + 10 * number);
+        let samples = schema.living(1).filter_map(|(index, column)| {
+            let window = window(column, &does(index.0), last[index.0 as usize])?;
+            last[index.0 as usize] = window.last();
+            Some((index, window))
+        });
+        Batch { stamp, samples: samples.collect(), ..Batch::default() }
+    };
+    let batches = (0..).zip(windows).map(batch).collect();
+    (schema, batches)
+}
+
+/// The bytes of each codec, as agents of its release write them: a line a batch.
+const GOLDEN: &str = include_str!("golden.txt");
+
+#[test]
+fn bytes_of_each_codec_stay() {
+    let (schema, batches) = played();
+    for codec in [CODEC_VARINTS, CODEC] {
+        let (mut writer, mut reader) = (State::default(), State::default());
+        let golden = GOLDEN.lines().filter_map(|line| line.strip_prefix(&format!("{codec} ")));
+        assert_eq!(golden.clone().count(), batches.len());
+        for (batch, golden) in batches.iter().zip(golden) {
+            let payload = encode(codec, batch, (&schema, 1), &mut writer);
+            let hexadecimal: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hexadecimal, golden, "codec {codec}");
+            let against = Against { schema: &schema, version: 1, stamp: batch.stamp };
+            let decoded = decode(codec, &payload, against, &mut reader).unwrap();
+            assert_eq!(format!("{:?}", to_the_bit(&decoded)), format!("{:?}", to_the_bit(batch)));
         }
     }
 }
