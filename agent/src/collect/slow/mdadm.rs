@@ -30,10 +30,10 @@ const MDSTAT: &str = "mdstat";
 
 /// Software arrays.
 pub(in crate::collect) fn mdadm(roots: &Roots) -> impl Collector + use<> {
-    let (table, block) = (roots.procfs.clone(), roots.sysfs.join("block"));
+    let (table, block) = (roots.procfs.join(MDSTAT), roots.sysfs.join("block"));
     let arrays = move || {
         let of_kernel = host::entries(&block, "md").into_iter().filter(|array| array.join("md").exists());
-        host::entries(&table, MDSTAT).into_iter().chain(of_kernel).collect()
+        table.exists().then(|| table.clone()).into_iter().chain(of_kernel).collect()
     };
     devices("mdadm", arrays, visit)
 }
