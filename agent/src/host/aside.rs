@@ -11,8 +11,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-use std::sync::mpsc::SyncSender;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::Sender;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -35,7 +35,8 @@ const STACK_BYTES: usize = 128 * 1024;
 /// A thread and the work that waits for it. The thread begins with the first piece of work.
 #[derive(Debug)]
 pub struct Aside {
-    queue: SyncSender<Work>,
+    /// Holds no more than `waiting` does; a channel with a limit of its own takes memory for all of it at once.
+    queue: Sender<Work>,
     taken: Arc<Mutex<Receiver<Work>>>,
     /// What is not done yet, oldest first: the first is under way.
     waiting: VecDeque<Arc<Fate>>,
@@ -72,7 +73,7 @@ impl Fate {
 
 impl Default for Aside {
     fn default() -> Self {
-        let (queue, taken) = sync_channel(WORK_WAITING_MAX);
+        let (queue, taken) = channel();
         Self {
             queue,
             taken: Arc::new(Mutex::new(taken)),
@@ -111,8 +112,11 @@ impl Aside {
 
     /// Hands work in; `None` where too much waits already.
     fn hand_in(&mut self, now: Duration, run: impl FnOnce() + Send + 'static) -> Option<Arc<Fate>> {
+        if WORK_WAITING_MAX <= self.waiting.len() {
+            return None;
+        }
         let fate = Arc::<Fate>::default();
-        self.queue.try_send(Work { run: Box::new(run), fate: Arc::clone(&fate) }).ok()?;
+        self.queue.send(Work { run: Box::new(run), fate: Arc::clone(&fate) }).ok()?;
         if self.waiting.is_empty() {
             self.since = now;
         }
