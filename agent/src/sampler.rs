@@ -337,6 +337,21 @@ mod tests {
     }
 
     #[test]
+    fn past_the_limit_of_series_an_event_says_so_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bench = bench(directory.path());
+        bench.run(1);
+        let samples = &mut bench.sampler.samples;
+        for device in 0..SERIES_PER_HOST_MAX {
+            let device = samples.entity(&Labels::new().with("device", device.to_string()));
+            samples.series(device, metric("node_load5"), &Labels::new());
+        }
+        bench.run(21);
+        let events: Vec<_> = bench.shipped().into_iter().flat_map(|(_, events, _)| events).collect();
+        assert_eq!(events, ["agent_started", "series_refused"]);
+    }
+
+    #[test]
     fn a_step_of_the_clock_is_an_event_and_moves_no_window() {
         let check = |step_seconds: i64| {
             let directory = tempfile::tempdir().unwrap();

@@ -272,10 +272,11 @@ impl Samples {
         entity.living.shrink_to_fit();
     }
 
-    /// Sets a series' value at this tick, rounded to what the metric means. The first value of a tick stands.
+    /// Sets a series' value at this tick, rounded to what the metric means. The first value of a tick stands; a series
+    /// that has ended takes none.
     pub fn put(&mut self, key: SeriesKey, value: f64) {
         let Some(series) = self.series.get_mut(key.0) else { return };
-        if series.tick != self.tick {
+        if series.lives && series.tick != self.tick {
             series.tick = self.tick;
             self.values.push((series.index, series.decimals.round(value)));
         }
@@ -454,6 +455,15 @@ mod tests {
         samples.settle();
         let kept = [r#"node_load1{device="sdb", job="node"}"#, r#"node_load5{device="sdb", job="node"}"#];
         assert_eq!(living(&mut samples), kept);
+    }
+
+    #[test]
+    fn a_series_that_has_ended_takes_no_value() {
+        let mut samples = Samples::default();
+        let load = samples.series(HOST, LOAD1, &Labels::new());
+        samples.end(load);
+        samples.put(load, 1.0);
+        assert_eq!(samples.values(), []);
     }
 
     #[test]

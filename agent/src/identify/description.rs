@@ -107,13 +107,15 @@ const KIND: &[&str] = &[
     "io.kubernetes.cri-o.ContainerType",
     "io.kubernetes.docker.type",
     "io.cri-containerd.kind",
+    // Amazon's agent names the container so that holds the network of a task.
+    "com.amazonaws.ecs.container-name",
 ];
 
 impl Description {
     /// What containerd, CRI-O, Podman, nerdctl and Kubernetes on Docker write into labels or annotations.
     pub(super) fn from_words(words: &Words) -> Self {
         let get = |keys: &[&str]| keys.iter().find_map(|key| words.get(*key)).cloned().unwrap_or_default();
-        let is_sandbox = matches!(get(KIND).as_str(), "sandbox" | "podsandbox");
+        let is_sandbox = matches!(get(KIND).as_str(), "sandbox" | "podsandbox" | "~internal~ecs~pause");
         Self::of_pod([get(POD), get(NAMESPACE), get(CONTAINER)]).with(get(IMAGE), is_sandbox)
     }
 
@@ -174,6 +176,8 @@ mod tests {
         check(&[&crio[..], &inside].concat(), "shop/web-0/app", "nginx:1", false);
         check(&[("io.kubernetes.cri-o.ContainerType", "sandbox")], "", "", true);
         check(&[("io.kubernetes.docker.type", "podsandbox")], "", "", true);
+        check(&[("com.amazonaws.ecs.container-name", "~internal~ecs~pause")], "", "", true);
+        check(&[("com.amazonaws.ecs.container-name", "web")], "", "", false);
         check(&[("nerdctl/name", "web"), ("nerdctl/namespace", "default")], "web", "", false);
         check(&[("other", "x")], "", "", false);
     }
