@@ -31,6 +31,9 @@ fn exit_codes_say_what_went_wrong() {
     check(&["check-config"], &variable, 64, "LAPWING__PROCESSES__COMMAND_LINE: unknown value `none`");
     check(&["run", "--aggregator", "nowhere"], &[], 64, "command line, uplink.aggregator");
     check(&["run", "--join", "-N0", "--aggregator", "nowhere"], &[], 64, "command line, uplink.aggregator");
+    let state = directory.path().to_str().unwrap();
+    check(&["run", "--state-dir", state], &[], 64, "no aggregator: give");
+    check(&["run", "--state-dir", state, "--aggregator", "127.0.0.1:9"], &[], 64, "this host has not joined");
     check(&["check-config", "--config", "/no/such/file"], &[], 1, "read /no/such/file");
     check(&["once", "--frmat", "json"], &[], 2, "--frmat");
     check(&[], &[], 2, "Usage");

@@ -93,6 +93,14 @@ pub enum UplinkError {
     Refused(String),
 }
 
+impl UplinkError {
+    /// Whether it stays until somebody says something else: to start again would not help.
+    #[must_use]
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, Self::NoAggregator | Self::NotJoined | Self::Token(_))
+    }
+}
+
 /// How a session ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
