@@ -46,7 +46,7 @@ const READ: &[(&str, &str, &str, &str)] = &[
         "of those that are in the table",
         "–",
     ),
-    ("memory shared with other processes", "–", "–", "of 64 processes, or of 512 MiB"),
+    ("memory shared with other processes", "–", "–", "of 64 processes, or of 128 MiB"),
 ];
 
 /// What a job is.

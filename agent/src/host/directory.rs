@@ -1,7 +1,7 @@
 //! Directory listings: names and inodes, without a path for each entry.
 
-use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use rustix::fs::SeekFrom;
 use rustix::fs::seek;
 
 use crate::host::ReadError;
+use crate::host::open;
 
 /// One entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +23,15 @@ pub struct DirectoryEntry<'a> {
     pub inode: u64,
     /// Whether it is a directory itself.
     pub is_directory: bool,
+    /// The place behind it in the kernel's order.
+    pub place_behind: u64,
 }
 
 /// A directory that is listed again and again through one descriptor, opened at the first listing.
 #[derive(Debug)]
 pub struct KeptDirectory {
     path: Arc<Path>,
-    directory: Option<File>,
+    directory: Option<OwnedFd>,
 }
 
 impl KeptDirectory {
@@ -52,16 +55,18 @@ impl KeptDirectory {
     pub(super) fn list(
         &mut self,
         buffer: &mut Vec<u8>,
+        place: u64,
         mut each: impl FnMut(DirectoryEntry<'_>),
     ) -> Result<(), ReadError> {
-        let listed = self.open().and_then(|directory| {
+        let listed = self.open(place).and_then(|directory| {
             let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
             while let Some(entry) = entries.next() {
                 let entry = entry?;
                 let name = entry.file_name().to_bytes();
                 if name != b"." && name != b".." {
                     let is_directory = entry.file_type() == FileType::Directory;
-                    each(DirectoryEntry { name, inode: entry.ino(), is_directory });
+                    let place_behind = entry.next_entry_cookie();
+                    each(DirectoryEntry { name, inode: entry.ino(), is_directory, place_behind });
                 }
             }
             Ok(())
@@ -72,14 +77,16 @@ impl KeptDirectory {
         })
     }
 
-    fn open(&mut self) -> io::Result<&File> {
-        match &mut self.directory {
-            Some(directory) => {
-                seek(&*directory, SeekFrom::Start(0))?;
-                Ok(directory)
-            }
-            none @ None => Ok(none.insert(File::open(&self.path)?)),
+    fn open(&mut self, place: u64) -> io::Result<&OwnedFd> {
+        let is_kept = self.directory.is_some();
+        let directory = match &mut self.directory {
+            Some(directory) => directory,
+            none @ None => none.insert(open(&self.path)?),
+        };
+        if is_kept || 0 < place {
+            seek(&*directory, SeekFrom::Start(place))?;
         }
+        Ok(directory)
     }
 }
 

@@ -1,15 +1,19 @@
 //! Facts that come from system calls instead of files.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::PROC_SUPER_MAGIC;
 use rustix::fs::statfs;
 use rustix::io::Errno;
+use rustix::process::Pid;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
+use rustix::process::getpid;
 use rustix::process::getrlimit;
 use rustix::process::setrlimit;
+use rustix::process::test_kill_process;
 use rustix::time::ClockId;
 use rustix::time::clock_gettime;
 
@@ -82,6 +86,18 @@ pub fn descriptor_limit() -> u64 {
 /// Whether a directory is the kernel's tree of processes, not a copy of one.
 pub(super) fn is_procfs(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC)
+}
+
+/// Whether it is that of the namespace in which this process itself has its id.
+pub(super) fn is_own_procfs(path: &Path) -> bool {
+    let myself = getpid().as_raw_nonzero().to_string();
+    fs::read_link(path.join("self")).is_ok_and(|shown| shown == Path::new(&myself))
+}
+
+/// Whether there is a process of this id in the namespace of this one. No signal is sent.
+pub(super) fn is_process(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// Whether an error number says that what the file belonged to is gone: kernfs answers `ENODEV` for a removed cgroup,

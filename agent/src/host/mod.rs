@@ -16,13 +16,16 @@ mod small;
 mod watch;
 
 use std::fs;
-use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
 use rustix::io::pread;
 
 pub use crate::config::Roots;
@@ -96,7 +99,7 @@ impl ReadError {
 #[derive(Debug)]
 pub struct KeptFile {
     path: Arc<Path>,
-    file: Option<File>,
+    file: Option<OwnedFd>,
     in_one_piece: bool,
 }
 
@@ -125,9 +128,9 @@ impl KeptFile {
         self.file = None;
     }
 
-    fn open(&mut self) -> Result<&File, ReadError> {
+    fn open(&mut self) -> Result<&OwnedFd, ReadError> {
         if self.file.is_none() {
-            self.file = Some(File::open(&self.path).map_err(|source| ReadError::new(&self.path, source))?);
+            self.file = Some(open(&self.path).map_err(|source| ReadError::new(&self.path, source))?);
         }
         self.file.as_ref().ok_or_else(|| ReadError::new(&self.path, io::ErrorKind::NotFound))
     }
@@ -159,6 +162,8 @@ pub struct Host {
     pub devices: Aside,
     /// Whether the tree of processes is the kernel's own.
     living: bool,
+    /// Whether it is that of this process, whose ids the kernel means when it is asked about one.
+    ours: bool,
 }
 
 impl Host {
@@ -167,7 +172,8 @@ impl Host {
     pub fn new(roots: Roots) -> Self {
         let (buffer, entries) = (vec![0; BUFFER_BYTES], Vec::with_capacity(BUFFER_BYTES));
         let living = kernel::is_procfs(&roots.procfs);
-        Self { roots, buffer, entries, devices: Aside::default(), living }
+        let ours = living && kernel::is_own_procfs(&roots.procfs);
+        Self { roots, buffer, entries, devices: Aside::default(), living, ours }
     }
 
     /// Where the host's trees are.
@@ -251,7 +257,27 @@ impl Host {
     /// # Errors
     /// When it cannot be opened or read.
     pub fn list(&mut self, kept: &mut KeptDirectory, each: impl FnMut(DirectoryEntry<'_>)) -> Result<(), ReadError> {
-        kept.list(&mut self.entries, each)
+        self.list_from(kept, 0, each)
+    }
+
+    /// As [`Self::list`], from a place in that order on.
+    ///
+    /// # Errors
+    /// When it cannot be opened or read.
+    pub fn list_from(
+        &mut self,
+        kept: &mut KeptDirectory,
+        place: u64,
+        each: impl FnMut(DirectoryEntry<'_>),
+    ) -> Result<(), ReadError> {
+        kept.list(&mut self.entries, place, each)
+    }
+
+    /// Whether there is a process of this id, without a look at what it does; nothing where the tree of processes is
+    /// not that of this one.
+    #[must_use]
+    pub fn is_process(&self, pid: u32) -> Option<bool> {
+        self.ours.then(|| kernel::is_process(pid))
     }
 
     /// In which of the directories that are watched something came or went since the last call.
@@ -260,16 +286,21 @@ impl Host {
     }
 }
 
+/// Opens a file for reading, in one system call: musl's own `open` is followed by a second one.
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 fn read_into(buffer: &mut Vec<u8>, path: &Path, in_one_piece: bool) -> Result<usize, ReadError> {
-    let read = File::open(path).and_then(|file| fill(buffer, &file, in_one_piece));
+    let read = open(path).and_then(|file| fill(buffer, &file, in_one_piece));
     read.map_err(|source| ReadError { path: path.into(), source })
 }
 
 /// Reads the whole file into the buffer, which grows as needed, and returns how long it is.
-fn fill(buffer: &mut Vec<u8>, file: &File, in_one_piece: bool) -> io::Result<usize> {
+fn fill(buffer: &mut Vec<u8>, file: impl AsFd, in_one_piece: bool) -> io::Result<usize> {
     let mut length = 0;
     loop {
-        let read = pread(file, &mut buffer[length..], length as u64)?;
+        let read = pread(&file, &mut buffer[length..], length as u64)?;
         length += read;
         if read == 0 || (in_one_piece && length < buffer.len()) {
             return Ok(length);
@@ -285,6 +316,7 @@ fn fill(buffer: &mut Vec<u8>, file: &File, in_one_piece: bool) -> io::Result<usi
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
 
     use super::*;

@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::host::ReadError;
+use crate::host::open;
 
 /// The most that is read of a small file: the kernel gives an attribute one page.
 pub const ATTRIBUTE_BYTES_MAX: usize = 4_096;
@@ -31,7 +32,7 @@ const NO_VALUE: [Errno; 6] = [Errno::NODATA, Errno::NXIO, Errno::INVAL, Errno::A
 /// When it cannot be opened or read.
 pub fn read_attribute(path: &Path) -> Result<Option<Vec<u8>>, ReadError> {
     let mut page = [0; ATTRIBUTE_BYTES_MAX];
-    let read = File::open(path).and_then(|mut file| file.read(&mut page));
+    let read = open(path).map(File::from).and_then(|mut file| file.read(&mut page));
     match read {
         Ok(length) => Ok(Some(page[..length].trim_ascii_end().to_vec())),
         Err(source) if has_no_value(&source) => Ok(None),
@@ -45,7 +46,7 @@ pub fn read_attribute(path: &Path) -> Result<Option<Vec<u8>>, ReadError> {
 /// When it cannot be opened or read, or is larger.
 pub fn read_bounded(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, ReadError> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(bytes_max as u64 + 1).read_to_end(&mut bytes));
+    let read = open(path).map(File::from).and_then(|file| file.take(bytes_max as u64 + 1).read_to_end(&mut bytes));
     let read =
         read.and_then(|_| if bytes_max < bytes.len() { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) });
     match read {
@@ -61,7 +62,7 @@ pub fn read_bounded(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, Re
 /// When it cannot be opened or read.
 pub fn read_beginning(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(bytes_max as u64).read_to_end(&mut bytes)?;
+    File::from(open(path)?).take(bytes_max as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

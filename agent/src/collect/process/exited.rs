@@ -22,7 +22,7 @@ use crate::collect::cgroup::Handle;
 use crate::collect::process::group::Clockwork;
 
 /// Name of the group.
-const NAME: &str = "(exited)";
+pub(super) const NAME: &str = "(exited)";
 
 /// CPU time from which it is shown: less is rounding.
 const SHOWN_SECONDS: f64 = 0.1;

@@ -8,6 +8,7 @@ use common::batch::Process;
 use crate::collect::cgroup::Cgroups;
 use crate::collect::cgroup::Handle;
 use crate::collect::process::Naming;
+use crate::collect::process::exited;
 use crate::collect::process::group::Clockwork;
 use crate::collect::process::group::Counts;
 use crate::collect::process::group::Groups;
@@ -39,7 +40,6 @@ pub(super) struct Known {
     pub stat: KeptFile,
     /// Whether that is among those that are kept open.
     pub keep_open: bool,
-    io: KeptFile,
     io_refused: bool,
     pub round: u64,
     pub parent: u32,
@@ -86,7 +86,6 @@ impl Known {
             pid,
             stat: KeptFile::in_one_piece(place.join("stat")),
             keep_open: false,
-            io: KeptFile::in_one_piece(place.join("io")),
             io_refused: false,
             round: 0,
             parent: 0,
@@ -238,14 +237,13 @@ impl Known {
         )
     }
 
-    /// Name of its group: what a rule says, else its command, of a kernel thread without what it works on.
+    /// Name of its group: what a rule says, else its command, of a kernel thread without what it works on. That of ended
+    /// processes is not for the living.
     pub(super) fn name(&self) -> String {
-        if let Some(named) = &self.named {
-            return named.clone();
-        }
-        let name = String::from_utf8_lossy(&self.comm);
-        let name = if self.kernel { name.split('/').next().unwrap_or_default() } else { &name };
-        name.to_owned()
+        let comm = String::from_utf8_lossy(&self.comm);
+        let comm = if self.kernel { comm.split('/').next().unwrap_or_default() } else { &comm };
+        let name = self.named.as_deref().unwrap_or(comm);
+        if name == exited::NAME { name.trim_matches(['(', ')']) } else { name }.to_owned()
     }
 
     /// Gives its group, once that is known, what it used since the last call. Returns what that was.
@@ -261,7 +259,7 @@ impl Known {
         if self.io_refused {
             return;
         }
-        let read = host.read(&mut self.io).map(stat::parse_io);
+        let read = host.read_piece(&self.place(host).join("io")).map(stat::parse_io);
         match read {
             Ok(Some((read, written))) => {
                 let own = |now: u64, before: u64, inherited: u64| now.saturating_sub(before).saturating_sub(inherited);
@@ -272,7 +270,6 @@ impl Known {
             Ok(None) => {}
             Err(error) => self.io_refused = error.is_denied(),
         }
-        self.io.close();
     }
 
     pub(super) fn measures(&self) -> Measures {

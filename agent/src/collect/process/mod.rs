@@ -8,6 +8,7 @@ mod exited;
 mod group;
 mod known;
 mod line;
+mod listing;
 mod proportional;
 mod stat;
 mod top;
@@ -32,11 +33,12 @@ use crate::collect::process::group::Groups;
 use crate::collect::process::known::Known;
 use crate::collect::process::known::Reading;
 use crate::collect::process::line::Lines;
+use crate::collect::process::listing::Listed;
+use crate::collect::process::listing::Listing;
 use crate::collect::process::proportional::Proportional;
 use crate::config::CommandLine;
 use crate::config::Rule;
 use crate::host::Host;
-use crate::host::KeptDirectory;
 use crate::host::clock_ticks_per_second;
 use crate::host::descriptor_limit;
 use crate::identify::Users;
@@ -76,9 +78,9 @@ pub(super) struct Naming {
 /// All processes of the host.
 pub(super) struct Processes {
     naming: Naming,
-    listing: KeptDirectory,
-    listed: Vec<u32>,
-    known: HashMap<u32, Known>,
+    listing: Listing,
+    /// Each by itself: a table that grows has room for twice as many.
+    known: HashMap<u32, Box<Known>>,
     /// Of those, how many are kept open, and how many may be.
     kept_open: usize,
     kept_open_max: usize,
@@ -105,8 +107,7 @@ impl Processes {
         let allowed = usize::try_from(descriptor_limit() / 2).unwrap_or(KEPT_OPEN_MAX);
         Self {
             naming,
-            listing: KeptDirectory::new(procfs),
-            listed: Vec::new(),
+            listing: Listing::new(procfs),
             known: HashMap::new(),
             kept_open: 0,
             kept_open_max: allowed.min(KEPT_OPEN_MAX),
@@ -161,7 +162,7 @@ impl Processes {
         for known in self.known.values_mut() {
             known.look(host, all);
         }
-        let mut candidates: Vec<_> = self.ended.iter_mut().chain(self.known.values_mut()).collect();
+        let mut candidates: Vec<_> = self.ended.iter_mut().chain(self.known.values_mut().map(AsMut::as_mut)).collect();
         candidates.sort_unstable_by_key(|known| known.pid);
         let measures: Vec<_> = candidates.iter().map(|known| known.measures()).collect();
         let top = top::top(&measures);
@@ -198,17 +199,29 @@ impl Processes {
 
     /// Visits all processes that there are. An error says why some could not be seen.
     fn visit_all(&mut self, tick: &mut Tick<'_>, cgroups: &Cgroups) -> Result<(), CollectError> {
-        let Self { listing, listed, .. } = self;
-        listed.clear();
-        tick.host.list(listing, |entry| listed.extend(number(entry.name)))?;
-        let listed = std::mem::take(&mut self.listed);
-        // The first process is always there.
-        self.hidden = !listed.is_empty() && !listed.contains(&1);
-        for &pid in listed.iter().take(PROCESSES_MAX) {
+        let all = tick.moment.first_in_window || PROCESSES_MAX <= self.known.len();
+        let listed = self.listing.look(tick.host, all)?;
+        let mut pids = std::mem::take(&mut self.listing.pids);
+        let room = match listed {
+            Listed::All => {
+                // The first process is always there.
+                self.hidden = !pids.is_empty() && !pids.contains(&1);
+                PROCESSES_MAX
+            }
+            Listed::Newcomers => {
+                pids.retain(|pid| !self.known.contains_key(pid));
+                PROCESSES_MAX.saturating_sub(self.known.len())
+            }
+        };
+        let followed = pids.len() <= room;
+        pids.truncate(room);
+        if listed == Listed::Newcomers {
+            self.revisit(tick.host, &mut pids);
+        }
+        for &pid in &pids {
             self.visit(tick, cgroups, pid);
         }
-        let followed = listed.len() <= PROCESSES_MAX;
-        self.listed = listed;
+        self.listing.pids = pids;
         match (self.hidden, followed) {
             (true, _) => Err(CollectError::Hidden),
             (_, false) => Err(CollectError::Malformed("process table of so many processes")),
@@ -216,11 +229,25 @@ impl Processes {
         }
     }
 
+    /// Adds those of the known processes that are to be visited. The others are there still: nothing ran where they are,
+    /// and to end takes CPU time, or the kernel says so.
+    fn revisit(&mut self, host: &Host, pids: &mut Vec<u32>) {
+        for known in self.known.values_mut() {
+            let ran = known.cgroup.map_or(Ran::Maybe, |cgroup| self.exited.ran(cgroup));
+            if ran == Ran::Maybe && !known.kernel {
+                pids.push(known.pid);
+            } else if (ran == Ran::No && !known.kernel) || host.is_process(known.pid) == Some(true) {
+                known.round = self.round;
+                known.ran |= !known.kernel && ran == Ran::Little;
+            }
+        }
+    }
+
     fn visit(&mut self, tick: &mut Tick<'_>, cgroups: &Cgroups, pid: u32) {
         let (round, first_in_window) = (self.round, tick.moment.first_in_window);
         let first = !self.known.contains_key(&pid);
         let procfs = &tick.host.roots().procfs;
-        let known = self.known.entry(pid).or_insert_with(|| Known::new(procfs, pid));
+        let known = self.known.entry(pid).or_insert_with(|| Box::new(Known::new(procfs, pid)));
         known.round = round;
         let ran = known.cgroup.map_or(Ran::Maybe, |cgroup| self.exited.ran(cgroup));
         known.ran |= !known.kernel && Ran::No < ran;
@@ -281,7 +308,7 @@ impl Processes {
             let io_bytes = (known.io_bytes.0 + known.inherited.0, known.io_bytes.1 + known.inherited.1);
             left.insert(pid, (known.parent, io_bytes));
             if known.measures().did_anything() {
-                self.ended.push(known);
+                self.ended.push(*known);
             }
         }
         if ENDED_MAX < self.ended.len() {

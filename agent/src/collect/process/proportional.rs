@@ -1,6 +1,6 @@
 //! Memory shared with other processes, counted in part: what programs forked from one really take.
 //!
-//! The kernel walks all pages of a process for it, 9 ms a GiB, and holds up the process meanwhile; a process that hangs
+//! The kernel walks all pages of a process for it, 10 to 50 ms a GiB, and holds up the process meanwhile; a process that hangs
 //! in the kernel holds up whoever asks. So it is asked aside, with the devices, of a few processes a minute: by turns of
 //! those whose memory changed most and of those asked longest ago.
 
@@ -16,8 +16,8 @@ use crate::host::Host;
 use crate::host::Inquiry;
 use crate::host::read_bounded;
 
-/// Memory whose pages may be walked each minute: 5 ms of CPU time.
-const BUDGET_BYTES: u64 = 512 << 20;
+/// Memory whose pages may be walked each minute: 5 ms of CPU time where pages are shared, 1 ms where they are not.
+const BUDGET_BYTES: u64 = 128 << 20;
 
 /// Processes asked each minute, however small: 45 µs each.
 const ASKED_MAX: usize = 64;
@@ -47,7 +47,7 @@ struct Candidate {
 
 impl Proportional {
     /// Begins a minute's measurements.
-    pub(super) fn begin(&mut self, host: &mut Host, moment: Moment, known: &mut HashMap<u32, Known>) {
+    pub(super) fn begin(&mut self, host: &mut Host, moment: Moment, known: &mut HashMap<u32, Box<Known>>) {
         self.round += 1;
         let candidates = known.values().filter(|known| 0 < known.level.resident_bytes).map(|known| Candidate {
             pid: known.pid,
@@ -68,7 +68,7 @@ impl Proportional {
     }
 
     /// Notes what was measured. A process that has the id of one that was asked was not asked itself.
-    pub(super) fn note(&mut self, host: &mut Host, moment: Moment, known: &mut HashMap<u32, Known>) {
+    pub(super) fn note(&mut self, host: &mut Host, moment: Moment, known: &mut HashMap<u32, Box<Known>>) {
         while let Ok(Some((rollup, bytes))) = self.inquiry.next(&mut host.devices, moment.now, moment.patience) {
             let known = pid_of(&rollup).and_then(|pid| known.get_mut(&pid)).filter(|known| 0 < known.asked);
             if let Some(known) = known {
@@ -132,12 +132,12 @@ mod tests {
 
     #[test]
     fn by_turns_what_changed_and_what_was_not_asked() {
-        check(&[(300, 299, 3), (300, 100, 3), (300, 298, 2), (300, 300, 1)], &[&[2, 3], &[4, 1], &[2, 3]]);
+        check(&[(75, 74, 3), (75, 25, 3), (75, 73, 2), (75, 75, 1)], &[&[2, 3], &[4, 1], &[2, 3]]);
     }
 
     #[test]
     fn what_is_larger_than_the_budget_is_paid_off() {
-        check(&[(2_048, 0, 0), (1, 0, 0)], &[&[1], &[], &[], &[], &[2, 1], &[]]);
+        check(&[(512, 0, 0), (1, 0, 0)], &[&[1], &[], &[], &[], &[2, 1], &[]]);
     }
 
     #[test]

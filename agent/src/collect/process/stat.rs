@@ -99,6 +99,10 @@ pub(super) struct Status {
 pub(super) fn parse_status(status: &[u8]) -> Status {
     let mut found = Status::default();
     for line in status.split(|&byte| byte == b'\n') {
+        // Of some sixty lines four are wanted.
+        if !matches!(line.first(), Some(b'V' | b'v' | b'n')) {
+            continue;
+        }
         let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
         let value = || number(line[colon + 1..].split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?);
         match &line[..colon] {

@@ -34,6 +34,19 @@ fn groups_and_the_exited_sum_to_their_container() {
 }
 
 #[test]
+fn a_command_that_calls_itself_so_is_not_the_exited() {
+    let mut machine = Machine::new();
+    machine.tick();
+    machine.container(1_000_000);
+    machine.run(Fake { container: true, start: 60_000, cpu: 10, comm: "(exited)", ..BASH });
+    machine.window();
+    machine.check("num_procs", "(exited)@web", &[]);
+    machine.check("num_procs", "exited@web", &[1.0]);
+    machine.check("cpu_seconds_total", "exited@web", &[0.1, 0.1]);
+    machine.check("cpu_seconds_total", "(exited)@web", &[0.2, 0.6]);
+}
+
+#[test]
 fn what_a_container_used_before_the_agent_began_is_not_that_of_the_exited() {
     let mut machine = Machine::new();
     machine.container(900_000_000);

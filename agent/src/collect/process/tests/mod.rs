@@ -2,6 +2,7 @@
 
 mod exited;
 mod fields;
+mod live;
 
 use std::fs;
 use std::time::Duration;
@@ -482,19 +483,4 @@ fn past_the_limit_groups_are_one() {
     let all: std::collections::BTreeSet<_> =
         (0..2 * group::GROUPS_MAX).map(|number| groups.of(&format!("command-{number}"), "", false, now)).collect();
     assert_eq!(all.len(), group::GROUPS_MAX + 1);
-}
-
-#[test]
-fn living_processes_are_read_as_the_kernel_shows_them() {
-    let mut machine = Machine::new();
-    let roots = Roots { rootfs: machine.base.path().join("root"), ..Roots::default() };
-    machine.processes = Processes::new(&roots.procfs, naming(""));
-    machine.host = Host::new(roots);
-    machine.tick();
-    let ours = machine.processes.known.get(&std::process::id()).unwrap();
-    let theirs = procfs::process::Process::myself().unwrap().stat().unwrap();
-    assert_eq!(ours.level.start_ticks, theirs.starttime);
-    assert_eq!(String::from_utf8_lossy(&ours.comm), theirs.comm);
-    let table = machine.window();
-    assert!(!table.is_empty());
 }
