@@ -22,6 +22,25 @@ make_cgroup_parent() { # name
   done
 }
 
+# Runs the script again in namespaces of its own: what else runs on the machine would come and go in its figures.
+run_alone() {
+  [ -n "${LAPWING_ALONE:-}" ] || LAPWING_ALONE=1 exec unshare --mount --pid --fork --kill-child --mount-proc "$PWD/$1"
+}
+
+# The same of cgroups: shows below a directory those of the parent alone.
+show_own_cgroups() { # directory
+  local tree seen
+  for tree in "${cgroup_roots[@]}"; do
+    seen=$1${tree#/sys/fs/cgroup}/$cgroup_parent
+    mkdir -p "$seen"
+    mount --bind "$tree/$cgroup_parent" "$seen"
+  done
+}
+
+hide_own_cgroups() { # directory
+  umount --lazy "$1"/*/"$cgroup_parent" "$1/$cgroup_parent" 2>/dev/null || :
+}
+
 make_cgroup() { # name below the parent
   local root
   for root in "${cgroup_roots[@]}"; do mkdir -p "$root/$cgroup_parent/$1"; done
