@@ -21,6 +21,7 @@ test:           ## everything CI runs: format, lint, tidy, unit, property, simul
 	tests/docker/run
 	tests/docker/socket
 	tests/disk/run
+	tests/remote_write/run
 	tests/delivery/run
 	tests/processes/run
 	tests/systemd/run

@@ -1,6 +1,8 @@
-# Sourced by the scripts that need a real aggregator with a real agent: starts both in a directory of their own, on
-# loopback, and ends them with the script. Sets $dir and $agent; `aggregator` runs a command of the aggregator.
+# Sourced by the scripts that need a real aggregator, with a real agent or without: starts them in a directory of their
+# own, on loopback, and ends them with the script. Sets $dir, $server and $agent; `aggregator` runs a command of the
+# aggregator.
 #   start_pair BIN HTTP_PORT QUIC_PORT [arguments of the agent]
+#   start_aggregator BIN HTTP_PORT QUIC_PORT
 children=()
 root=$(mktemp -d)
 dir=$root/var
@@ -18,17 +20,23 @@ trap 'exit 1' INT TERM
 
 aggregator() { "$bin/lapwing-aggregator" "$@" --data-dir "$dir"; }
 
-start_pair() {
+start_aggregator() {
   bin=$1
-  local http=$2 quic=$3
-  shift 3
-  export LAPWING__HTTP__LISTEN=127.0.0.1:$http LAPWING__INGEST__LISTEN=127.0.0.1:$quic
-  "$bin/lapwing-aggregator" run --data-dir "$dir" 2>"$dir/aggregator.log" &
-  children+=($!)
+  LAPWING__HTTP__LISTEN=127.0.0.1:$2 LAPWING__INGEST__LISTEN=127.0.0.1:$3 \
+    "$bin/lapwing-aggregator" run --data-dir "$dir" 2>>"$dir/aggregator.log" &
+  server=$!
+  children+=("$server")
   until [ -S "$dir/control.sock" ] && aggregator host list >/dev/null 2>&1; do
-    kill -0 "${children[0]}" 2>/dev/null || { cat "$dir/aggregator.log" >&2; exit 1; }
+    kill -0 "$server" 2>/dev/null || { cat "$dir/aggregator.log" >&2; exit 1; }
     sleep 0.1
   done
+}
+
+start_pair() {
+  export LAPWING__HTTP__LISTEN=127.0.0.1:$2 LAPWING__INGEST__LISTEN=127.0.0.1:$3
+  start_aggregator "$1" "$2" "$3"
+  local quic=$3
+  shift 3
   local token
   token=$(aggregator token create | tail -n 1)
   env -u LAPWING__HTTP__LISTEN -u LAPWING__INGEST__LISTEN "$bin/lapwing-agent" run \

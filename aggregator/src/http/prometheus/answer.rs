@@ -208,13 +208,17 @@ impl Serialize for Seconds {
     }
 }
 
-/// A value as Go writes it: the fewest digits that read back the same, never an exponent.
+/// A value as Prometheus writes it: the fewest digits that read back the same, with an exponent where there would be many
+/// zeros.
 #[must_use]
 pub fn number(value: f64) -> String {
+    let plain = value == 0.0 || (1e-6..1e21).contains(&value.abs());
     if value.is_nan() {
         "NaN".to_owned()
     } else if value.is_infinite() {
         if value.is_sign_positive() { "+Inf" } else { "-Inf" }.to_owned()
+    } else if !plain {
+        exponential(value)
     } else {
         value.to_string()
     }
@@ -248,8 +252,10 @@ mod tests {
         check(1.0, "1");
         check(-0.0, "-0");
         check(0.1 + 0.2, "0.30000000000000004");
-        check(1e21, "1000000000000000000000");
-        check(1.5e-7, "0.00000015");
+        check(1e21, "1e+21");
+        check(-9.9e20, "-990000000000000000000");
+        check(1e-6, "0.000001");
+        check(6.81e-7, "6.81e-07");
         check(f64::NAN, "NaN");
         check(f64::INFINITY, "+Inf");
         check(f64::NEG_INFINITY, "-Inf");
