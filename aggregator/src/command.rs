@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use serde_json::json;
 
 use crate::alert::rule;
 use crate::http::control::Question;
+use crate::store::backup;
+use crate::store::lock::Lock;
+use crate::store::verify;
 
 /// A command that asks.
 #[derive(Clone, Debug)]
@@ -198,6 +202,35 @@ pub fn check_rules(files: &[PathBuf]) -> (String, bool) {
         writeln!(text, "{}: {verdict}", file.display()).unwrap_or_default();
     }
     (text, good)
+}
+
+/// Copies a data directory.
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn back_up(data_dir: &Path, to: &Path) -> anyhow::Result<(String, bool)> {
+    let copied = backup::back_up(data_dir, to)?;
+    Ok((format!("{}: {} files, {} bytes\n", to.display(), copied.files, copied.bytes), true))
+}
+
+/// Makes a data directory of a copy.
+///
+/// # Errors
+/// When it is in use or not empty, or the copy cannot be used.
+pub fn restore(from: &Path, data_dir: &Path) -> anyhow::Result<(String, bool)> {
+    let copied = backup::restore(from, &Lock::take(data_dir)?)?;
+    Ok((format!("{}: {} files, {} bytes\n", data_dir.display(), copied.files, copied.bytes), true))
+}
+
+/// Looks through a data directory or a copy; whether all is good.
+#[must_use]
+pub fn verify(directory: &Path) -> (String, bool) {
+    let damage = verify::verify(directory);
+    let mut text: String = damage.iter().map(|damage| format!("{damage}\n")).collect();
+    if damage.is_empty() {
+        text = format!("{}: all is as it was written\n", directory.display());
+    }
+    (text, damage.is_empty())
 }
 
 /// Rows of objects in columns as wide as they must be.

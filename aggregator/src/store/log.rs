@@ -52,6 +52,13 @@ pub(super) fn each(connection: &Connection, mut give: impl FnMut(LogRow)) -> rus
     Ok(())
 }
 
+/// The rows that are not what was written: place in the log, and whose.
+pub(super) fn damaged(connection: &Connection) -> rusqlite::Result<Vec<(i64, HostId)>> {
+    let mut damaged = Vec::new();
+    each(connection, |row| damaged.extend((!row.intact).then_some((row.id, row.host))))?;
+    Ok(damaged)
+}
+
 /// The latest row whose stamp is in the window that covers `at`, and all those before it that it takes to decode it.
 pub(super) fn leading_to(connection: &Connection, host: HostId, at: Timestamp) -> rusqlite::Result<Vec<LogRow>> {
     let covering = "SELECT spool, seq FROM log WHERE host = ?1 AND ?2 <= stamp_ms AND stamp_ms < ?3

@@ -30,6 +30,13 @@ pub enum MigrationError {
     Sqlite(#[from] rusqlite::Error),
 }
 
+/// Whether this program knows a database.
+pub(super) fn check_known(connection: &Connection) -> Result<(), MigrationError> {
+    let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    if found <= known { Ok(()) } else { Err(MigrationError::Newer { found, known }) }
+}
+
 /// Takes the steps that the database has not taken.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), MigrationError> {
     migrate_to(connection, MIGRATIONS.len())

@@ -2,11 +2,13 @@
 //!
 //! A caller hands in a [`Commit`] and hears back when it is durable. Nothing is acknowledged before.
 
+pub mod backup;
 pub mod commit;
 pub mod ledger;
 pub mod lock;
 pub mod record;
 pub mod select;
+pub mod verify;
 
 mod database;
 mod head;

@@ -135,6 +135,19 @@ pub(super) fn each(connection: &Connection, mut give: impl FnMut(HostId, Vec<Wri
     Ok(unreadable)
 }
 
+/// The rows that are not what was written: place in the log, and whose.
+pub(super) fn damaged(connection: &Connection) -> rusqlite::Result<Vec<(i64, HostId)>> {
+    let mut statement = connection.prepare("SELECT id, origin, payload, checksum FROM origin_log ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    let mut damaged = Vec::new();
+    while let Some(row) = rows.next()? {
+        if crc32fast::hash(row.get_ref(2)?.as_blob()?) != row.get::<_, u32>(3)? {
+            damaged.push((row.get(0)?, HostId(row.get(1)?)));
+        }
+    }
+    Ok(damaged)
+}
+
 type Samples = Vec<(Timestamp, Option<f64>)>;
 
 /// Those of a row, by the number of their series.

@@ -1,5 +1,6 @@
 //! The store against an oracle in memory, and against what disks and peers do to it.
 
+mod backup;
 mod full;
 mod oracle;
 mod spools;

@@ -1,0 +1,225 @@
+//! A copy of a data directory that can take its place: made while an aggregator runs there, looked through, put back.
+//!
+//! Readers of the database wait for nobody and hold nobody up, so none of this asks the aggregator.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use rusqlite::OpenFlags;
+use rusqlite::backup::Backup;
+use rusqlite::backup::StepResult;
+
+use crate::store::FILE;
+use crate::store::lock::Lock;
+use crate::store::migration::MigrationError;
+use crate::store::migration::check_known;
+use crate::store::verify::Damage;
+use crate::store::verify::verify;
+
+/// What makes an aggregator the one that agents and people know, and what it was told: files and directories of the data
+/// directory beside its database, where they are there.
+const BESIDE: &[&str] = &["admin.token", "ca.key", "ca.pem", "http.key", "http.pem", "alertmanager.yml", "rules"];
+
+/// What a file is called before it is whole.
+const UNFINISHED: &str = ".unfinished";
+
+/// Why there is no copy.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// There is nothing to copy.
+    #[error("{0} is no data directory: it has no {FILE}")]
+    Nothing(PathBuf),
+    /// What is there would be mixed with the copy.
+    #[error("{0} has files and is no backup: name an empty directory, or that of an earlier backup")]
+    Foreign(PathBuf),
+    /// The copy would lie in what is copied, or be it.
+    #[error("{0} is the data directory, or in it: a copy there would be lost with it")]
+    Inside(PathBuf),
+    /// What is there would be lost.
+    #[error("{0} has a {FILE} already: move it away first, or name an empty directory with --data-dir")]
+    Occupied(PathBuf),
+    /// A copy that cannot be used.
+    #[error("the backup is damaged: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
+    Damaged(Vec<Damage>),
+    /// A copy from a newer program.
+    #[error(transparent)]
+    Newer(#[from] MigrationError),
+    /// A file cannot be read or written.
+    #[error("{0}: {1}")]
+    File(PathBuf, #[source] io::Error),
+    /// The database cannot be read or written.
+    #[error("the database failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// What was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Copies a data directory as it is at one moment, whether an aggregator runs there or not. An earlier backup in the
+/// same place is replaced file by file, each at once.
+///
+/// # Errors
+/// When something cannot be read or written. An earlier backup stays usable.
+pub fn back_up(data_dir: &Path, to: &Path) -> Result<Copied, BackupError> {
+    if !data_dir.join(FILE).exists() {
+        return Err(BackupError::Nothing(data_dir.to_owned()));
+    }
+    if lies_in(to, data_dir).map_err(of(to))? {
+        return Err(BackupError::Inside(to.to_owned()));
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(of(to))?;
+    if !to.join(FILE).exists() && !is_empty(to)? {
+        return Err(BackupError::Foreign(to.to_owned()));
+    }
+    let mut copied = Copied::default();
+    copy_beside(data_dir, to, &mut copied)?;
+    copied.count(copy_database(&data_dir.join(FILE), &to.join(FILE))?);
+    sync_directory(to)?;
+    Ok(copied)
+}
+
+/// Makes a data directory of a backup, which stays as it is.
+///
+/// # Errors
+/// When the backup is damaged or from a newer program, or the directory is in use: nothing is changed then. When
+/// something cannot be read or written.
+pub fn restore(from: &Path, lock: &Lock) -> Result<Copied, BackupError> {
+    let data_dir = lock.data_dir();
+    if data_dir.join(FILE).exists() {
+        return Err(BackupError::Occupied(data_dir.to_owned()));
+    }
+    let database = from.join(FILE);
+    if !database.exists() {
+        return Err(BackupError::Nothing(from.to_owned()));
+    }
+    check_known(&reading(&database)?)?;
+    let damage = verify(from);
+    if !damage.is_empty() {
+        return Err(BackupError::Damaged(damage));
+    }
+    let mut copied = Copied::default();
+    copy_beside(from, data_dir, &mut copied)?;
+    // The last, because it makes a directory one of ours.
+    copied.count(copy_database(&database, &data_dir.join(FILE))?);
+    sync_directory(data_dir)?;
+    Ok(copied)
+}
+
+impl Copied {
+    const fn count(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// Opens a database to read, as it is or as somebody else writes it.
+pub(super) fn reading(database: &Path) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
+/// Copies all pages as one moment has them: the database goes on being written meanwhile. Answers the copy's bytes.
+fn copy_database(from: &Path, to: &Path) -> Result<u64, BackupError> {
+    let unfinished = unfinished(to);
+    for leftover in ["", "-journal", "-wal", "-shm"] {
+        let mut path = unfinished.clone().into_os_string();
+        path.push(leftover);
+        remove(Path::new(&path))?;
+    }
+    let source = reading(from)?;
+    {
+        let mut copy = Connection::open(&unfinished)?;
+        let step = Backup::new(&source, &mut copy)?.step(-1)?;
+        if step != StepResult::Done {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                Some("the database is locked by another program".to_owned()),
+            )
+            .into());
+        }
+        // One file, without a log beside it.
+        copy.pragma_update(None, "journal_mode", "DELETE")?;
+    }
+    finish(&unfinished, to)
+}
+
+fn copy_beside(from: &Path, to: &Path, copied: &mut Copied) -> Result<(), BackupError> {
+    for name in BESIDE {
+        let (from, to) = (from.join(name), to.join(name));
+        if from.is_dir() {
+            DirBuilder::new().recursive(true).create(&to).map_err(of(&to))?;
+            for entry in fs::read_dir(&from).map_err(of(&from))? {
+                let entry = entry.map_err(of(&from))?;
+                if entry.path().is_file() {
+                    copied.count(copy_file(&entry.path(), &to.join(entry.file_name()))?);
+                }
+            }
+            sync_directory(&to)?;
+        } else if from.is_file() {
+            copied.count(copy_file(&from, &to)?);
+        }
+    }
+    Ok(())
+}
+
+/// With its permissions: some are secrets.
+fn copy_file(from: &Path, to: &Path) -> Result<u64, BackupError> {
+    let unfinished = unfinished(to);
+    remove(&unfinished)?;
+    fs::copy(from, &unfinished).map_err(of(from))?;
+    finish(&unfinished, to)
+}
+
+/// Makes what is written the file, durably and at once. Answers its bytes.
+fn finish(unfinished: &Path, file: &Path) -> Result<u64, BackupError> {
+    let written = File::open(unfinished).and_then(|written| {
+        written.sync_all()?;
+        written.metadata()
+    });
+    fs::rename(unfinished, file).map_err(of(file))?;
+    Ok(written.map_err(of(file))?.len())
+}
+
+fn unfinished(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    PathBuf::from(name)
+}
+
+fn remove(file: &Path) -> Result<(), BackupError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(of(file)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether a path, which need not be there yet, leads into a directory.
+fn lies_in(path: &Path, directory: &Path) -> io::Result<bool> {
+    let absolute = std::path::absolute(path)?;
+    let there = absolute.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&absolute);
+    Ok(there.canonicalize()?.starts_with(directory.canonicalize()?))
+}
+
+fn is_empty(directory: &Path) -> Result<bool, BackupError> {
+    Ok(fs::read_dir(directory).map_err(of(directory))?.next().is_none())
+}
+
+fn sync_directory(directory: &Path) -> Result<(), BackupError> {
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(of(directory))
+}
+
+fn of(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    |error| BackupError::File(path, error)
+}

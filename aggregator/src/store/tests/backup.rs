@@ -1,0 +1,134 @@
+//! Backups: made beside a running store, looked through, put back.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::store::backup::BackupError;
+use crate::store::backup::back_up;
+use crate::store::backup::restore;
+use crate::store::verify::verify;
+
+fn told(data_dir: &Path) -> Vec<String> {
+    verify(data_dir).iter().map(ToString::to_string).collect()
+}
+
+/// A store with two windows of a host and one sample of its own.
+async fn some(data_dir: &Path) -> (Running, Agent) {
+    let running = Running::start(data_dir, &clock());
+    let mut agent = Agent::start(1);
+    running.store.commit(agent.batch(stamp(1), [0.29, 5.0])).await.unwrap();
+    running.store.commit(agent.batch(stamp(2), [0.29, 7.0])).await.unwrap();
+    let own = Append::Own { stamp: stamp(2), samples: vec![(Labels::new().with(NAME, "up"), 1.0)] };
+    running.store.commit(Commit { appends: vec![own], records: vec![] }).await.unwrap();
+    (running, agent)
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_store_takes_its_place() {
+    let [data, copy, other] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let (running, mut agent) = some(data.path()).await;
+    fs::write(data.path().join("ca.key"), "secret").unwrap();
+    fs::set_permissions(data.path().join("ca.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::create_dir(data.path().join("rules")).unwrap();
+    fs::write(data.path().join("rules/a.yml"), "groups: []").unwrap();
+    let then = dump(&running.store, &[]);
+    let copied = back_up(data.path(), copy.path()).unwrap();
+    assert_eq!(copied.files, 3);
+    running.store.commit(agent.batch(stamp(3), [0.3, 8.0])).await.unwrap();
+    assert_eq!(told(copy.path()), Vec::<String>::new());
+    assert_eq!(told(data.path()), Vec::<String>::new());
+
+    restore(copy.path(), &Lock::take(other.path()).unwrap()).unwrap();
+    assert_eq!(fs::metadata(other.path().join("ca.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_to_string(other.path().join("rules/a.yml")).unwrap(), "groups: []");
+    let restored = Running::start(other.path(), &clock());
+    assert_eq!(dump(&restored.store, &[]), then);
+    restored.stop();
+
+    // The same place again is brought up to date; a store that stands can be copied too.
+    let now = dump(&running.store, &[]);
+    running.stop();
+    back_up(data.path(), copy.path()).unwrap();
+    let again = Running::start(copy.path(), &clock());
+    assert_eq!(dump(&again.store, &[]), now);
+    again.stop();
+}
+
+#[tokio::test]
+async fn a_copy_is_whole_while_somebody_writes() {
+    let [data, copy] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (running, mut agent) = some(data.path()).await;
+    let (from, to) = (data.path().to_owned(), copy.path().to_owned());
+    let copying = std::thread::spawn(move || {
+        for _ in 0..20 {
+            back_up(&from, &to).unwrap();
+            assert_eq!(told(&to), Vec::<String>::new());
+        }
+    });
+    let mut window = 3;
+    while !copying.is_finished() {
+        running.store.commit(agent.batch(stamp(window), [0.5, 9.0])).await.unwrap();
+        window += 1;
+    }
+    copying.join().unwrap();
+    running.stop();
+}
+
+#[tokio::test]
+async fn nothing_is_mixed_or_overwritten() {
+    let [data, foreign] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (running, _) = some(data.path()).await;
+    running.stop();
+    fs::write(foreign.path().join("letter"), "dear").unwrap();
+    let check = |outcome: Result<_, BackupError>, expect: &str| {
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains(expect), "{error}");
+    };
+    check(back_up(data.path(), foreign.path()), "is no backup");
+    check(back_up(data.path(), data.path()), "or in it");
+    check(back_up(data.path(), &data.path().join("backup")), "or in it");
+    assert!(!data.path().join("backup").exists());
+    check(back_up(foreign.path(), data.path()), "is no data directory");
+    let lock = Lock::take(data.path()).unwrap();
+    check(restore(foreign.path(), &lock), "already");
+    let empty = tempfile::tempdir().unwrap();
+    let lock = Lock::take(empty.path()).unwrap();
+    check(restore(foreign.path(), &lock), "is no data directory");
+    let newer = Connection::open(data.path().join(FILE)).unwrap();
+    newer.pragma_update(None, "user_version", 1_000).unwrap();
+    check(restore(data.path(), &lock), "newer");
+    assert!(!empty.path().join(FILE).exists());
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_named() {
+    let [data, empty] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (running, _) = some(data.path()).await;
+    running.stop();
+    let database = Connection::open(data.path().join(FILE)).unwrap();
+    database.execute("UPDATE log SET payload = zeroblob(length(payload)) WHERE id = 2", []).unwrap();
+    database.execute("UPDATE origin_log SET payload = zeroblob(length(payload))", []).unwrap();
+    let expect = [
+        "lapwing.db: row 2 of the log, of host 1: its checksum is wrong",
+        "lapwing.db: row 1 of the log of origin 0: its checksum is wrong",
+    ];
+    assert_eq!(told(data.path()), expect);
+    let lock = Lock::take(empty.path()).unwrap();
+    let refused = restore(data.path(), &lock).unwrap_err().to_string();
+    assert!(refused.contains("row 2 of the log"), "{refused}");
+    drop(database);
+
+    // A page of zeros, half a file, no database, nothing.
+    let path = data.path().join(FILE);
+    let whole = fs::read(&path).unwrap();
+    let mut holed = whole.clone();
+    let page = holed.len() / 4096 / 2 * 4096;
+    holed[page..page + 4_096].fill(0);
+    for bytes in [&holed[..], &whole[..whole.len() / 2], b"no database", b""] {
+        fs::write(&path, bytes).unwrap();
+        assert_ne!(told(data.path()), Vec::<String>::new(), "{} bytes", bytes.len());
+    }
+    fs::remove_file(&path).unwrap();
+    assert_eq!(told(data.path()), ["lapwing.db: it is missing"]);
+}
