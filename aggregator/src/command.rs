@@ -53,6 +53,11 @@ pub enum Command {
     },
     /// Make a login link.
     UserLink,
+    /// Say what the series come from.
+    TopSeries {
+        /// Rows of each table.
+        rows: u32,
+    },
     /// Ask a query for the present moment.
     Query {
         /// The expression.
@@ -136,6 +141,9 @@ impl Command {
             Self::TokenRevoke(id) => Question::delete(&format!("/api/v1/tokens/{id}")),
             Self::HostList | Self::Host { .. } => Self::hosts(),
             Self::UserLink => Question::post("/api/v1/links", json!({})),
+            Self::TopSeries { rows } => {
+                Question::get("/prometheus/api/v1/status/tsdb", &[("limit", &rows.to_string())])
+            }
             Self::Query { expr, explain } => {
                 let explain = explain.then_some(("explain", "1"));
                 let parameters: Vec<_> = [("query", expr.as_str())].into_iter().chain(explain).collect();
@@ -169,6 +177,7 @@ impl Command {
             }
             Self::Host { host, what } => what.answer(host),
             Self::UserLink => format!("{}\n", answer["url"].as_str().unwrap_or_default()),
+            Self::TopSeries { .. } => top_series(&answer["data"]),
             Self::Query { .. } => series(&answer["data"]) + &beside(answer),
         }
     }
@@ -231,6 +240,17 @@ pub fn verify(directory: &Path) -> (String, bool) {
         text = format!("{}: all is as it was written\n", directory.display());
     }
     (text, damage.is_empty())
+}
+
+/// What most series come from: a table each for metrics, labels, and what labels say.
+fn top_series(data: &Value) -> String {
+    let tables = [
+        ("SERIES OF METRIC", "seriesCountByMetricName"),
+        ("SERIES WITH LABEL", "seriesCountByLabelValuePair"),
+        ("VALUES OF LABEL", "labelValueCountByLabelName"),
+    ];
+    let tables = tables.map(|(title, key)| table(&[title, "COUNT"], &data[key], &["name", "value"]));
+    format!("{} series\n\n{}", data["headStats"]["numSeries"], tables.join("\n"))
 }
 
 /// Rows of objects in columns as wide as they must be.
@@ -389,6 +409,19 @@ mod tests {
              a   -       1          1970-01-01 00:00:00Z\n\
              b   dc2     -          -                     dc=2\n",
         );
+    }
+
+    #[test]
+    fn what_series_come_from_is_a_table_each() {
+        let data = json!({
+            "headStats": {"numSeries": 7},
+            "seriesCountByMetricName": [{"name": "up", "value": 4}, {"name": "node_load1", "value": 3}],
+            "seriesCountByLabelValuePair": [{"name": "instance=web-1", "value": 7}],
+            "labelValueCountByLabelName": [],
+        });
+        let expect = "7 series\n\nSERIES OF METRIC  COUNT\nup                4\nnode_load1        3\n\n\
+                      SERIES WITH LABEL  COUNT\ninstance=web-1     7\n\nVALUES OF LABEL  COUNT\n";
+        check(&Command::TopSeries { rows: 10 }, &json!({ "data": data }), expect);
     }
 
     #[test]
