@@ -80,7 +80,8 @@ pub async fn run(
             "may not see all of this host; `lapwing-agent check-config` says why"
         );
     }
-    let spool = Spool::with_limits(RunId(random()?), SpoolId(random()?), Limits::new(config.spool));
+    let first_run = RunId(random()?);
+    let spool = Spool::with_limits(first_run, SpoolId(random()?), Limits::new(config.spool));
     let directory = Directory::new(config.uplink.state_dir.join("spool"));
     directory.each(|number, file| spool.adopt(number, file));
     report_found(&spool.figures());
@@ -97,6 +98,8 @@ pub async fn run(
         introduction: introduction(&config),
         config: config.uplink.clone(),
         spool,
+        recorder: sampler.recorder(),
+        first_run,
         stamps: stamps.clone(),
         clock: clock.clone(),
         farewell: || Reason::Stopped,

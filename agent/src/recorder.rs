@@ -1,10 +1,7 @@
 //! The flight recorder: the last ten minutes of every series at each tick, compressed in memory, for whoever asks inside
 //! the process.
 //!
-//! A block holds two minutes of ticks and can be read by itself. A tick names what has a value by exceptions from the
-//! tick before it of the same kind (one at which only each second's series are due, one that begins a window, one that
-//! begins a minute), and then codes each value against the one before: runs of values that stood still, small
-//! differences of the integers that stand for rounded values, the bits of whatever else.
+//! A block holds two minutes of ticks and can be read by itself; `common::wire::recording` says how ticks stand in it.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -18,10 +15,14 @@ use common::metric::Tier;
 use common::schema::SeriesIndex;
 use common::time::TimeRange;
 use common::time::Timestamp;
-use common::wire::bytes::Reader;
 use common::wire::bytes::put_varint;
-use common::wire::bytes::unzigzag;
 use common::wire::bytes::zigzag;
+use common::wire::recording::BITS_FOLLOW;
+use common::wire::recording::Slot;
+use common::wire::recording::Tick;
+use common::wire::recording::Track;
+use common::wire::recording::kind;
+use tokio::sync::Notify;
 
 /// Ticks in a block: what is forgotten at once, and what must be read to find one tick.
 const BLOCK_TICKS: usize = 120;
@@ -38,7 +39,7 @@ const BLOCK_BYTES: usize = RECORDED_BYTES_MAX / 8;
 
 /// A handle on the recorder of this process. Cloning shares it.
 #[derive(Clone, Debug, Default)]
-pub struct Recorder(Arc<Mutex<Ring>>);
+pub struct Recorder(Arc<Mutex<Ring>>, Arc<Notify>);
 
 /// What had a value at one tick.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,6 +50,28 @@ pub struct Row {
     pub run: u32,
     /// Series of that run and their values, in the order of their index.
     pub values: Vec<(SeriesIndex, f64)>,
+}
+
+/// Bytes of a block, from where a reader stopped.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Piece {
+    /// In which run of this process: the first is 0.
+    pub run: u32,
+    /// Whether a block begins with it.
+    pub begin: bool,
+    /// What the values of its series mean that the pieces before it of the block did not have.
+    pub decimals: Vec<Decimals>,
+    /// Whole ticks.
+    pub bytes: Vec<u8>,
+}
+
+/// Where a reader of pieces stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cursor {
+    /// The block, as all that ever were are counted.
+    block: u64,
+    /// Bytes of it that were read, and series whose decimals were.
+    read: (usize, usize),
 }
 
 /// What was recorded in a stretch of time, tick by tick: it is decoded as it is asked for.
@@ -71,6 +94,7 @@ impl Recorder {
         decimals: impl Fn(SeriesIndex) -> Decimals,
     ) {
         self.lock().record(stamp, due, values, decimals);
+        self.1.notify_one();
     }
 
     /// Begins a new run, with a schema of its own.
@@ -85,6 +109,55 @@ impl Recorder {
         let mut blocks: VecDeque<_> = ring.full.iter().map(|block| block.part.clone()).collect();
         blocks.push_back(ring.part());
         Recording { range, blocks, at: 0, track: Track::default() }
+    }
+
+    /// Where to begin to read all that is held from `from` on, and a little before.
+    #[must_use]
+    pub fn cursor(&self, from: Timestamp) -> Cursor {
+        let ring = self.lock();
+        let begun = ring.full.iter().filter_map(|block| block.first.le(&from).then_some(())).count();
+        let open = ring.first.is_some_and(|first| first <= from);
+        let before = if open { ring.full.len() } else { begun.saturating_sub(1) };
+        Cursor { block: ring.forgotten + before as u64, read: (0, 0) }
+    }
+
+    /// What comes next, if there is something.
+    #[must_use]
+    pub fn next(&self, cursor: &mut Cursor) -> Option<Piece> {
+        let ring = self.lock();
+        loop {
+            // What was forgotten meanwhile is not there any more.
+            if cursor.block < ring.forgotten {
+                *cursor = Cursor { block: ring.forgotten, read: (0, 0) };
+            }
+            let at = usize::try_from(cursor.block - ring.forgotten).ok()?;
+            let (read, known) = cursor.read;
+            let (run, decimals, bytes, closed) = match ring.full.get(at) {
+                Some(Block { part, .. }) => (part.run, &part.decimals, &*part.bytes, true),
+                None if at == ring.full.len() => (ring.run, &ring.decimals, ring.open.as_slice(), false),
+                None => return None,
+            };
+            if let Some(bytes) = bytes.get(read..).filter(|bytes| !bytes.is_empty()) {
+                let decimals = decimals.get(known..).unwrap_or_default().to_vec();
+                cursor.read = (read + bytes.len(), known + decimals.len());
+                return Some(Piece { run, begin: read == 0, decimals, bytes: bytes.to_vec() });
+            }
+            if !closed {
+                return None;
+            }
+            *cursor = Cursor { block: cursor.block + 1, read: (0, 0) };
+        }
+    }
+
+    /// The latest tick; the beginning of time before the first.
+    #[must_use]
+    pub fn latest(&self) -> Timestamp {
+        self.lock().latest
+    }
+
+    /// Waits until a tick was recorded since the last wait.
+    pub async fn recorded(&self) {
+        self.1.notified().await;
     }
 
     /// The oldest tick that is held.
@@ -111,9 +184,13 @@ impl Recorder {
 struct Ring {
     full: VecDeque<Block>,
     full_bytes: usize,
+    /// Blocks that were forgotten.
+    forgotten: u64,
     open: Vec<u8>,
     /// The first tick of the open block.
     first: Option<Timestamp>,
+    /// The latest tick.
+    latest: Timestamp,
     ticks: usize,
     track: Track,
     run: u32,
@@ -138,31 +215,6 @@ struct Part {
     bytes: Arc<[u8]>,
 }
 
-/// Where coding stands: the same for who writes and who reads.
-#[derive(Debug, Default)]
-struct Track {
-    stamp: Timestamp,
-    slots: Vec<Slot>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    value: f64,
-    /// At which kinds of ticks it had a value last time, one bit each.
-    kinds: u8,
-}
-
-/// What a code that is no difference means when it is zero: the bits of a value follow.
-const BITS_FOLLOW: u64 = 0;
-
-const fn kind(due: Tier) -> u8 {
-    match due {
-        Tier::Second => 1,
-        Tier::Window => 2,
-        Tier::Minute => 4,
-    }
-}
-
 impl Ring {
     fn record(
         &mut self,
@@ -177,6 +229,7 @@ impl Ring {
         self.open.reserve(BLOCK_BYTES.saturating_sub(self.open.len()));
         self.first.get_or_insert(stamp);
         self.ticks += 1;
+        self.latest = stamp;
         for &(series, value) in values {
             let at = series.0 as usize;
             while self.row.len() <= at {
@@ -253,6 +306,7 @@ impl Ring {
         while BLOCKS < self.full.len() || RECORDED_BYTES_MAX < self.full_bytes + BLOCK_BYTES {
             let Some(oldest) = self.full.pop_front() else { break };
             self.full_bytes -= oldest.part.bytes.len();
+            self.forgotten += 1;
         }
         self.open.clear();
         self.open.shrink_to(2 * BLOCK_BYTES);
@@ -267,75 +321,15 @@ fn put_still(out: &mut Vec<u8>, still: &mut u64) {
     }
 }
 
-impl Track {
-    fn begin_block(&mut self) {
-        self.stamp = Timestamp::default();
-        self.slots.fill(Slot::default());
-    }
-
-    /// Reads the next tick; nothing at the end of the block.
-    fn next(&mut self, part: &Part, at: &mut usize) -> Option<Row> {
-        let Part { run, decimals, bytes } = part;
-        let mut reader = Reader::new(bytes.get(*at..)?);
-        let length = reader.len();
-        let stamp = self.stamp.as_millis() + unzigzag(reader.varint().ok()?);
-        self.stamp = Timestamp::from_millis(stamp);
-        let kind = reader.byte().ok()?;
-        self.take_presence(&mut reader, kind, decimals.len())?;
-        let mut still = 0;
-        let mut values = Vec::new();
-        for (at, slot) in (0..).zip(&mut self.slots).filter(|(_, slot)| slot.kinds & kind != 0) {
-            if still == 0 {
-                still = slot.take(&mut reader, *decimals.get(at as usize)?)?;
-            } else {
-                still -= 1;
-            }
-            values.push((SeriesIndex(at), slot.value));
-        }
-        *at += length - reader.len();
-        Some(Row { stamp: self.stamp, run: *run, values })
-    }
-
-    fn take_presence(&mut self, reader: &mut Reader<'_>, kind: u8, known: usize) -> Option<()> {
-        let series = usize::try_from(reader.varint().ok()?).ok().filter(|series| *series <= known)?;
-        self.slots.resize(series.max(self.slots.len()), Slot::default());
-        let (mut at, mut odd) = (0_usize, false);
-        let mut turn = |through: usize, odd: bool, at: &mut usize| {
-            self.slots.get_mut(*at..through)?.iter_mut().for_each(|slot| slot.kinds ^= if odd { kind } else { 0 });
-            *at = through;
-            Some(())
-        };
-        for _ in 0..reader.varint().ok()? {
-            let through = at.checked_add(usize::try_from(reader.varint().ok()?).ok()?)?;
-            turn(through, odd, &mut at)?;
-            odd = !odd;
-        }
-        turn(series, odd, &mut at)
-    }
-}
-
-impl Slot {
-    /// Reads what comes next: a new value of this series, or for how many behind it values stood still too.
-    fn take(&mut self, reader: &mut Reader<'_>, decimals: Decimals) -> Option<u64> {
-        let code = reader.varint().ok()?;
-        if code == BITS_FOLLOW {
-            self.value = f64::from_bits(u64::from_le_bytes(reader.take(8).ok()?.try_into().ok()?));
-        } else if code & 1 == 1 {
-            self.value = decimals.value(decimals.mantissa(self.value)? + unzigzag(code >> 1));
-        } else {
-            return Some((code >> 1) - 1);
-        }
-        Some(0)
-    }
-}
-
 impl Iterator for Recording {
     type Item = Row;
 
     fn next(&mut self) -> Option<Row> {
         while let Some(block) = self.blocks.front() {
-            match self.track.next(block, &mut self.at) {
-                Some(row) if self.range.contains(row.stamp) => return Some(row),
+            match self.track.next(&block.decimals, &block.bytes, &mut self.at) {
+                Some(Tick { stamp, values }) if self.range.contains(stamp) => {
+                    return Some(Row { stamp, run: block.run, values });
+                }
                 Some(_) => {}
                 None => {
                     self.blocks.pop_front();

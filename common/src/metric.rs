@@ -100,10 +100,9 @@ impl Decimals {
     }
 
     fn scale(self) -> Option<f64> {
-        // The usual ones are looked up: this is asked several times of each value.
-        const SCALES: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-        let scale = || SCALES.get(usize::from(self.0)).copied().unwrap_or_else(|| 10_f64.powi(i32::from(self.0)));
-        (self != Self::FULL).then(scale)
+        // Looked up, because this is asked several times of each value.
+        const SCALES: [f64; 1 + Decimals::MAX as usize] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+        SCALES.get(usize::from(self.0)).copied()
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::config;
+use agent::recorder::Recorder;
 use agent::spool::Spool;
 use agent::uplink::Uplink;
 use agent::uplink::UplinkError;
@@ -102,6 +103,8 @@ impl Bench {
                 labels: Labels::new().with("env", "test"),
             },
             spool: Spool::new(RunId([2; 16]), SpoolId([3; 16])),
+            recorder: Recorder::default(),
+            first_run: RunId([2; 16]),
             stamps: Stamps::new(self.clock.wall(), self.clock.boot()),
             clock: self.clock.clone(),
             farewell: || Reason::Shutdown,

@@ -5,6 +5,7 @@ mod webhook;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use agent::config::Roots;
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use anyhow::ensure;
 use common::schema::SERIES_PER_HOST_MAX;
 use harness::Cluster;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::webhook::Listener;
 
@@ -59,6 +61,43 @@ async fn a_sample_becomes_an_answer() -> anyhow::Result<()> {
     let processes = cluster.get("/api/v1/hosts/1/processes?at=now").await?;
     let names = processes["processes"].as_array().context("no processes")?;
     ensure!(names.iter().any(|process| process["pid"] == std::process::id()), "this very test is missing: {processes}");
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_records_each_second_is_given_out_to_who_asks() -> anyhow::Result<()> {
+    let mut cluster = joined().await?;
+    cluster.pass(20).await?;
+    let recording = cluster.get("/api/v1/hosts/1/recording?metrics=node_load1,node_cpu_seconds_total").await?;
+    let series = recording["series"].as_array().context("no series")?;
+    let load = series.iter().find(|series| series["labels"]["__name__"] == "node_load1").context("no load")?;
+    ensure!(load["labels"]["instance"] == "web-1" && load["labels"]["job"] == "node", "{load}");
+    let stamps: Vec<i64> =
+        load["samples"].as_array().into_iter().flatten().filter_map(|pair| pair[0].as_i64()).collect();
+    ensure!(40 <= stamps.len(), "{load}");
+    ensure!(stamps.windows(2).all(|pair| pair[1] - pair[0] == 1_000), "{stamps:?}");
+    ensure!(series.iter().all(|series| series["labels"]["__name__"] != "node_memory_MemTotal_bytes"), "{recording}");
+
+    let mut live = cluster.stream("/api/v1/hosts/1/live?metrics=node_load1").await?;
+    let mut told = String::new();
+    while told.matches("event: tick").count() < 5 {
+        cluster.pass(1).await?;
+        while let Ok(chunk) = timeout(Duration::from_millis(200), live.chunk()).await {
+            told.push_str(str::from_utf8(&chunk?.context("the stream ended")?)?);
+        }
+    }
+    ensure!(told.starts_with("event: series") && told.matches("event: series").count() == 1, "{told}");
+    ensure!(told.contains("\"__name__\":\"node_load1\""), "{told}");
+
+    for (path, status) in [("hosts/7/recording", "404"), ("hosts/1/recording?from=2&to=1", "400")] {
+        let refused = cluster.get(&format!("/api/v1/{path}")).await.err().context("it is answered")?.to_string();
+        ensure!(refused.starts_with(status), "{refused}");
+    }
+    drop(live);
+    cluster.announce("session");
+    cluster.stop_agent().await?;
+    let away = cluster.get("/api/v1/hosts/1/recording").await.err().context("it is answered")?.to_string();
+    ensure!(away.starts_with("503"), "{away}");
     cluster.finish().await
 }
 

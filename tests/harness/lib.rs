@@ -336,6 +336,15 @@ impl Cluster {
         self.send(self.http.get(self.url(path)?)).await
     }
 
+    /// Opens a stream of the API as the admin.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub async fn stream(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        let token = read_trimmed(&self.data_dir().join("admin.token"))?;
+        Ok(self.http.get(self.url(path)?).bearer_auth(token).send().await?.error_for_status()?)
+    }
+
     /// Tells the API something as the admin.
     ///
     /// # Errors

@@ -6,12 +6,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use agent::config::DiskLimits;
+use agent::recorder::Recorder;
 use agent::spool::Limits;
 use agent::spool::Spool;
 use agent::uplink::dialogue::Dialogue;
 use agent::uplink::dialogue::Heard as AgentHeard;
 use agent::uplink::dialogue::IN_FLIGHT_MAX;
 use agent::uplink::dialogue::Introduction;
+use agent::uplink::recall::Recalls;
 use aggregator::ingest::session::Failed;
 use aggregator::ingest::session::Heard;
 use aggregator::ingest::session::Session;
@@ -337,7 +339,8 @@ impl World {
             hostname: "host".to_owned(),
             labels: Labels::new(),
         };
-        let (dialogue, hello) = Dialogue::open(self.spool.clone(), &introduction, Timestamp::default());
+        let recalls = Recalls::new(Recorder::default(), self.spool.run());
+        let (dialogue, hello) = Dialogue::open(self.spool.clone(), recalls, &introduction, Timestamp::default());
         self.dialogue = Some(dialogue);
         self.session = Some(Session::new(HOST));
         self.reader = Reader::new(FRAME_BYTES_MAX);

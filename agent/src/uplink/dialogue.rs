@@ -11,6 +11,7 @@ use common::metric::Labels;
 use common::time::Timestamp;
 use common::wire::codec;
 use common::wire::codec::CODEC;
+use common::wire::message::ANSWERS_RECALL;
 use common::wire::message::Ack;
 use common::wire::message::Goodbye;
 use common::wire::message::Hello;
@@ -18,10 +19,12 @@ use common::wire::message::Message;
 use common::wire::message::Reason;
 use common::wire::message::SchemaMessage;
 use common::wire::message::Welcome;
+use common::wire::message::abilities;
 use common::wire::message::spool_ends;
 
 use crate::spool::Outgoing;
 use crate::spool::Spool;
+use crate::uplink::recall::Recalls;
 
 /// Batches sent and not acknowledged: enough that a backlog of an hour drains in a few round trips, few enough that an
 /// aggregator never holds much of one host.
@@ -61,6 +64,7 @@ pub struct Dialogue {
     silent_until: Duration,
     /// When the next batch of the backlog may go.
     backlog_at: Duration,
+    recalls: Recalls,
 }
 
 #[derive(Debug)]
@@ -86,7 +90,7 @@ pub enum Heard {
 impl Dialogue {
     /// Opens with `Hello`. `wall` is the host's clock.
     #[must_use]
-    pub fn open(spool: Spool, introduction: &Introduction, wall: Timestamp) -> (Self, Message) {
+    pub fn open(spool: Spool, recalls: Recalls, introduction: &Introduction, wall: Timestamp) -> (Self, Message) {
         let (spools, ends): (Vec<_>, Vec<_>) = spool.named().into_iter().unzip();
         let hello = Hello {
             agent_version: introduction.agent_version.clone(),
@@ -98,7 +102,7 @@ impl Dialogue {
             hostname: introduction.hostname.clone(),
             labels: introduction.labels.clone(),
             wall,
-            ext: vec![spool_ends(ends)],
+            ext: vec![spool_ends(ends), abilities(ANSWERS_RECALL)],
         };
         let dialogue = Self {
             spool,
@@ -108,6 +112,7 @@ impl Dialogue {
             in_flight: VecDeque::new(),
             silent_until: Duration::ZERO,
             backlog_at: Duration::ZERO,
+            recalls,
         };
         (dialogue, Message::Hello(hello))
     }
@@ -123,7 +128,16 @@ impl Dialogue {
                 Heard::Busy(pause)
             }
             Message::Goodbye(Goodbye { reason, text, .. }) => Heard::End(Reason::from(reason), text),
-            Message::Hello(_) | Message::Schema(_) | Message::Batch(_) | Message::Enroll(_) | Message::Enrolled(_) => {
+            Message::Recall(recall) => {
+                self.recalls.ask(&recall);
+                Heard::Nothing
+            }
+            Message::Hello(_)
+            | Message::Schema(_)
+            | Message::Batch(_)
+            | Message::Enroll(_)
+            | Message::Enrolled(_)
+            | Message::Recorded(_) => {
                 Heard::End(Reason::Malformed, "the aggregator said what only an agent says".to_owned())
             }
         }
@@ -139,7 +153,7 @@ impl Dialogue {
         {
             self.send(outgoing, is_backlog);
         }
-        self.waiting.pop_front()
+        self.waiting.pop_front().or_else(|| self.recalls.next(now))
     }
 
     fn outgoing(&mut self, now: Duration) -> Option<(Outgoing, bool)> {
@@ -184,8 +198,16 @@ impl Dialogue {
     /// alone.
     #[must_use]
     pub fn wakes_at(&self, now: Duration) -> Option<Duration> {
-        let at = if now < self.silent_until { self.silent_until } else { self.backlog_at };
-        (now < at).then_some(at)
+        if now < self.silent_until {
+            return Some(self.silent_until);
+        }
+        let backlog = (now < self.backlog_at).then_some(self.backlog_at);
+        backlog.into_iter().chain(self.recalls.wakes_at(now)).min()
+    }
+
+    /// Waits until there may be something to send of what is recorded.
+    pub async fn recorded(&self) {
+        self.recalls.recorded().await;
     }
 
     fn welcome(&mut self, welcome: Welcome) -> Heard {

@@ -4,12 +4,14 @@ mod certificate;
 mod connection;
 pub mod dialogue;
 mod identity;
+pub mod recall;
 mod verify;
 
 use std::pin::pin;
 use std::time::Duration;
 
 use common::backoff::Backoff;
+use common::batch::RunId;
 use common::time::Clock;
 use common::trust::JoinToken;
 use common::wire::message::Message;
@@ -19,6 +21,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
+use crate::recorder::Recorder;
 use crate::spool::Spool;
 use crate::uplink::certificate::Desk;
 use crate::uplink::certificate::Due;
@@ -34,6 +37,7 @@ use crate::uplink::identity::Identity;
 use crate::uplink::identity::StateDir;
 use crate::uplink::identity::StateError;
 use crate::uplink::identity::key_hash;
+use crate::uplink::recall::Recalls;
 use crate::window::Stamps;
 
 /// Delays between attempts: soon enough that a restarted aggregator misses one window, far enough apart that 10,000
@@ -63,6 +67,10 @@ pub struct Uplink {
     pub introduction: Introduction,
     /// What to ship.
     pub spool: Spool,
+    /// What the aggregator may ask for.
+    pub recorder: Recorder,
+    /// The run of its first rows.
+    pub first_run: RunId,
     /// Set to the aggregator's time once a session.
     pub stamps: Stamps,
     /// For backing off.
@@ -247,7 +255,8 @@ impl Uplink {
 
     /// The session, until it breaks.
     async fn talk(&self, link: &mut Link, due: &Due) -> Result<(), Ended> {
-        let (mut dialogue, hello) = Dialogue::open(self.spool.clone(), &self.introduction, self.clock.wall());
+        let recalls = Recalls::new(self.recorder.clone(), self.first_run);
+        let (mut dialogue, hello) = Dialogue::open(self.spool.clone(), recalls, &self.introduction, self.clock.wall());
         link.say(&hello).await?;
         let mut unwelcome = pin!(tokio::time::sleep(WELCOME_TIMEOUT));
         loop {
@@ -260,6 +269,7 @@ impl Uplink {
                     return Err(Ended::Lost(LinkError::Broken(format!("no welcome within {WELCOME_TIMEOUT:?}"))));
                 }
                 () = self.spool.filled() => {}
+                () = dialogue.recorded() => {}
                 () = self.clock.sleep_until_boot(wakes_at.unwrap_or_default()), if wakes_at.is_some() => {}
                 filled = link.fill() => filled?,
             }

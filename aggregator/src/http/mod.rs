@@ -19,6 +19,7 @@ pub mod problem;
 pub mod processes;
 pub mod prometheus;
 pub mod queries;
+pub mod recording;
 pub mod rules;
 pub mod secret;
 mod serve;

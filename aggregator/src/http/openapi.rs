@@ -27,6 +27,7 @@ use crate::http::notifications;
 use crate::http::processes;
 use crate::http::prometheus;
 use crate::http::queries;
+use crate::http::recording;
 use crate::http::rules;
 use crate::http::tokens;
 
@@ -55,6 +56,8 @@ pub fn routes(app: &App) -> (Routes, utoipa::openapi::OpenApi) {
         .routes(routes!(containers::list))
         .routes(routes!(processes::list))
         .routes(routes!(events::list))
+        .routes(routes!(recording::show))
+        .routes(routes!(recording::follow))
         .routes(routes!(alerts::list))
         .routes(routes!(queries::list))
         .routes(routes!(rules::list))

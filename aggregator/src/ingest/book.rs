@@ -9,9 +9,11 @@ use common::batch::WINDOW;
 use common::metric::Labels;
 use common::metric::NAME;
 use common::time::Timestamp;
+use common::wire::message::ANSWERS_RECALL;
 use common::wire::message::Hello;
 use common::wire::message::Reason;
 use common::wire::message::SpoolHeld;
+use common::wire::message::read_abilities;
 use common::wire::message::read_spool_ends;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +36,9 @@ use crate::ingest::presence::HostState;
 use crate::ingest::presence::NotChanged;
 use crate::ingest::presence::Opened;
 use crate::ingest::presence::State;
+use crate::ingest::recall;
+use crate::ingest::recall::Asks;
+use crate::ingest::recall::NotRecalled;
 use crate::ingest::session::End;
 use crate::store::commit::Append;
 use crate::store::commit::Commit;
@@ -143,8 +148,14 @@ impl Book {
         let entry = self.hosts.get_mut(&id)?;
         self.sessions += 1;
         let appends = entry.greet(hello, now);
-        let session =
-            Session { number: self.sessions, dismissal: Dismissal::default(), ended: CancellationToken::new() };
+        let (asks, recalls) = recall::channel();
+        let answers = read_abilities(&hello.ext) & ANSWERS_RECALL != 0;
+        let session = Session {
+            number: self.sessions,
+            dismissal: Dismissal::default(),
+            ended: CancellationToken::new(),
+            asks: answers.then_some(asks),
+        };
         let (dismissal, ended) = (session.dismissal.clone(), session.ended.clone());
         let older = entry.session.replace(session).map(|older| {
             older.dismissal.give(End::replaced());
@@ -157,9 +168,16 @@ impl Book {
             dismissal,
             ended,
             older,
+            recalls,
             commit: Commit { appends, records: vec![entry.record()] },
         };
         Some((opened, Vec::new()))
+    }
+
+    /// Where questions to the recorder of a host are put.
+    pub(super) fn asks(&self, id: HostId) -> Result<Asks, NotRecalled> {
+        let session = self.hosts.get(&id).and_then(|entry| entry.session.as_ref()).ok_or(NotRecalled::Away)?;
+        session.asks.clone().ok_or(NotRecalled::Unable)
     }
 
     /// What the aggregator holds of the spools that a host greeted with.

@@ -143,17 +143,18 @@ async fn session(link: &mut Link, host: Host, (shared, stop): (&Shared, &Cancell
     };
     let hello = match session.hear(first)? {
         Heard::Hello(hello) => hello,
-        Heard::Nothing | Heard::Goodbye(..) => return Ok(()),
+        Heard::Nothing | Heard::Recorded(_) | Heard::Goodbye(..) => return Ok(()),
     };
     let (from, now) = (link.from, shared.clock.wall());
     let unknown = || End::new(Reason::Unknown, "this host is not known here".to_owned());
-    let opened = shared.presence.open(host, &hello, from, now).ok_or_else(unknown)?;
+    let mut opened = shared.presence.open(host, &hello, from, now).ok_or_else(unknown)?;
     shared.counters.sessions_total.count(1);
     shared.counters.tcp_sessions_total.count(u64::from(link.is_tcp()));
     let working = opened.ended.clone().drop_guard();
     let gone = link.gone();
-    let ends = Ends { gone: &gone, dismissal: &opened.dismissal, stop };
-    let Err(over) = talk(link, (&mut session, &opened), (hello, expires), (shared, &ends)).await;
+    let dismissal = opened.dismissal.clone();
+    let ends = Ends { gone: &gone, dismissal: &dismissal, stop };
+    let Err(over) = talk(link, (&mut session, &mut opened), (hello, expires), (shared, &ends)).await;
     drop(working);
     let (goodbye, result) = match over {
         Over::Left(Some(goodbye)) => (Some(goodbye), Ok(())),
@@ -174,7 +175,7 @@ async fn session(link: &mut Link, host: Host, (shared, stop): (&Shared, &Cancell
 /// The session from `Welcome` on, until it is over.
 async fn talk(
     link: &mut Link,
-    (session, opened): (&mut Session, &Opened),
+    (session, opened): (&mut Session, &mut Opened),
     (hello, expires): (Hello, Timestamp),
     (shared, ends): (&Shared, &Ends<'_>),
 ) -> Result<Infallible, Over> {
@@ -190,15 +191,31 @@ async fn talk(
     link.say(&Session::welcome(held, &opened.instance, hello.codec_max, (shared.clock.wall(), expires))).await;
     tracing::info!(instance = %opened.instance, version = %hello.agent_version, "session opened");
     loop {
-        if !ends.or(link.fill()).await? {
-            return Err(Over::Left(None));
+        let filled = async {
+            tokio::select! {
+                filled = link.fill() => Ok(filled),
+                question = opened.recalls.asked() => Err(question),
+            }
+        };
+        match ends.or(filled).await? {
+            Ok(true) => {}
+            Ok(false) => return Err(Over::Left(None)),
+            Err(question) => link.say(&question).await,
         }
         while let Some(message) = link.next()? {
-            if let Heard::Goodbye(reason, _text) = session.hear(message)? {
-                return Err(match append(link, (host, session.take()), (shared, ends)).await {
-                    Err(Over::Ended(end)) => Over::Ended(end),
-                    Ok(()) | Err(Over::Left(_)) => Over::Left(Some(reason)),
-                });
+            match session.hear(message)? {
+                Heard::Hello(_) | Heard::Nothing => {}
+                Heard::Recorded(recorded) => {
+                    if let Some(taken_back) = opened.recalls.hear(recorded) {
+                        link.say(&taken_back).await;
+                    }
+                }
+                Heard::Goodbye(reason, _text) => {
+                    return Err(match append(link, (host, session.take()), (shared, ends)).await {
+                        Err(Over::Ended(end)) => Over::Ended(end),
+                        Ok(()) | Err(Over::Left(_)) => Over::Left(Some(reason)),
+                    });
+                }
             }
         }
         append(link, (host, session.take()), (shared, ends)).await?;

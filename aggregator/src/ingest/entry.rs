@@ -17,6 +17,7 @@ use crate::ingest::dismissal::Dismissal;
 use crate::ingest::holes::Holes;
 use crate::ingest::presence::Change;
 use crate::ingest::presence::State;
+use crate::ingest::recall::Asks;
 use crate::ingest::session::End;
 use crate::store::commit::Append;
 use crate::store::record::Record;
@@ -64,6 +65,8 @@ pub(super) struct Session {
     pub(super) number: u64,
     pub(super) dismissal: Dismissal,
     pub(super) ended: CancellationToken,
+    /// Where questions to its recorder are put, if it answers them.
+    pub(super) asks: Option<Asks>,
 }
 
 impl Entry {

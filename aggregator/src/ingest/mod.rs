@@ -13,6 +13,7 @@ pub mod hearing;
 mod holes;
 mod link;
 pub mod presence;
+pub mod recall;
 pub mod session;
 pub mod trust;
 

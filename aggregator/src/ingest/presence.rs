@@ -14,9 +14,11 @@ use common::time::Clock;
 use common::time::Timestamp;
 use common::wire::message::Hello;
 use common::wire::message::Reason;
+use common::wire::message::Recorded;
 use common::wire::message::SpoolHeld;
 use serde::Serialize;
 use tokio::sync::broadcast;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +26,8 @@ use crate::ingest::book::Book;
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::hearing::Unheard;
 use crate::ingest::holes::Holes;
+use crate::ingest::recall::NotRecalled;
+use crate::ingest::recall::Recalls;
 use crate::store::Health;
 use crate::store::Store;
 use crate::store::commit::Append;
@@ -137,6 +141,8 @@ pub struct Opened {
     pub ended: CancellationToken,
     /// The session that this one takes over from: wait until it has ended.
     pub older: Option<CancellationToken>,
+    /// Questions to the agent.
+    pub(super) recalls: Recalls,
     /// What the opening changed: labels, events, the host itself.
     pub commit: Commit,
 }
@@ -245,6 +251,21 @@ impl Presence {
         let (opened, changes) = self.book().open(host, hello, from, now)?;
         self.tell(changes);
         Some(opened)
+    }
+
+    /// Asks a host's flight recorder for what it holds between two moments, the later of which may be to come. The answers
+    /// end with one that says so, or when the session does.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn recall(
+        &self,
+        host: HostId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<mpsc::Receiver<Recorded>, NotRecalled> {
+        let asks = self.book().asks(host)?;
+        asks.ask(from, to)
     }
 
     /// What the aggregator holds of the spools that a host greeted with.

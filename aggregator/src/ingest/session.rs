@@ -14,6 +14,7 @@ use common::wire::message::Goodbye;
 use common::wire::message::Hello;
 use common::wire::message::Message;
 use common::wire::message::Reason;
+use common::wire::message::Recorded;
 use common::wire::message::Welcome;
 use common::wire::message::renew_after;
 
@@ -45,6 +46,8 @@ pub enum Heard {
     Nothing,
     /// Look up what is held and answer with [`Session::welcome`].
     Hello(Hello),
+    /// The agent answers what its flight recorder was asked.
+    Recorded(Recorded),
     /// The agent ends the session.
     Goodbye(Reason, String),
 }
@@ -103,12 +106,17 @@ impl Session {
                 self.pending.push(Append::Batch { host, batch });
                 Ok(Heard::Nothing)
             }
+            Message::Recorded(recorded) if self.greeted => Ok(Heard::Recorded(recorded)),
             Message::Goodbye(goodbye) => Ok(Heard::Goodbye(Reason::from(goodbye.reason), goodbye.text)),
             Message::Schema(_) | Message::Batch(_) => Err(End::malformed("a batch came before hello")),
             Message::Hello(_) => Err(End::malformed("hello came twice")),
-            Message::Welcome(_) | Message::Ack(_) | Message::Busy(_) | Message::Enroll(_) | Message::Enrolled(_) => {
-                Err(End::malformed("a message that an agent does not send here"))
-            }
+            Message::Welcome(_)
+            | Message::Ack(_)
+            | Message::Busy(_)
+            | Message::Enroll(_)
+            | Message::Enrolled(_)
+            | Message::Recall(_)
+            | Message::Recorded(_) => Err(End::malformed("a message that an agent does not send here")),
         }
     }
 

@@ -31,11 +31,16 @@ use common::wire::codec::State;
 use common::wire::frame;
 use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::Reader;
+use common::wire::message::ANSWERS_RECALL;
+use common::wire::message::Extensions;
 use common::wire::message::Hello;
 use common::wire::message::Message;
 use common::wire::message::Reason;
+use common::wire::message::Recall;
+use common::wire::message::Recorded;
 use common::wire::message::SchemaMessage;
 use common::wire::message::SpoolHeld;
+use common::wire::message::abilities;
 use quinn::Connection;
 use quinn::Endpoint;
 use quinn::RecvStream;
@@ -50,6 +55,7 @@ use rustls_pki_types::PrivateKeyDer;
 
 use super::*;
 use crate::ingest::door::HANDSHAKES_MAX;
+use crate::ingest::recall::NotRecalled;
 use crate::ingest::session::BUSY_FOR;
 use crate::store::StoreConfig;
 use crate::store::full::Disk;
@@ -206,6 +212,11 @@ const RUN: RunId = RunId([1; 16]);
 const SPOOL: SpoolId = SpoolId([2; 16]);
 
 fn hello() -> Vec<u8> {
+    hello_with(Vec::new())
+}
+
+/// With fields that came later.
+fn hello_with(ext: Extensions) -> Vec<u8> {
     frame::encode(&Message::Hello(Hello {
         agent_version: "0.1.0".to_owned(),
         run: RUN,
@@ -216,7 +227,7 @@ fn hello() -> Vec<u8> {
         hostname: "web".to_owned(),
         labels: Labels::new(),
         wall: Timestamp::default(),
-        ext: Vec::new(),
+        ext,
     }))
 }
 
@@ -241,6 +252,32 @@ async fn what_cannot_be_read_ends_the_session_with_a_reason_and_stores_nothing()
     let all = TimeRange { after: Timestamp::default(), through: Timestamp::from_millis(i64::MAX) };
     let found: Result<Vec<Labels>, ()> = bench.store.series(&[], all, (1, &|_| Ok(())));
     assert_eq!(found, Ok(Vec::new()));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_does_not_say_so_is_not_asked_what_it_recorded() {
+    let bench = Bench::start();
+    let key = bench.host(|_| {});
+    let ask = || bench.presence.recall(HostId(1), Timestamp::from_seconds(1), Timestamp::from_seconds(2));
+    assert_eq!(ask().unwrap_err(), NotRecalled::Away);
+    let mut client = bench.dial(Some(&key)).await;
+    client.say(&hello()).await;
+    assert!(matches!(client.hear().await, Message::Welcome(_)));
+    assert_eq!(ask().unwrap_err(), NotRecalled::Unable);
+    let mut newer = bench.dial(Some(&key)).await;
+    newer.say(&hello_with(vec![abilities(ANSWERS_RECALL)])).await;
+    assert!(matches!(newer.hear().await, Message::Welcome(_)));
+    let mut answers = ask().unwrap();
+    let Message::Recall(Recall { id, .. }) = newer.hear().await else { panic!() };
+    // What was never asked for is told to stop, and disturbs nobody.
+    for (id, end) in [(id + 7, false), (id, true)] {
+        let recorded = Recorded { id, run: RUN, begin: true, decimals: vec![], bytes: vec![0xff; 9], end, ext: vec![] };
+        newer.say(&frame::encode(&Message::Recorded(recorded))).await;
+    }
+    assert!(matches!(newer.hear().await, Message::Recall(recall) if recall.id == id + 7 && recall.to < recall.from));
+    assert!(timeout(PATIENCE, answers.recv()).await.unwrap().unwrap().end);
+    drop(newer);
     bench.end().await;
 }
 

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use common::batch::{Event, HostId, Process, RunId, SpoolId};
 use common::metric::Labels;
+use common::schema::Schema;
 use common::time::{Clock, TimeRange, Timestamp};
 use common::wire::codec::State;
 use rusqlite::Connection;
@@ -311,6 +312,11 @@ impl Store {
     #[must_use]
     pub fn events(&self, host: Option<HostId>, range: TimeRange) -> Vec<(HostId, Event)> {
         self.shared.head.events(host, range)
+    }
+
+    /// Reads the schema of a run of a host's agent, if it is held.
+    pub fn with_schema<T>(&self, host: HostId, run: RunId, read: impl FnOnce(&Schema) -> T) -> Option<T> {
+        self.shared.head.with_schema(host, run, read)
     }
 
     /// The end of the latest window stored of a host.

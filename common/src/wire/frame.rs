@@ -40,6 +40,8 @@ mod kind {
     pub(super) const GOODBYE: u8 = 7;
     pub(super) const ENROLL: u8 = 8;
     pub(super) const ENROLLED: u8 = 9;
+    pub(super) const RECALL: u8 = 10;
+    pub(super) const RECORDED: u8 = 11;
 }
 
 /// Why a stream of frames cannot be read on.
@@ -74,6 +76,8 @@ pub fn encode(message: &Message) -> Vec<u8> {
         Message::Goodbye(goodbye) => control(kind::GOODBYE, goodbye),
         Message::Enroll(enroll) => control(kind::ENROLL, enroll),
         Message::Enrolled(enrolled) => control(kind::ENROLLED, enrolled),
+        Message::Recall(recall) => control(kind::RECALL, recall),
+        Message::Recorded(recorded) => control(kind::RECORDED, recorded),
     }
 }
 
@@ -158,6 +162,8 @@ pub fn decode([kind, flags]: [u8; 2], content: &[u8]) -> Result<Option<Message>,
         kind::GOODBYE => parse(content).map(Message::Goodbye),
         kind::ENROLL => parse(content).map(Message::Enroll),
         kind::ENROLLED => parse(content).map(Message::Enrolled),
+        kind::RECALL => parse(content).map(Message::Recall),
+        kind::RECORDED => parse(content).map(Message::Recorded),
         _ => return Ok(None),
     };
     message.map(Some).ok_or(FrameError::Malformed { kind })
@@ -225,6 +231,8 @@ mod tests {
     use crate::wire::message::Goodbye;
     use crate::wire::message::Hello;
     use crate::wire::message::Reason;
+    use crate::wire::message::Recall;
+    use crate::wire::message::Recorded;
     use crate::wire::message::SchemaMessage;
     use crate::wire::message::SpoolHeld;
     use crate::wire::message::Welcome;
@@ -300,11 +308,21 @@ mod tests {
             Message::Goodbye(Goodbye { reason: Reason::Token as u16, text: "no".to_owned(), ext: vec![] }),
             Message::Enroll(Enroll { token: "t".to_owned(), csr: vec![4], hostname: "web".to_owned(), ext: vec![] }),
             Message::Enrolled(Enrolled { certificate: vec![5], ca: vec![6], instance: "web".to_owned(), ext: vec![] }),
+            Message::Recall(Recall { id: 7, from: NOW, to: NOW, ext: vec![] }),
+            Message::Recorded(Recorded {
+                id: 7,
+                run: RUN,
+                begin: true,
+                decimals: vec![Decimals::new(2)],
+                bytes: vec![9, 8],
+                end: false,
+                ext: vec![],
+            }),
         ]
     }
 
     /// Bytes that other versions of the programs send and expect.
-    const GOLDEN: [&str; 9] = [
+    const GOLDEN: [&str; 11] = [
         "01005505302e312e30010101010101010101010101010101010301020202020202020202020202020202020103030303030303030303030303030303037765620103656e760470726f64fdf6d0ca9f170300000107020102",
         "020028fdf6d0ca9f1703000003776562020102020202020202020202020202020202050101fc0000010000",
         "03003301010101010101010101010101010101010100010a6e6f64655f6c6f61643101036a6f62046e6f646500020102010000010000",
@@ -314,6 +332,8 @@ mod tests {
         "07000506026e6f00",
         "080009017401040377656200",
         "090009010501060377656200",
+        "0a001407fdf6d0ca9f17030000fdf6d0ca9f1703000000",
+        "0b001907010101010101010101010101010101010101020209080000",
     ];
 
     #[test]

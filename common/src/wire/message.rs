@@ -5,6 +5,7 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 
 use crate::batch::{EncodedBatch, RunId, Seq, SpoolId};
+use crate::metric::Decimals;
 use crate::metric::Labels;
 use crate::schema::SchemaChange;
 use crate::time::Timestamp;
@@ -50,6 +51,25 @@ pub fn read_spool_ends(ext: &Extensions) -> Vec<Seq> {
     std::iter::from_fn(|| reader.varint().ok().map(Seq)).collect()
 }
 
+/// Of `Hello`: what the agent can do beyond the first version, a bit each; `u64`, little-endian.
+const ABILITIES: u16 = 3;
+
+/// The agent answers `Recall`.
+pub const ANSWERS_RECALL: u64 = 1;
+
+/// The field that says what an agent can do.
+#[must_use]
+pub fn abilities(bits: u64) -> (u16, Vec<u8>) {
+    (ABILITIES, bits.to_le_bytes().to_vec())
+}
+
+/// What [`abilities`] says; nothing of an agent that does not say.
+#[must_use]
+pub fn read_abilities(ext: &Extensions) -> u64 {
+    let bytes = ext.iter().find(|(number, _)| *number == ABILITIES).map(|(_, bytes)| bytes.as_slice());
+    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
 /// Everything that travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -67,6 +87,10 @@ pub enum Message {
     Busy(Busy),
     /// Either: the session ends, and why.
     Goodbye(Goodbye),
+    /// Aggregator, to an agent that answers it: what the flight recorder holds.
+    Recall(Recall),
+    /// Agent, in answer.
+    Recorded(Recorded),
     /// Host without a certificate, on the enrolment protocol: the only thing it may say.
     Enroll(Enroll),
     /// Aggregator, in answer.
@@ -166,6 +190,38 @@ pub struct Goodbye {
     pub reason: u16,
     /// One sentence for the log of the other side.
     pub text: String,
+    /// Later fields.
+    pub ext: Extensions,
+}
+
+/// What the flight recorder holds of a stretch of time, and goes on to hold until its end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Recall {
+    /// Names the answers.
+    pub id: u32,
+    /// What is older is not wanted; some of it comes all the same.
+    pub from: Timestamp,
+    /// Up to when what is recorded is wanted; before `from` nothing is any more.
+    pub to: Timestamp,
+    /// Later fields.
+    pub ext: Extensions,
+}
+
+/// A piece of the flight recorder: ticks as `wire::recording` reads them.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Recorded {
+    /// Of the `Recall`.
+    pub id: u32,
+    /// Whose series they are.
+    pub run: RunId,
+    /// Whether a block begins with it.
+    pub begin: bool,
+    /// Digits that the values of its series mean, of those that the pieces before it of the block did not have.
+    pub decimals: Vec<Decimals>,
+    /// Whole ticks.
+    pub bytes: Vec<u8>,
+    /// Whether nothing follows.
+    pub end: bool,
     /// Later fields.
     pub ext: Extensions,
 }

@@ -5,3 +5,4 @@ pub mod bytes;
 pub mod codec;
 pub mod frame;
 pub mod message;
+pub mod recording;

@@ -39,15 +39,17 @@ use common::wire::codec::State;
 use common::wire::frame;
 use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::Reader;
+use common::wire::recording::Track;
 
 /// Takes any bytes.
 pub type Target = fn(&[u8]);
 
 /// A target for each corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("frame", frame),
     ("control_message", control_message),
     ("column_codec", column_codec),
+    ("recording", recording),
     ("procfs", procfs),
     ("spool_file", spool_file),
     ("rule_file", rule_file),
@@ -100,6 +102,15 @@ fn column_codec_of(codec: u8, mut bytes: &[u8]) {
         let again = codec::encode(codec, &batch, (&schema, version), &mut written);
         let again = codec::decode(codec, &again, against, &mut read);
         assert_eq!(format!("{again:?}"), format!("{:?}", Ok::<_, ()>(batch)));
+    }
+}
+
+/// A block of the flight recorder, as an agent sends it.
+pub fn recording(block: &[u8]) {
+    let decimals = [Decimals::new(0), Decimals::new(2), Decimals::FULL].repeat(5);
+    let (mut track, mut at) = (Track::default(), 0);
+    while track.next(&decimals, block, &mut at).is_some() {
+        assert!(at <= block.len() && track.slots.len() <= decimals.len());
     }
 }
 
