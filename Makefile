@@ -1,5 +1,5 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test lint fmt simulate bench bench-agent bench-codec static soak ui fuzz help
+.PHONY: run test lint fmt simulate bench bench-agent bench-codec bench-query static soak ui fuzz help
 
 UI = aggregator/ui/web
 PAGE = $(UI)/dist/page/index.html
@@ -56,6 +56,10 @@ static:         ## the agent as one static file, for two architectures
 
 soak:           ## half an hour of containers that come and go
 	tests/soak/run
+
+bench-query:    ## queries beside Prometheus and VictoriaMetrics: make bench-query HOURS=6 TIMES=20
+	cargo build --release --locked -p aggregator
+	cargo run --release --locked -p benches --bin bench-query -- $(or $(HOURS),6) $(or $(TIMES),20)
 
 bench:          ## budgets beside the neighbours that are installed
 	tests/benches/run

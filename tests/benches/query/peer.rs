@@ -1,0 +1,207 @@
+//! A server that takes remote write and answers PromQL: Lapwing, or a neighbour that Debian has.
+
+use std::fs;
+use std::io;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use anyhow::ensure;
+use common::metric::Labels;
+use reqwest::Client;
+use tempfile::TempDir;
+
+/// Longest that a server may take to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One running server. It ends when this is dropped.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    child: Child,
+    dir: TempDir,
+    client: Client,
+    write: String,
+    api: String,
+    tokens: Option<(String, String)>,
+}
+
+/// What a call cost.
+pub(crate) struct Cost {
+    pub(crate) took: Duration,
+    pub(crate) bytes: usize,
+}
+
+impl Peer {
+    /// Starts the aggregator that cargo has built.
+    pub(crate) async fn lapwing(program: &Path) -> anyhow::Result<Self> {
+        let dir = TempDir::new()?;
+        let data = dir.path().join("data");
+        let mut command = Command::new(program);
+        command
+            .args(["run", "--listen-http", "127.0.0.1:46500", "--listen-quic", "127.0.0.1:46503", "--data-dir"])
+            .arg(&data);
+        let prefix = "http://127.0.0.1:46500/prometheus";
+        let mut peer = Self::start("lapwing", command, dir, prefix, "/api/v1/write").await?;
+        let made =
+            Command::new(program).args(["token", "create", "--write", "bench", "--data-dir"]).arg(&data).output()?;
+        ensure!(made.status.success(), "no token: {}", String::from_utf8_lossy(&made.stderr));
+        let write = String::from_utf8(made.stdout)?.lines().last().unwrap_or_default().trim().to_owned();
+        let read = fs::read_to_string(data.join("admin.token"))?.trim().to_owned();
+        peer.tokens = Some((write, read));
+        Ok(peer)
+    }
+
+    /// Starts a neighbour, if it is installed.
+    pub(crate) async fn neighbour(name: &'static str) -> anyhow::Result<Option<Self>> {
+        let dir = TempDir::new()?;
+        let data = dir.path().join("data");
+        let mut command = Command::new(name);
+        let (prefix, write) = match name {
+            "prometheus" => {
+                let config = dir.path().join("prometheus.yml");
+                fs::write(&config, "global: {}\n")?;
+                command.arg("--config.file").arg(config).arg("--storage.tsdb.path").arg(&data);
+                command.args(["--web.listen-address=127.0.0.1:46501", "--web.enable-remote-write-receiver"]);
+                ("http://127.0.0.1:46501", "/api/v1/write")
+            }
+            _ => {
+                command.arg("-storageDataPath").arg(&data);
+                command.args(["-httpListenAddr=127.0.0.1:46502", "-retentionPeriod=1", "-search.disableCache"]);
+                command.arg("-search.latencyOffset=0s");
+                ("http://127.0.0.1:46502", "/api/v1/write")
+            }
+        };
+        match Self::start(name, command, dir, prefix, write).await {
+            Err(error)
+                if error.downcast_ref().is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::NotFound) =>
+            {
+                writeln!(io::stderr(), "{name} is not installed: nothing to compare with")?;
+                Ok(None)
+            }
+            peer => peer.map(Some),
+        }
+    }
+
+    async fn start(
+        name: &'static str,
+        mut command: Command,
+        dir: TempDir,
+        prefix: &str,
+        write: &str,
+    ) -> anyhow::Result<Self> {
+        let log = fs::File::create(dir.path().join("log"))?;
+        let child = command.stdout(Stdio::null()).stderr(log).spawn()?;
+        let peer = Self {
+            name,
+            child,
+            dir,
+            client: Client::new(),
+            write: format!("{prefix}{write}"),
+            api: format!("{prefix}/api/v1"),
+            tokens: None,
+        };
+        let began = Instant::now();
+        while peer.client.get(format!("{}/labels", peer.api)).send().await.is_err() {
+            ensure!(began.elapsed() < PATIENCE, "{name} does not start: {}", peer.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(peer)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Writes a message of remote write, compressed.
+    pub(crate) async fn write(&self, message: &[u8]) -> anyhow::Result<()> {
+        let mut request = self.client.post(&self.write).header("content-type", "application/x-protobuf");
+        request = request.header("content-encoding", "snappy").header("x-prometheus-remote-write-version", "0.1.0");
+        if let Some((write, _)) = &self.tokens {
+            request = request.bearer_auth(write);
+        }
+        let reply = request.body(message.to_vec()).send().await?;
+        let status = reply.status();
+        ensure!(status.is_success(), "{} answers {status}: {}", self.name, reply.text().await?);
+        Ok(())
+    }
+
+    /// Asks the API, and answers the text of its reply.
+    pub(crate) async fn ask(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<(String, Cost)> {
+        let mut request = self.client.get(format!("{}/{path}", self.api)).query(parameters);
+        if let Some((_, read)) = &self.tokens {
+            request = request.bearer_auth(read);
+        }
+        let began = Instant::now();
+        let reply = request.send().await?;
+        let status = reply.status();
+        let text = reply.text().await?;
+        ensure!(status.is_success(), "{} answers {status}: {text}", self.name);
+        let cost = Cost { took: began.elapsed(), bytes: text.len() };
+        Ok((text, cost))
+    }
+
+    /// Processor time that it has used.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let behind_name = stat.rsplit(')').next().context("no stat")?;
+        let ticks = behind_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(Duration::from_millis(10 * ticks))
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(1_024 * line.split_whitespace().next().context("no number")?.parse::<u64>()?)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+    }
+}
+
+/// A `prometheus.WriteRequest` of some series, each with its samples, compressed.
+pub(crate) fn message<'a>(series: impl Iterator<Item = (Labels, &'a [(i64, f64)])>) -> anyhow::Result<Vec<u8>> {
+    let mut request = Vec::new();
+    for (labels, samples) in series {
+        let mut one = Vec::new();
+        for (name, value) in labels.iter() {
+            let mut label = Vec::new();
+            put_bytes(&mut label, 1, name.as_bytes());
+            put_bytes(&mut label, 2, value.as_bytes());
+            put_bytes(&mut one, 1, &label);
+        }
+        for (stamp, value) in samples {
+            let mut sample = vec![1 << 3 | 1];
+            sample.extend(value.to_le_bytes());
+            sample.push(2 << 3);
+            put_varint(&mut sample, stamp.cast_unsigned());
+            put_bytes(&mut one, 2, &sample);
+        }
+        put_bytes(&mut request, 1, &one);
+    }
+    Ok(snap::raw::Encoder::new().compress_vec(&request)?)
+}
+
+fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+    out.push(field << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend(bytes);
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while 0x80 <= value {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
+}
