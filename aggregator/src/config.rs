@@ -20,6 +20,9 @@ use serde::de::Error as _;
 /// Where a configuration is looked for when none is named.
 const FILE: &str = "/etc/lapwing/aggregator.toml";
 
+/// Less would not hold a day of one host, its rollups and the files that are being merged.
+const RETENTION_BYTES_MIN: u64 = 100 << 20;
+
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
 pub struct CommandLine {
@@ -107,6 +110,15 @@ pub struct Retention {
     /// Samples as they came.
     #[serde(deserialize_with = "stretch")]
     pub raw: Duration,
+    /// Windows of five minutes.
+    #[serde(deserialize_with = "stretch")]
+    pub five_minutes: Duration,
+    /// Windows of an hour.
+    #[serde(deserialize_with = "stretch")]
+    pub one_hour: Duration,
+    /// Bytes of all of them, after which the oldest samples go whatever their age.
+    #[serde(deserialize_with = "size")]
+    pub bytes: Option<u64>,
 }
 
 /// What a query may cost.
@@ -215,6 +227,9 @@ impl RawConfig {
         if self.retention.raw < Duration::from_secs(3_600) {
             return refuse("retention.raw", "an hour is the least: rules and charts look back");
         }
+        if self.retention.bytes.is_some_and(|bytes| bytes < RETENTION_BYTES_MIN) {
+            return refuse("retention.bytes", "100MB is the least: below that nothing is left of a day");
+        }
         if self.ingest.advertise.is_empty() {
             self.ingest.advertise = hostname();
         }
@@ -270,7 +285,8 @@ impl Default for Store {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { raw: Duration::from_secs(24 * 3_600) }
+        let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
+        Self { raw: days(15), five_minutes: days(90), one_hour: days(730), bytes: None }
     }
 }
 
@@ -331,6 +347,22 @@ fn hostname() -> String {
 fn stretch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     duration(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is not a duration such as 200ms, 10s or 1h30m")))
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let known = bytes(&text).map(Some);
+    known.ok_or_else(|| D::Error::custom(format!("{text:?} is not a size such as 500MB, 50GB or 2TB")))
+}
+
+/// A size as Prometheus writes it: `512KB`, `500MB`, `50GB`, `2TB`, each 1,024 of the one before.
+fn bytes(text: &str) -> Option<u64> {
+    const UNITS: &[(&str, u32)] = &[("KB", 10), ("MB", 20), ("GB", 30), ("TB", 40), ("B", 0)];
+    let (digits, shift) = UNITS.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))?;
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// A duration as Prometheus writes it: `200ms`, `10s`, `1h30m`, `2d`.

@@ -71,6 +71,8 @@ fn store(app: &App, text: &mut Exposition) {
     text.gauge("store_writable", "Whether the last commit could be written.", writable);
     text.gauge("store_series", "Series in the head.", stats.series as f64);
     text.gauge("store_head_bytes", "Bytes that the head takes.", stats.head_bytes as f64);
+    text.gauge("store_block_bytes", "Bytes of all block files.", stats.block_bytes as f64);
+    text.counter("store_damaged_total", "Times that a block file was not what was written.", stats.damaged_total);
     text.counter("store_samples_total", "Samples appended, replay at the start included.", stats.samples_total);
     text.counter(
         "store_replaced_total",

@@ -16,6 +16,8 @@ use rusqlite::backup::Backup;
 use rusqlite::backup::StepResult;
 
 use crate::store::FILE;
+use crate::store::block::Block;
+use crate::store::catalog;
 use crate::store::lock::Lock;
 use crate::store::migration::MigrationError;
 use crate::store::migration::check_known;
@@ -85,7 +87,7 @@ pub fn back_up(data_dir: &Path, to: &Path) -> Result<Copied, BackupError> {
     }
     let mut copied = Copied::default();
     copy_beside(data_dir, to, &mut copied)?;
-    copied.count(copy_database(&data_dir.join(FILE), &to.join(FILE))?);
+    copy_database(data_dir, to, &mut copied)?;
     sync_directory(to)?;
     Ok(copied)
 }
@@ -112,7 +114,7 @@ pub fn restore(from: &Path, lock: &Lock) -> Result<Copied, BackupError> {
     let mut copied = Copied::default();
     copy_beside(from, data_dir, &mut copied)?;
     // The last, because it makes a directory one of ours.
-    copied.count(copy_database(&database, &data_dir.join(FILE))?);
+    copy_database(from, data_dir, &mut copied)?;
     sync_directory(data_dir)?;
     Ok(copied)
 }
@@ -129,8 +131,10 @@ pub(super) fn reading(database: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
 }
 
-/// Copies all pages as one moment has them: the database goes on being written meanwhile. Answers the copy's bytes.
-fn copy_database(from: &Path, to: &Path) -> Result<u64, BackupError> {
+/// Copies all pages as one moment has them, and the block files that are recorded there: the database goes on being
+/// written meanwhile.
+fn copy_database(from_dir: &Path, to_dir: &Path, copied: &mut Copied) -> Result<(), BackupError> {
+    let (from, to) = (&from_dir.join(FILE), &to_dir.join(FILE));
     let unfinished = unfinished(to);
     for leftover in ["", "-journal", "-wal", "-shm"] {
         let mut path = unfinished.clone().into_os_string();
@@ -150,8 +154,30 @@ fn copy_database(from: &Path, to: &Path) -> Result<u64, BackupError> {
         }
         // One file, without a log beside it.
         copy.pragma_update(None, "journal_mode", "DELETE")?;
+        // What an older program wrote has none; it is brought up to date where it is opened.
+        let has_blocks = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'block')";
+        if copy.query_row(has_blocks, [], |row| row.get(0))? {
+            copy_blocks(from_dir, to_dir, &catalog::blocks(&copy)?, copied)?;
+        }
     }
-    finish(&unfinished, to)
+    copied.count(finish(&unfinished, to)?);
+    Ok(())
+}
+
+/// Copies block files. One that is there already is the same: its name is given once.
+fn copy_blocks(from: &Path, to: &Path, blocks: &[(Block, u64)], copied: &mut Copied) -> Result<(), BackupError> {
+    for (block, bytes) in blocks {
+        let name = block.to_string();
+        let (from, to) = (from.join(&name), to.join(&name));
+        if fs::metadata(&to).is_ok_and(|there| there.len() == *bytes) {
+            continue;
+        }
+        let directory = to.parent().unwrap_or(&to);
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(of(directory))?;
+        copied.count(copy_file(&from, &to)?);
+        sync_directory(directory)?;
+    }
+    Ok(())
 }
 
 fn copy_beside(from: &Path, to: &Path, copied: &mut Copied) -> Result<(), BackupError> {

@@ -120,6 +120,12 @@ impl Ledger {
         }
     }
 
+    /// Whether the next batch of a spool may be coded against the one before it.
+    #[must_use]
+    pub fn continues(&self, key: Key) -> bool {
+        self.spools.get(&key).is_some_and(|spool| spool.before.is_some())
+    }
+
     /// Forgets a spool.
     pub fn forget(&mut self, key: Key) {
         drop(self.take(key));

@@ -8,6 +8,9 @@ use common::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use crate::store::catalog;
+use crate::store::catalog::Sealed;
+
 /// One row of the log.
 #[derive(Clone, Debug)]
 pub(super) struct LogRow {
@@ -23,8 +26,8 @@ pub(super) struct LogRow {
 
 const LOG_COLUMNS: &str = "id, host, run, spool, seq, schema_version, codec, keyframe, stamp_ms, payload, checksum";
 
-/// Appends a batch.
-pub(super) fn insert(connection: &Connection, host: HostId, batch: &EncodedBatch) -> rusqlite::Result<()> {
+/// Appends a batch. Answers its place in the log.
+pub(super) fn insert(connection: &Connection, host: HostId, batch: &EncodedBatch) -> rusqlite::Result<i64> {
     let sql = "INSERT INTO log (host, run, spool, seq, schema_version, codec, keyframe, stamp_ms, payload, checksum)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     connection.prepare_cached(sql)?.execute((
@@ -39,6 +42,42 @@ pub(super) fn insert(connection: &Connection, host: HostId, batch: &EncodedBatch
         &batch.payload,
         checksum(host, batch),
     ))?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// The rows of a host through a place and a stamp, spool by spool in order.
+pub(super) fn of_host(
+    connection: &Connection,
+    host: HostId,
+    (row, cut): (i64, Timestamp),
+) -> rusqlite::Result<Vec<LogRow>> {
+    let sql =
+        format!("SELECT {LOG_COLUMNS} FROM log WHERE host = ?1 AND id <= ?2 AND stamp_ms <= ?3 ORDER BY spool, seq");
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_map((host.0, row, cut.as_millis()), log_row)?.collect()
+}
+
+/// Removes the rows of a host that block files cover, but those that a later row is decoded against. `continued` says
+/// of which spools the next batch may be.
+pub(super) fn remove_covered(
+    connection: &Connection,
+    (host, sealed): (HostId, &Sealed),
+    continued: impl Fn(SpoolId) -> bool,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("SELECT DISTINCT spool FROM log WHERE host = ?1")?;
+    let spools = statement.query_map([host.0], |row| row.get(0))?.collect::<Result<Vec<[u8; 16]>, _>>()?;
+    for spool in spools {
+        let open = "SELECT min(seq) FROM log WHERE host = ?1 AND spool = ?2 AND (?3 < id OR ?4 < stamp_ms)";
+        let key = (host.0, spool, sealed.row, sealed.cut.as_millis());
+        let open: Option<i64> = connection.prepare_cached(open)?.query_row(key, |row| row.get(0))?;
+        if open.is_none() && !continued(SpoolId(spool)) {
+            connection.prepare_cached("DELETE FROM log WHERE host = ?1 AND spool = ?2")?.execute((host.0, spool))?;
+            continue;
+        }
+        let sql = "DELETE FROM log WHERE host = ?1 AND spool = ?2 AND seq < (SELECT max(seq) FROM log
+                   WHERE host = ?1 AND spool = ?2 AND keyframe = 1 AND seq <= ?3)";
+        connection.prepare_cached(sql)?.execute((host.0, spool, open.unwrap_or(i64::MAX)))?;
+    }
     Ok(())
 }
 
@@ -201,17 +240,28 @@ pub(super) fn remove_labels(connection: &Connection) -> rusqlite::Result<usize> 
     connection.execute(sql, [])
 }
 
-/// Stores an event.
-pub(super) fn insert_event(connection: &Connection, host: HostId, event: &Event) -> rusqlite::Result<()> {
+/// Stores an event. Answers its row.
+pub(super) fn insert_event(connection: &Connection, host: HostId, event: &Event) -> rusqlite::Result<i64> {
     let sql = "INSERT INTO event (host, at_ms, event) VALUES (?1, ?2, ?3)";
     connection.prepare_cached(sql)?.execute((host.0, event.at.as_millis(), encoded(event)?))?;
-    Ok(())
+    Ok(connection.last_insert_rowid())
 }
 
-/// All events, in the order in which they came.
-pub(super) fn events(connection: &Connection) -> rusqlite::Result<Vec<(HostId, Event)>> {
-    let mut statement = connection.prepare("SELECT host, event FROM event ORDER BY id")?;
-    statement.query_map([], |row| Ok((HostId(row.get(0)?), decoded(row, 1)?)))?.collect()
+/// All events with their rows, in the order in which they came.
+pub(super) fn events(connection: &Connection) -> rusqlite::Result<Vec<(HostId, (i64, Event))>> {
+    let mut statement = connection.prepare("SELECT host, id, event FROM event ORDER BY id")?;
+    statement.query_map([], |row| Ok((HostId(row.get(0)?), (row.get(1)?, decoded(row, 2)?))))?.collect()
+}
+
+/// Removes the events of a host through a row that are not after `cut`: block files have them.
+pub(super) fn remove_sealed_events(
+    connection: &Connection,
+    host: HostId,
+    (row, cut): (i64, Timestamp),
+) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM event WHERE host = ?1 AND id <= ?2 AND at_ms <= ?3";
+    connection.prepare_cached(sql)?.execute((host.0, row, cut.as_millis()))?;
+    Ok(())
 }
 
 /// Removes the events that are not after `cutoff`.
@@ -224,6 +274,7 @@ pub(super) fn forget(connection: &Connection, host: HostId) -> rusqlite::Result<
     for table in ["log", "schema_change", "spool", "host_labels", "event"] {
         connection.execute(&format!("DELETE FROM {table} WHERE host = ?1"), [host.0])?;
     }
+    catalog::forget_host(connection, host)?;
     insert_labels(connection, host, &Labels::new())
 }
 

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0006_hosts_change.sql"),
     include_str!("../../migrations/0007_origins.sql"),
     include_str!("../../migrations/0008_windows.sql"),
+    include_str!("../../migrations/0009_blocks.sql"),
 ];
 
 /// Why a database cannot be used.

@@ -10,6 +10,10 @@ pub mod record;
 pub mod select;
 pub mod verify;
 
+mod beside;
+mod block;
+mod catalog;
+mod chunk;
 mod database;
 mod head;
 mod log;
@@ -18,8 +22,10 @@ mod origin;
 mod queue;
 mod replay;
 mod retention;
+mod settle;
 mod stage;
 mod stats;
+mod union;
 mod writer;
 
 use std::fmt;
@@ -35,6 +41,8 @@ use common::time::{Clock, TimeRange, Timestamp};
 use common::wire::codec::State;
 use rusqlite::Connection;
 
+use crate::store::block::Tier;
+use crate::store::block::set::Blocks;
 use crate::store::commit::Append;
 use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
@@ -55,9 +63,13 @@ use crate::store::select::Matcher;
 use crate::store::select::SelectError;
 use crate::store::select::Selected;
 use crate::store::select::Spend;
+use crate::store::settle::Settler;
+use crate::store::settle::Stop;
+use crate::store::settle::retain::tiers;
 use crate::store::stage::decode;
 use crate::store::stats::Counters;
 pub use crate::store::stats::Stats;
+use crate::store::union::Union;
 pub use crate::store::writer::Writer;
 
 /// How to keep.
@@ -66,7 +78,9 @@ pub struct StoreConfig {
     /// Longest time between two group commits: 200 ms keeps up with 10,000 agents; 10 s spares a memory card.
     pub commit_interval: Duration,
     /// How long samples are kept.
-    pub retention: Duration,
+    pub retention: Retention,
+    /// How often it is looked whether something is to be sealed, merged or removed; nothing is if that is never.
+    pub settle_every: Option<Duration>,
     /// Samples that one selection may answer.
     pub samples_max: usize,
 }
@@ -75,9 +89,38 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             commit_interval: Duration::from_millis(200),
-            retention: Duration::from_secs(24 * 3_600),
+            retention: Retention::default(),
+            settle_every: Some(Duration::from_secs(1)),
             samples_max: 50_000_000,
         }
+    }
+}
+
+/// How long samples are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// As they came.
+    pub raw: Duration,
+    /// As windows of five minutes.
+    pub five_minutes: Duration,
+    /// As windows of an hour.
+    pub one_hour: Duration,
+    /// Bytes of all block files, after which the oldest go whatever their age.
+    pub bytes: Option<u64>,
+}
+
+impl Retention {
+    /// How long anything is kept.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.raw.max(self.five_minutes).max(self.one_hour)
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
+        Self { raw: days(15), five_minutes: days(90), one_hour: days(730), bytes: None }
     }
 }
 
@@ -92,9 +135,12 @@ struct Shared {
     config: StoreConfig,
     clock: Clock,
     head: Head,
+    blocks: Blocks,
     readers: Readers,
     counters: Counters,
     health: Mutex<Health>,
+    /// Ends what is sealed and merged.
+    stop: Stop,
     lock: Lock,
 }
 
@@ -162,25 +208,31 @@ impl Store {
         let failed = |why| OpenError::Sqlite { file: file.clone(), why };
         let mut connection = database::writing(&file).map_err(failed)?;
         migrate(&mut connection).map_err(|why| OpenError::Migration { file: file.clone(), why })?;
+        let recorded = catalog::blocks(&connection).map_err(failed)?;
         let shared = Shared {
             config,
             clock,
             head: Head::default(),
+            blocks: Blocks::open(lock.data_dir(), recorded),
             readers: Readers::new(file.clone()),
             counters: Counters::default(),
             health: Mutex::new(Health::Writable),
+            stop: Stop::default(),
             lock,
         };
         let now = shared.clock.wall();
         let ledger = replay(&connection, &shared, now).map_err(failed)?;
         let shared = Arc::new(shared);
         let (queue, jobs) = queue();
+        let settle = shared.config.settle_every.is_some();
+        let settler = settle.then(|| Settler::new(&shared, queue.changes())).transpose().map_err(failed)?;
         let writer = Writer {
             jobs,
             connection,
             shared: Arc::clone(&shared),
             ledger,
             numbers: Numbers::default(),
+            settler,
             expired_at: now,
             failed_at: Timestamp::default(),
         };
@@ -237,7 +289,7 @@ impl Store {
         range: TimeRange,
         fields: &[Field],
     ) -> Result<Vec<Selected>, SelectError> {
-        self.shared.head.select(matchers, range, fields, self.shared.config.samples_max)
+        self.union(range).select(matchers, fields)
     }
 
     /// As [`Self::select`], one series after the other, so that the caller need not hold all of them.
@@ -249,12 +301,18 @@ impl Store {
         (matchers, range, fields): (&[Matcher], TimeRange, &[Field]),
         give: &mut dyn FnMut(Selected) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.shared.head.select_each((matchers, range, fields), self.shared.config.samples_max, give)
+        self.union(range).select_each(matchers, fields, give)
+    }
+
+    fn union(&self, range: TimeRange) -> Union<'_> {
+        let Shared { head, blocks, config, clock, .. } = &*self.shared;
+        let tiers = tiers(&blocks.all(), &config.retention, clock.wall(), range);
+        Union { head, blocks, tiers, samples_max: config.samples_max }
     }
 
     /// How long samples are kept.
     #[must_use]
-    pub fn retention(&self) -> Duration {
+    pub fn retention(&self) -> Retention {
         self.shared.config.retention
     }
 
@@ -305,13 +363,28 @@ impl Store {
     pub async fn processes(&self, host: HostId, at: Timestamp) -> Result<Option<(Timestamp, Vec<Process>)>, ReadError> {
         let shared = Arc::clone(&self.shared);
         let rows = self.read(move |connection| log::leading_to(connection, host, at)).await?;
-        Ok(processes(&shared.head, host, rows))
+        if let Some(found) = processes(&shared.head, host, rows) {
+            return Ok(Some(found));
+        }
+        let shared = Arc::clone(&self.shared);
+        let sealed = tokio::task::spawn_blocking(move || beside::processes_at(&shared.blocks, host, at)).await;
+        sealed.map_err(|_| ReadError::Closed)
     }
 
-    /// What happened in `range`, oldest first: to one host or to all of them.
+    /// What happened in `range`, oldest first: to one host or to all of them. Blocks: on a thread that may.
     #[must_use]
     pub fn events(&self, host: Option<HostId>, range: TimeRange) -> Vec<(HostId, Event)> {
-        self.shared.head.events(host, range)
+        let mut events = self.shared.head.events(host, range);
+        // After the head was asked: what it let go of meanwhile is in a file of the list.
+        for file in self.shared.blocks.overlapping(Tier::Raw, range) {
+            let hosts = host.map_or_else(|| self.shared.head.ids(), |host| vec![host]);
+            for host in hosts {
+                let sealed = beside::events(&self.shared.blocks, &file, host);
+                events.extend(sealed.into_iter().filter(|event| range.contains(event.at)).map(|event| (host, event)));
+            }
+        }
+        events.sort_by_key(|(_, event)| event.at);
+        events
     }
 
     /// Reads the schema of a run of a host's agent, if it is held.
@@ -334,7 +407,8 @@ impl Store {
     /// Figures about the store itself.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.counters.stats(self.shared.head.size())
+        let Shared { counters, head, blocks, .. } = &*self.shared;
+        counters.stats(head.size(), (blocks.bytes(), blocks.damaged_total()))
     }
 
     /// Lets the writer finish what is queued and end. Later commits find the store closed.

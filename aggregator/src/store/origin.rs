@@ -10,6 +10,7 @@ use common::metric::Labels;
 use common::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use crate::store::catalog::Sealed;
 use crate::store::commit::Written;
 use crate::store::log::decoded;
 use crate::store::log::encoded;
@@ -38,13 +39,13 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Appends samples of an origin.
+    /// Appends samples of an origin. Answers the last row that they are in.
     pub(super) fn insert(
         &mut self,
         connection: &Connection,
         origin: HostId,
         written: &[Written],
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<i64> {
         let mut hours: BTreeMap<Timestamp, Hour> = BTreeMap::new();
         for Written { labels, samples } in written {
             let number = self.number(connection, origin, labels)?;
@@ -53,12 +54,14 @@ impl Numbers {
             }
         }
         let sql = "INSERT INTO origin_log (origin, form, stamp_ms, payload, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let mut last = 0;
         for hour in hours.into_values() {
             let payload = encoded(&hour.payload())?;
             let values = (origin.0, FORM_SERIES, hour.last.as_millis(), &payload, crc32fast::hash(&payload));
             connection.prepare_cached(sql)?.execute(values)?;
+            last = connection.last_insert_rowid();
         }
-        Ok(())
+        Ok(last)
     }
 
     /// Forgets all numbers: they are looked up again when they are needed.
@@ -112,11 +115,14 @@ impl Hour {
 }
 
 /// Hands out all rows in the order in which they came. Answers how many were not what was written.
-pub(super) fn each(connection: &Connection, mut give: impl FnMut(HostId, Vec<Written>)) -> rusqlite::Result<u64> {
+pub(super) fn each(
+    connection: &Connection,
+    mut give: impl FnMut(HostId, RowOf, Vec<Written>),
+) -> rusqlite::Result<u64> {
     let mut statement = connection.prepare("SELECT id, labels FROM origin_series")?;
     let series: HashMap<i64, Labels> =
         statement.query_map([], |row| Ok((row.get(0)?, decoded(row, 1)?)))?.collect::<Result<_, _>>()?;
-    let sql = "SELECT stamp_ms, payload, checksum, origin, form FROM origin_log ORDER BY id";
+    let sql = "SELECT stamp_ms, payload, checksum, origin, form, id FROM origin_log ORDER BY id";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut unreadable = 0;
@@ -130,7 +136,7 @@ pub(super) fn each(connection: &Connection, mut give: impl FnMut(HostId, Vec<Wri
             let labels = series.get(&number)?.clone();
             Some(Written { labels, samples })
         });
-        give(HostId(row.get(3)?), named.collect());
+        give(HostId(row.get(3)?), (row.get(5)?, Timestamp::from_millis(row.get(0)?)), named.collect());
     }
     Ok(unreadable)
 }
@@ -147,6 +153,9 @@ pub(super) fn damaged(connection: &Connection) -> rusqlite::Result<Vec<(i64, Hos
     }
     Ok(damaged)
 }
+
+/// Its place in the log, and the last stamp in it.
+type RowOf = (i64, Timestamp);
 
 type Samples = Vec<(Timestamp, Option<f64>)>;
 
@@ -168,6 +177,13 @@ fn samples(row: &Row<'_>) -> rusqlite::Result<Vec<(i64, Samples)>> {
 /// Removes the series of the aggregator itself that name a host.
 pub(super) fn forget(connection: &Connection, instance: &str) -> rusqlite::Result<()> {
     remove_series(connection, |origin, labels| origin == HostId::AGGREGATOR && labels.get("instance") == instance)
+}
+
+/// Removes the rows of an origin that block files cover.
+pub(super) fn remove_covered(connection: &Connection, origin: HostId, sealed: &Sealed) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM origin_log WHERE origin = ?1 AND id <= ?2 AND stamp_ms <= ?3";
+    connection.prepare_cached(sql)?.execute((origin.0, sealed.row, sealed.cut.as_millis()))?;
+    Ok(())
 }
 
 /// Removes the rows that are not after `cutoff`, and the series for which `living` does not speak.

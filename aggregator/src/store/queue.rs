@@ -1,15 +1,17 @@
 //! What waits for the writer. Bounded: whoever hands in more waits.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 
 use common::batch::{HostId, RunId, SpoolId};
+use rusqlite::Transaction;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
 use crate::store::commit::Held;
+use crate::store::ledger::Ledger;
 
 /// Jobs that may wait: four seconds of 10,000 agents, about 12 MiB of batches.
 pub(super) const JOBS_MAX: usize = 4_096;
@@ -20,7 +22,7 @@ const JOB_BYTES: usize = 16 << 10;
 /// The callers' end.
 #[derive(Clone)]
 pub(super) struct Queue {
-    jobs: SyncSender<Job>,
+    jobs: Arc<SyncSender<Job>>,
     room: Arc<Semaphore>,
 }
 
@@ -39,9 +41,14 @@ pub(super) enum Task {
     Commit(Commit, oneshot::Sender<Result<Committed, CommitError>>),
     /// Say what is held, and note that it was asked for.
     Held(Question),
+    /// Change what the store itself keeps books of.
+    Change(Change, SyncSender<rusqlite::Result<()>>),
     /// End.
     Close,
 }
+
+/// What the store itself changes in its books, in a transaction of its own.
+pub(super) type Change = Box<dyn FnOnce(&Transaction<'_>, &Ledger) -> rusqlite::Result<()> + Send>;
 
 /// What is held of a run and of the spools that its agent named.
 pub(super) struct Question {
@@ -53,12 +60,30 @@ pub(super) struct Question {
 
 /// Both ends.
 pub(super) fn queue() -> (Queue, Receiver<Job>) {
-    // One more than there is room for, so that `Close` never finds the channel full.
-    let (jobs, receiver) = sync_channel(JOBS_MAX + 1);
-    (Queue { jobs, room: Arc::new(Semaphore::new(JOBS_MAX)) }, receiver)
+    // Two more than there is room for, so that `Close` and the one change under way never find the channel full.
+    let (jobs, receiver) = sync_channel(JOBS_MAX + 2);
+    (Queue { jobs: Arc::new(jobs), room: Arc::new(Semaphore::new(JOBS_MAX)) }, receiver)
+}
+
+/// The store's own end, which does not keep the queue open.
+#[derive(Clone)]
+pub(super) struct Changes(Weak<SyncSender<Job>>);
+
+impl Changes {
+    /// Waits until a change is durable, or was not made; nothing when the writer has ended.
+    pub(super) fn make(&self, change: Change) -> Option<rusqlite::Result<()>> {
+        let (reply, answer) = sync_channel(1);
+        self.0.upgrade()?.try_send(Job { task: Task::Change(change, reply), room: None }).ok()?;
+        answer.recv().ok()
+    }
 }
 
 impl Queue {
+    /// For changes of the store itself: one at a time.
+    pub(super) fn changes(&self) -> Changes {
+        Changes(Arc::downgrade(&self.jobs))
+    }
+
     pub(super) async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
         let (reply, answer) = oneshot::channel();
         let room = (1 + commit.bytes() / JOB_BYTES).min(JOBS_MAX);

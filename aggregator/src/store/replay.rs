@@ -1,5 +1,7 @@
 //! The log, read from its beginning, makes the head and the ledger that were there when it was written.
 
+use std::collections::HashMap;
+
 use common::batch::HostId;
 use common::metric::Labels;
 use common::time::Timestamp;
@@ -7,15 +9,25 @@ use common::wire::codec::State;
 use rusqlite::Connection;
 
 use crate::store::Shared;
+use crate::store::catalog;
+use crate::store::catalog::Sealed;
 use crate::store::ledger::Ledger;
 use crate::store::log;
 use crate::store::log::LogRow;
 use crate::store::origin;
 use crate::store::stage::decode;
 
-/// Rebuilds the head and answers the ledger. Rows that cannot be read are counted and passed over.
+/// Rebuilds the head and answers the ledger. Rows that cannot be read are counted and passed over; of those that block
+/// files cover only is taken what later ones are decoded against.
 pub(super) fn replay(connection: &Connection, shared: &Shared, now: Timestamp) -> rusqlite::Result<Ledger> {
-    let mut replay = Replay { shared, ledger: Ledger::default(), cutoff: now.before(shared.config.retention), now };
+    let sealed = catalog::sealed(connection)?;
+    sealed.iter().for_each(|(host, sealed)| shared.head.resume(*host, sealed));
+    catalog::each_series(connection, |host, identity, block| {
+        let sealed = sealed.get(&host).filter(|sealed| block <= sealed.block);
+        shared.head.recall(host, identity, sealed);
+    })?;
+    let cutoff = now.before(shared.config.retention.raw);
+    let mut replay = Replay { shared, sealed, ledger: Ledger::default(), cutoff, now };
     log::each_schema(connection, |(host, run), change| {
         if let Err(error) = shared.head.apply((host, run), &change, now) {
             tracing::warn!(%error, host = host.0, "a stored schema does not fit");
@@ -34,13 +46,14 @@ pub(super) fn replay(connection: &Connection, shared: &Shared, now: Timestamp) -
 
 struct Replay<'a> {
     shared: &'a Shared,
+    sealed: HashMap<HostId, Sealed>,
     ledger: Ledger,
     cutoff: Timestamp,
     now: Timestamp,
 }
 
 impl Replay<'_> {
-    fn row(&mut self, LogRow { host, batch, intact, .. }: LogRow) {
+    fn row(&mut self, LogRow { id, host, batch, intact }: LogRow) {
         let key = (host, batch.spool);
         let state =
             if batch.keyframe { Some(State::default()) } else { self.ledger.take_state(key, batch.run, batch.seq) };
@@ -54,9 +67,16 @@ impl Replay<'_> {
             return;
         };
         self.ledger.store(key, batch.seq, (batch.run, state, self.now));
-        if self.cutoff < batch.stamp {
-            self.shared.counters.append(self.shared.head.append((host, batch.run), batch.schema_version, &decoded));
+        let (run, version) = ((host, batch.run), batch.schema_version);
+        if self.is_covered(host, (id, batch.stamp)) {
+            self.shared.head.pass(run, version, batch.stamp);
+        } else if self.cutoff < batch.stamp {
+            self.shared.counters.append(self.shared.head.append(run, version, (id, &decoded)));
         }
+    }
+
+    fn is_covered(&self, host: HostId, (row, stamp): (i64, Timestamp)) -> bool {
+        self.sealed.get(&host).is_some_and(|sealed| sealed.covers(row, stamp))
     }
 
     fn finish(mut self, connection: &Connection) -> rusqlite::Result<Ledger> {
@@ -69,9 +89,12 @@ impl Replay<'_> {
             self.shared.head.push_event(host, event);
         }
         let Self { shared, cutoff, .. } = self;
-        let unreadable = origin::each(connection, |origin, mut series| {
+        let unreadable = origin::each(connection, |origin, row, mut series| {
+            if self.is_covered(origin, row) {
+                return;
+            }
             series.iter_mut().for_each(|written| written.samples.retain(|(stamp, _)| cutoff < *stamp));
-            shared.counters.append(shared.head.append_written(origin, &series));
+            shared.counters.append(shared.head.append_written(origin, (row.0, &series)));
         })?;
         shared.counters.unreadable(unreadable);
         Ok(self.ledger)

@@ -6,6 +6,7 @@ use common::time::Timestamp;
 use rusqlite::Connection;
 
 use crate::store::Shared;
+use crate::store::catalog;
 use crate::store::ledger::Ledger;
 use crate::store::log;
 use crate::store::origin;
@@ -13,8 +14,8 @@ use crate::store::origin;
 /// How long a spool that no agent names is remembered: agents that were away longer may send batches again.
 const SPOOLS_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// How much longer than its last batch the schema of a run is kept: until that batch is out of the log for sure.
-const RUNS_KEPT_BEYOND: Duration = Duration::from_secs(2 * 3_600);
+/// How long after its last batch the schema of a run is kept, at least: an agent that comes back sends it again.
+const RUNS_KEPT: Duration = Duration::from_secs(26 * 3_600);
 
 /// Removes what is older than the configuration says. A row of the log that a later one is decoded against stays.
 pub(super) fn expire(
@@ -23,15 +24,17 @@ pub(super) fn expire(
     ledger: &Ledger,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let cutoff = now.before(shared.config.retention);
+    let cutoff = now.before(shared.config.retention.raw);
+    let sealed = now.before(shared.config.retention.longest());
     let head = &shared.head;
-    head.drop_through(cutoff);
+    head.drop_through(cutoff, sealed);
     let transaction = connection.transaction()?;
     for (host, spool) in ledger.keys() {
         log::remove_through(&transaction, host, spool, cutoff)?;
     }
     log::remove_labels(&transaction)?;
     log::remove_events(&transaction, cutoff)?;
+    catalog::remove_series(&transaction, sealed)?;
     origin::remove_through(&transaction, cutoff, |origin, labels| head.has(origin, labels))?;
     transaction.commit()
 }
@@ -47,7 +50,7 @@ pub(super) fn forget(
     let transaction = connection.transaction()?;
     let forgotten = log::remove_spools(&transaction, now.before(SPOOLS_KEPT))?;
     let head = &shared.head;
-    let unused = head.runs_unused_since(now.before(shared.config.retention).before(RUNS_KEPT_BEYOND));
+    let unused = head.runs_unused_since(now.before(RUNS_KEPT));
     let mut removed = Vec::new();
     for (host, run) in unused {
         if log::remove_schema(&transaction, host, run)? {

@@ -9,6 +9,7 @@ use common::time::Timestamp;
 use common::wire::codec::{self, Against, State};
 use rusqlite::{ErrorCode, Transaction};
 
+use crate::store::catalog;
 use crate::store::commit::Append;
 use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
@@ -37,10 +38,10 @@ pub(super) struct Stage<'a> {
 
 /// What is to be done to the head once the rows are durable.
 pub(super) enum Effect {
-    Batch { host: HostId, run: RunId, version: u32, batch: Batch },
+    Batch { host: HostId, run: RunId, version: u32, row: i64, batch: Batch },
     Labels { host: HostId, labels: Labels },
-    Written { origin: HostId, series: Vec<Written> },
-    Event { host: HostId, event: Event },
+    Written { origin: HostId, row: i64, series: Vec<Written> },
+    Event { host: HostId, row: i64, event: Event },
     Forget { host: HostId, instance: String },
 }
 
@@ -146,12 +147,14 @@ impl Stage<'_> {
             }
             Append::Written { origin, series } => self.written(origin, series, staged)?,
             Append::Event { host, event } => {
-                log::insert_event(self.transaction, host, &event)?;
-                staged.effects.push(Effect::Event { host, event });
+                let row = log::insert_event(self.transaction, host, &event)?;
+                staged.effects.push(Effect::Event { host, row, event });
             }
             Append::Forget { host, instance } => {
                 log::forget(self.transaction, host)?;
                 origin::forget(self.transaction, &instance)?;
+                let named = self.head.numbers(HostId::AGGREGATOR, |labels| labels.get("instance") == instance);
+                catalog::forget_series(self.transaction, HostId::AGGREGATOR, &named)?;
                 self.numbers.forget();
                 for key in self.ledger.keys().filter(|(of, _)| *of == host).collect::<Vec<_>>() {
                     undo.spool(key, self.ledger.take(key));
@@ -190,7 +193,7 @@ impl Stage<'_> {
             return Ok(());
         };
         let decoded = decode(self.head, host, batch, &mut state).map_err(AppendError::Malformed)?;
-        log::insert(self.transaction, host, batch)?;
+        let row = log::insert(self.transaction, host, batch)?;
         log::set_next(self.transaction, key, batch.seq.next(), self.now)?;
         undo.spool(key, self.ledger.store(key, batch.seq, (batch.run, state, self.now)));
         windows::add_missing(self.transaction, host, missing)?;
@@ -201,13 +204,14 @@ impl Stage<'_> {
         stored.next = batch.seq.next();
         stored.samples = Some(decoded.samples.len());
         staged.committed.batches.push(stored);
-        staged.effects.push(Effect::Batch { host, run: batch.run, version: batch.schema_version, batch: decoded });
+        let (run, version) = (batch.run, batch.schema_version);
+        staged.effects.push(Effect::Batch { host, run, version, row, batch: decoded });
         Ok(())
     }
 
     fn written(&mut self, origin: HostId, series: Vec<Written>, staged: &mut Staged) -> Result<(), AppendError> {
-        self.numbers.insert(self.transaction, origin, &series)?;
-        staged.effects.push(Effect::Written { origin, series });
+        let row = self.numbers.insert(self.transaction, origin, &series)?;
+        staged.effects.push(Effect::Written { origin, row, series });
         Ok(())
     }
 }

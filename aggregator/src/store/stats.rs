@@ -28,6 +28,10 @@ pub struct Stats {
     pub commits_failed_total: u64,
     /// Rows of the log that could not be read at the start.
     pub unreadable_total: u64,
+    /// Bytes of all block files.
+    pub block_bytes: u64,
+    /// Times that a block file, or a part of one, was not what was written.
+    pub damaged_total: u64,
 }
 
 /// Those that are counted as they happen.
@@ -64,8 +68,8 @@ impl Counters {
         add(&self.unreadable, rows);
     }
 
-    /// All figures, with those of the head.
-    pub(super) fn stats(&self, (series, head_bytes): (u64, u64)) -> Stats {
+    /// All figures, with those of the head and of the block files.
+    pub(super) fn stats(&self, (series, head_bytes): (u64, u64), (block_bytes, damaged_total): (u64, u64)) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             series,
@@ -78,6 +82,8 @@ impl Counters {
             commits_total: read(&self.commits),
             commits_failed_total: read(&self.commits_failed),
             unreadable_total: read(&self.unreadable),
+            block_bytes,
+            damaged_total,
         }
     }
 }

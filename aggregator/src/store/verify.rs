@@ -8,6 +8,8 @@ use rusqlite::Row;
 
 use crate::store::FILE;
 use crate::store::backup::reading;
+use crate::store::block::file::FileReader;
+use crate::store::catalog;
 use crate::store::log;
 use crate::store::origin;
 
@@ -40,10 +42,23 @@ pub fn verify(directory: &Path) -> Vec<Damage> {
         return damage;
     }
     match reading(&file) {
-        Ok(connection) => database(&connection, &mut found),
+        Ok(connection) => {
+            database(&connection, &mut found);
+            damage.extend(blocks(&connection, directory));
+        }
         Err(error) => found(error.to_string()),
     }
     damage
+}
+
+/// The block files that are recorded and are not what was written. What an older program wrote has none.
+fn blocks(connection: &Connection, directory: &Path) -> Vec<Damage> {
+    let recorded = catalog::blocks(connection).unwrap_or_default();
+    let damage = recorded.into_iter().filter_map(|(block, _)| {
+        let checked = FileReader::open(directory, block).and_then(|reader| reader.check());
+        checked.err().map(|error| Damage { file: block.to_string(), what: error.to_string() })
+    });
+    damage.collect()
 }
 
 fn database(connection: &Connection, found: &mut dyn FnMut(String)) {

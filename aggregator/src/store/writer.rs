@@ -1,6 +1,6 @@
 //! The one thread that writes `lapwing.db`: takes what is queued a group at a time, one transaction each.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,14 @@ use crate::store::ledger::Ledger;
 use crate::store::ledger::STATE_KEPT;
 use crate::store::log;
 use crate::store::origin::Numbers;
+use crate::store::queue::Change;
 use crate::store::queue::JOBS_MAX;
 use crate::store::queue::Job;
 use crate::store::queue::Question;
 use crate::store::queue::Room;
 use crate::store::queue::Task;
 use crate::store::retention;
+use crate::store::settle::Settler;
 use crate::store::stage::Effect;
 use crate::store::stage::Stage;
 use crate::store::stage::StageError;
@@ -41,6 +43,8 @@ pub struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) ledger: Ledger,
     pub(super) numbers: Numbers,
+    /// Who seals and merges while this writes.
+    pub(super) settler: Option<Settler>,
     pub(super) expired_at: Timestamp,
     /// When a group last failed; the beginning of time before.
     pub(super) failed_at: Timestamp,
@@ -53,14 +57,31 @@ type Reply = oneshot::Sender<Result<Committed, CommitError>>;
 struct Group {
     commits: Vec<(Commit, Reply)>,
     questions: Vec<Question>,
+    changes: Vec<(Change, SyncSender<rusqlite::Result<()>>)>,
     /// What the jobs take up in the queue until they are done.
     rooms: Vec<Room>,
     close: bool,
 }
 
 impl Writer {
-    /// Ends when the store is closed or all its handles are gone, and everything queued before is durable.
+    /// Ends when the store is closed or all its handles are gone, and everything queued before is durable. What is
+    /// sealed and merged meanwhile is written on another thread, so that no commit waits for it.
     pub fn run(mut self) {
+        let settler = self.settler.take();
+        let shared = Arc::clone(&self.shared);
+        std::thread::scope(move |scope| {
+            let settling = settler.map(|settler| scope.spawn(move || settler.run()));
+            self.write_all();
+            // Whoever waits for an answer hears that there is none.
+            drop(self);
+            shared.stop.tell();
+            if let Some(settling) = settling {
+                settling.thread().unpark();
+            }
+        });
+    }
+
+    fn write_all(&mut self) {
         // The pace of the disk is real time even where a test moves the clock: a commit must not wait for that.
         let interval = self.shared.config.commit_interval;
         let mut committed_at: Option<Instant> = None;
@@ -89,7 +110,7 @@ impl Writer {
     }
 
     fn write(&mut self, group: Group) {
-        let Group { commits, questions, rooms, .. } = group;
+        let Group { commits, questions, changes, rooms, .. } = group;
         let (commits, replies): (Vec<_>, Vec<_>) = commits.into_iter().unzip();
         if !commits.is_empty() {
             self.commit(commits, replies);
@@ -103,6 +124,16 @@ impl Writer {
             drop(question.reply.send(held));
         }
         drop(rooms);
+        for (change, reply) in changes {
+            // Who asked for it may have ended meanwhile.
+            drop(reply.send(self.change(change)));
+        }
+    }
+
+    fn change(&mut self, change: Change) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        change(&transaction, &self.ledger)?;
+        transaction.commit()
     }
 
     fn commit(&mut self, commits: Vec<Commit>, replies: Vec<Reply>) {
@@ -215,6 +246,7 @@ impl Group {
         match job.task {
             Task::Commit(commit, reply) => self.commits.push((commit, reply)),
             Task::Held(question) => self.questions.push(question),
+            Task::Change(change, reply) => self.changes.push((change, reply)),
             Task::Close => self.close = true,
         }
     }
@@ -236,12 +268,14 @@ impl Shared {
     fn take_effect(&self, staged: Staged) -> Committed {
         for effect in staged.effects {
             match effect {
-                Effect::Batch { host, run, version, batch } => {
-                    self.counters.append(self.head.append((host, run), version, &batch));
+                Effect::Batch { host, run, version, row, batch } => {
+                    self.counters.append(self.head.append((host, run), version, (row, &batch)));
                 }
-                Effect::Written { origin, series } => self.counters.append(self.head.append_written(origin, &series)),
+                Effect::Written { origin, row, series } => {
+                    self.counters.append(self.head.append_written(origin, (row, &series)));
+                }
                 Effect::Labels { host, labels } => self.head.set_labels(host, &labels),
-                Effect::Event { host, event } => self.head.push_event(host, event),
+                Effect::Event { host, row, event } => self.head.push_event(host, (row, event)),
                 Effect::Forget { host, instance } => self.head.forget(host, &instance),
             }
         }

@@ -8,6 +8,7 @@ use aggregator::Signals;
 use aggregator::config::CommandLine;
 use aggregator::config::Config;
 use aggregator::query::Moments;
+use aggregator::store::Retention;
 use aggregator::store::Store;
 use aggregator::store::StoreConfig;
 use aggregator::store::commit::Append;
@@ -71,7 +72,8 @@ impl Door for Aggregator {
 
 async fn commit(dir: &Path, samples: Vec<(Labels, Timestamp, Item)>) {
     let century = std::time::Duration::from_secs(100 * 365 * 24 * 3_600);
-    let config = StoreConfig { retention: century, ..StoreConfig::default() };
+    let retention = Retention { raw: century, ..Retention::default() };
+    let config = StoreConfig { retention, ..StoreConfig::default() };
     let (store, writer) = Store::open(Lock::take(dir).unwrap(), config, Clock::real()).unwrap();
     let writing = tokio::task::spawn_blocking(move || writer.run());
     let mut stamps: BTreeMap<Timestamp, Vec<(Labels, Item)>> = BTreeMap::new();

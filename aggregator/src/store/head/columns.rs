@@ -6,7 +6,7 @@ use std::sync::Arc;
 use common::metric::{Decimals, Kind, Labels, NAME};
 use common::schema;
 
-use crate::store::head::block::Shape;
+use crate::store::chunk::Shape;
 use crate::store::select::Is;
 use crate::store::select::Matcher;
 
@@ -55,7 +55,7 @@ impl Columns {
         self.ids.get(&(Labels::new().with(NAME, metric), Kind::Gauge)).copied()
     }
 
-    fn insert(&mut self, labels: Labels, shape: Shape) -> ColumnId {
+    pub(super) fn insert(&mut self, labels: Labels, shape: Shape) -> ColumnId {
         let key = (labels, shape.kind);
         if let Some(id) = self.ids.get(&key) {
             return *id;

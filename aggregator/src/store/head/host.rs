@@ -1,5 +1,7 @@
 //! One host in the head: its labels, its entities and its series, each numbered and kept once.
 
+mod sealing;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, RwLock};
 
@@ -9,14 +11,19 @@ use common::schema::{Schema, SchemaChange, SchemaError, SeriesIndex};
 use common::time::{TimeRange, Timestamp};
 use common::window::{Gauge, Window};
 
+use crate::store::catalog::Life;
+use crate::store::chunk::Detail;
+use crate::store::chunk::Entry;
+use crate::store::chunk::Shape;
 use crate::store::commit::Written;
 use crate::store::head::Appended;
-use crate::store::head::block::Entry;
 use crate::store::head::columns::Candidate;
 use crate::store::head::columns::Column;
 use crate::store::head::columns::ColumnId;
 use crate::store::head::columns::Columns;
 use crate::store::head::columns::leave_open;
+pub(in crate::store) use crate::store::head::host::sealing::Applied;
+pub(in crate::store) use crate::store::head::host::sealing::Frozen;
 use crate::store::head::read;
 use crate::store::head::series::Series;
 use crate::store::head::write;
@@ -38,10 +45,16 @@ pub(super) struct Host {
     entity_ids: HashMap<Labels, u32>,
     /// Names of labels that entities have.
     entity_names: BTreeSet<Arc<str>>,
+    /// By number.
     series: Vec<Slot>,
+    next_number: u32,
     index: BTreeMap<Key, u32>,
     runs: HashMap<RunId, Run>,
     events: VecDeque<Event>,
+    /// Events that are being sealed.
+    frozen_events: Vec<Event>,
+    /// How much of its log is in here or in block files.
+    applied: Applied,
     /// Series to be marked as ended by the next batch.
     ending: Vec<u32>,
     last_stamp: Option<Timestamp>,
@@ -49,9 +62,27 @@ pub(super) struct Host {
 
 #[derive(Debug)]
 struct Slot {
+    /// What block files call it.
+    number: u32,
     key: Key,
     column: Arc<Column>,
     series: Series,
+    /// As the catalog has it; not at all until it is to be in a block file.
+    recorded: Option<Life>,
+    /// The latest stamp that is in a block file, and whether it marks the end there.
+    sealed: Option<(Timestamp, bool)>,
+}
+
+/// What the head has of a series.
+#[derive(Debug)]
+pub(in crate::store) struct Picked {
+    pub(in crate::store) number: u32,
+    pub(in crate::store) labels: Labels,
+    pub(in crate::store) shape: Shape,
+    /// Ascending.
+    pub(in crate::store) entries: Vec<Entry>,
+    /// Whether block files may have more.
+    pub(in crate::store) sealed: bool,
 }
 
 /// One run of the host's agent.
@@ -80,9 +111,12 @@ impl Default for Host {
             entity_ids: HashMap::new(),
             entity_names: BTreeSet::new(),
             series: Vec::new(),
+            next_number: 0,
             index: BTreeMap::new(),
             runs: HashMap::new(),
             events: VecDeque::new(),
+            frozen_events: Vec::new(),
+            applied: Applied::default(),
             ending: Vec::new(),
             last_stamp: None,
         }
@@ -178,7 +212,7 @@ impl Host {
     pub(super) fn has(&self, column: ColumnId, labels: &Labels) -> bool {
         let entity = self.entity_ids.get(&without_name(labels));
         let place = entity.and_then(|entity| self.index.get(&(column, *entity, self.current)));
-        place.is_some_and(|place| self.series[*place as usize].series.last_stamp().is_some())
+        place.is_some_and(|place| !self.series[*place as usize].series.is_empty())
     }
 
     /// Notes an event.
@@ -191,7 +225,7 @@ impl Host {
 
     /// Events in `range`, in the order in which they came.
     pub(super) fn events(&self, range: TimeRange) -> impl Iterator<Item = &Event> {
-        self.events.iter().filter(move |event| range.contains(event.at))
+        self.frozen_events.iter().chain(&self.events).filter(move |event| range.contains(event.at))
     }
 
     /// The end of its latest window.
@@ -235,15 +269,25 @@ impl Host {
         decided.all(|matcher| self.labels.iter().any(|labels| matcher.matches(labels.get(&matcher.name))))
     }
 
-    /// Drops what is not after `cutoff`, and with it series, entities and runs that nothing is left of.
-    pub(super) fn drop_through(&mut self, cutoff: Timestamp) {
-        self.series.iter_mut().for_each(|slot| slot.series.drop_through(cutoff));
+    /// Drops what is not after `cutoff`, and the series that nothing is left of: neither here nor, after `sealed`, in
+    /// block files.
+    pub(super) fn drop_through(&mut self, cutoff: Timestamp, sealed: Timestamp) {
+        for slot in &mut self.series {
+            slot.series.drop_through(cutoff);
+            slot.recorded.take_if(|life| life.last.is_some_and(|last| last <= sealed));
+        }
         self.events.retain(|event| cutoff < event.at);
-        let empty = self.series.iter().filter(|slot| slot.series.last_stamp().is_none()).count();
+        let empty = self.series.iter().filter(|slot| slot.is_gone()).count();
         // Series that are to be marked are known by their places.
         if self.ending.is_empty() && self.series.len() < 4 * empty {
             self.renumber();
         }
+    }
+
+    /// Numbers of the series of some entities.
+    pub(super) fn numbers(&self, of: impl Fn(&Labels) -> bool) -> Vec<u32> {
+        let wanted = self.series.iter().filter(|slot| of(&self.entities[slot.key.1 as usize]));
+        wanted.map(|slot| slot.number).collect()
     }
 
     /// Forgets the series of some entities.
@@ -252,6 +296,7 @@ impl Host {
             let (_, entity, _) = slot.key;
             if gone(&self.entities[entity as usize]) {
                 slot.series = Series::default();
+                (slot.recorded, slot.sealed) = (None, None);
             }
         }
         self.renumber();
@@ -277,7 +322,7 @@ impl Host {
         self.entity_names.clear();
         self.index.clear();
         self.current = intern(&mut self.labels, &current);
-        for slot in slots.into_iter().filter(|slot| slot.series.last_stamp().is_some()) {
+        for slot in slots.into_iter().filter(|slot| !slot.is_gone()) {
             let (column, entity, had) = slot.key;
             let key =
                 (column, self.entity(&entities[entity as usize]), intern(&mut self.labels, &labels[had as usize]));
@@ -294,7 +339,7 @@ impl Host {
         }
         for place in ending {
             let slot = &mut self.series[place as usize];
-            if !slot.series.has_ended(slot.column.shape) {
+            if !slot.series.has_ended() {
                 slot.append(Entry { stamp, window: None });
             }
         }
@@ -360,13 +405,20 @@ impl Host {
         }
         let place = next_place(&self.series);
         let column = Arc::clone(read(columns).get(key.0)?);
-        self.series.push(Slot { key, column, series: Series::default() });
+        let number = self.next_number;
+        self.next_number = number.saturating_add(1);
+        self.series.push(Slot { number, key, column, series: Series::default(), recorded: None, sealed: None });
         self.index.insert(key, place);
         Some(place)
     }
 }
 
 impl Slot {
+    /// Whether nothing is left of it, here or in block files.
+    fn is_gone(&self) -> bool {
+        self.recorded.is_none() && self.series.is_empty()
+    }
+
     fn append(&mut self, entry: Entry) -> u64 {
         self.series.append(self.column.shape, entry)
     }
@@ -388,12 +440,25 @@ impl<'a> Found<'a> {
         levels.into_iter().map(|labels| labels.get(name)).find(|value| !value.is_empty()).unwrap_or("")
     }
 
-    pub(super) fn column(&self) -> &'a Column {
-        &self.slot.column
+    /// Whether it has a sample in `range`. May err towards yes by what lies between its samples.
+    pub(super) fn touches(&self, range: TimeRange) -> bool {
+        self.slot.series.touches(range) || self.slot.was_sealed_in(range)
     }
 
-    pub(super) const fn series(&self) -> &'a Series {
-        &self.slot.series
+    /// What the head has of it in `range`. Nothing when that is nothing, and block files have none in `sealed` either.
+    pub(super) fn pick(&self, range: TimeRange, sealed: Option<TimeRange>, detail: Detail) -> Option<Picked> {
+        let Slot { number, column, series, .. } = self.slot;
+        let mut entries = Vec::new();
+        series.each(column.shape, range, detail, |entry| entries.push(entry));
+        let sealed = sealed.is_some_and(|sealed| self.slot.was_sealed_in(sealed));
+        let shape = column.shape;
+        (sealed || !entries.is_empty()).then(|| Picked {
+            number: *number,
+            labels: self.labels(),
+            shape,
+            entries,
+            sealed,
+        })
     }
 }
 

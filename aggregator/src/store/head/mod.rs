@@ -2,11 +2,9 @@
 //!
 //! A lock a host, held for one append or for reading one host's part of an answer, never while the disk works.
 
-mod block;
-mod column;
-mod columns;
+pub(super) mod columns;
 mod first;
-mod host;
+pub(super) mod host;
 mod series;
 
 use std::collections::BTreeMap;
@@ -16,21 +14,19 @@ use common::batch::{Batch, Event, HostId, RunId};
 use common::metric::{Labels, NAME};
 use common::schema::{Schema, SchemaChange, SchemaError};
 use common::time::{TimeRange, Timestamp};
-use common::window::Window;
 
+use crate::store::catalog::Identity;
+use crate::store::catalog::Life;
+use crate::store::catalog::Sealed;
+use crate::store::chunk::Detail;
 use crate::store::commit::Written;
-use crate::store::head::block::Detail;
-use crate::store::head::block::Entry;
-use crate::store::head::block::Shape;
 use crate::store::head::columns::Columns;
 use crate::store::head::first::First;
 use crate::store::head::host::Found;
+use crate::store::head::host::Frozen;
 use crate::store::head::host::Host;
-use crate::store::select::Field;
+use crate::store::head::host::Picked;
 use crate::store::select::Matcher;
-use crate::store::select::STALE;
-use crate::store::select::SelectError;
-use crate::store::select::Selected;
 use crate::store::select::Spend;
 
 /// All hosts.
@@ -71,15 +67,34 @@ impl Head {
         host.schema(run).map(look)
     }
 
-    /// Appends one window of a host.
-    pub(super) fn append(&self, (host, run): (HostId, RunId), version: u32, batch: &Batch) -> Appended {
-        write(&self.host(host)).append(run, version, batch, &self.columns)
+    /// What was sealed before the start: of a host, and then each of its series.
+    pub(super) fn resume(&self, host: HostId, sealed: &Sealed) {
+        write(&self.host(host)).resume(sealed);
     }
 
-    /// Appends samples of series that come with their whole label sets.
-    pub(super) fn append_written(&self, origin: HostId, series: &[Written]) -> Appended {
+    /// A series that the catalog has; block files have a sealed one.
+    pub(super) fn recall(&self, host: HostId, identity: Identity, sealed: Option<&Sealed>) {
+        write(&self.host(host)).recall(identity, sealed, &self.columns);
+    }
+
+    /// Appends one window of a host, which is a row of its log.
+    pub(super) fn append(&self, (host, run): (HostId, RunId), version: u32, (row, batch): (i64, &Batch)) -> Appended {
+        let host = self.host(host);
+        let mut host = write(&host);
+        host.note_row(row);
+        host.append(run, version, batch, &self.columns)
+    }
+
+    /// Takes in what appending a window does besides its samples and events: block files have those.
+    pub(super) fn pass(&self, (host, run): (HostId, RunId), version: u32, stamp: Timestamp) {
+        write(&self.host(host)).pass(run, version, stamp);
+    }
+
+    /// Appends samples of series that come with their whole label sets; the last row of the origin's log that they are in.
+    pub(super) fn append_written(&self, origin: HostId, (row, series): (i64, &[Written])) -> Appended {
         let host = self.host(origin);
         let mut host = write(&host);
+        host.note_row(row);
         series.iter().filter(|written| !written.samples.is_empty()).fold(Appended::default(), |sum, written| {
             let one = host.append_written(written, &self.columns);
             Appended { samples: sum.samples + one.samples, replaced: sum.replaced + one.replaced }
@@ -98,9 +113,42 @@ impl Head {
         column.zip(host).is_some_and(|(column, host)| read(&host).has(column, labels))
     }
 
-    /// Notes an event.
-    pub(super) fn push_event(&self, host: HostId, event: Event) {
-        write(&self.host(host)).push_event(event);
+    /// Notes an event that has a row of its own.
+    pub(super) fn push_event(&self, host: HostId, (row, event): (i64, Event)) {
+        let host = self.host(host);
+        let mut host = write(&host);
+        host.note_event_row(row);
+        host.push_event(event);
+    }
+
+    /// Sets aside what a host has that is not after `cut`, until it is released.
+    pub(super) fn freeze(&self, host: HostId, cut: Timestamp) -> Frozen {
+        self.known(host).map(|host| write(&host).freeze(cut)).unwrap_or_default()
+    }
+
+    /// Whether there is anything of a host.
+    pub(super) fn knows(&self, host: HostId) -> bool {
+        self.known(host).is_some()
+    }
+
+    /// Leaves those of the series of a host that were not forgotten meanwhile.
+    pub(super) fn retain_known(&self, host: HostId, series: &mut Vec<Identity>) {
+        match self.known(host) {
+            Some(host) => read(&host).retain_known(series),
+            None => series.clear(),
+        }
+    }
+
+    /// Notes that the catalog has series of a host so.
+    pub(super) fn note_recorded(&self, host: HostId, lives: impl Iterator<Item = (u32, Life)>) {
+        if let Some(host) = self.known(host) {
+            write(&host).note_recorded(lives);
+        }
+    }
+
+    /// Drops what was set aside: block files have it.
+    pub(super) fn release(&self) {
+        self.all().into_iter().for_each(|(_, host)| write(&host).release());
     }
 
     /// Events in `range`, oldest first, of one host or of all.
@@ -126,15 +174,20 @@ impl Head {
         }
     }
 
+    /// Numbers of the series of some entities.
+    pub(super) fn numbers(&self, host: HostId, of: impl Fn(&Labels) -> bool) -> Vec<u32> {
+        self.known(host).map(|host| read(&host).numbers(of)).unwrap_or_default()
+    }
+
     /// Number of series, and bytes of their windows.
     pub(super) fn size(&self) -> (u64, u64) {
         let sizes = self.all().into_iter().map(|(_, host)| read(&host).size());
         sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
     }
 
-    /// Drops what is not after `cutoff`.
-    pub(super) fn drop_through(&self, cutoff: Timestamp) {
-        self.all().into_iter().for_each(|(_, host)| write(&host).drop_through(cutoff));
+    /// Drops what is not after `cutoff`, and the series of which, after `sealed`, nothing is left in block files either.
+    pub(super) fn drop_through(&self, cutoff: Timestamp, sealed: Timestamp) {
+        self.all().into_iter().for_each(|(_, host)| write(&host).drop_through(cutoff, sealed));
     }
 
     /// Runs that were last used at or before `cutoff`.
@@ -150,49 +203,23 @@ impl Head {
         write(&self.host(host)).forget_run(run);
     }
 
-    /// Series that match, with their samples in `range`.
-    pub(super) fn select(
+    /// Gives what the head has of the series that match, host by host: no host is locked while it is given.
+    pub(super) fn each_host<E>(
         &self,
         matchers: &[Matcher],
-        range: TimeRange,
-        fields: &[Field],
-        samples_max: usize,
-    ) -> Result<Vec<Selected>, SelectError> {
-        let mut answer = Vec::new();
-        let mut samples = 0;
-        self.each(matchers, |found| {
-            let selected = selected(found, range, fields);
-            samples += selected.stamps.len();
-            if !selected.stamps.is_empty() {
-                answer.push(Selected { labels: found.labels(), ..selected });
-            }
-            if samples <= samples_max { Ok(()) } else { Err(SelectError::TooManySamples { limit: samples_max }) }
-        })?;
-        Ok(answer)
-    }
-
-    /// Gives series that match, with their samples in `range`, host by host: no host is locked while they are given.
-    pub(super) fn select_each<E: From<SelectError>>(
-        &self,
-        (matchers, range, fields): (&[Matcher], TimeRange, &[Field]),
-        samples_max: usize,
-        give: &mut dyn FnMut(Selected) -> Result<(), E>,
+        (range, sealed, detail): (TimeRange, Option<TimeRange>, Detail),
+        mut give: impl FnMut(HostId, Vec<Picked>) -> Result<(), E>,
     ) -> Result<(), E> {
         let candidates = read(&self.columns).candidates(matchers);
-        for (_, host) in self.all() {
-            let mut of_host = Vec::new();
-            let mut samples = 0;
-            for found in read(&host).find(&candidates) {
-                let selected = selected(&found, range, fields);
-                samples += selected.stamps.len();
-                if samples_max < samples {
-                    return Err(SelectError::TooManySamples { limit: samples_max }.into());
-                }
-                if !selected.stamps.is_empty() {
-                    of_host.push(Selected { labels: found.labels(), ..selected });
-                }
+        for (id, host) in self.all() {
+            let picked = {
+                let host = read(&host);
+                let found = host.find(&candidates);
+                found.filter_map(|found| found.pick(range, sealed, detail)).collect::<Vec<_>>()
+            };
+            if !picked.is_empty() {
+                give(id, picked)?;
             }
-            of_host.into_iter().try_for_each(&mut *give)?;
         }
         Ok(())
     }
@@ -247,7 +274,7 @@ impl Head {
         spend: Spend<'_, E>,
         mut give: impl FnMut(&Found<'_>) -> usize,
     ) -> Result<(), E> {
-        self.each(matchers, |found| spend(if found.series().touches(range) { give(found) } else { 0 }))
+        self.each(matchers, |found| spend(if found.touches(range) { give(found) } else { 0 }))
     }
 
     fn each<E>(&self, matchers: &[Matcher], mut give: impl FnMut(&Found<'_>) -> Result<(), E>) -> Result<(), E> {
@@ -261,6 +288,11 @@ impl Head {
         Ok(())
     }
 
+    /// All hosts that there is anything of.
+    pub(super) fn ids(&self) -> Vec<HostId> {
+        read(&self.hosts).keys().copied().collect()
+    }
+
     fn all(&self) -> Vec<(HostId, Arc<RwLock<Host>>)> {
         read(&self.hosts).iter().map(|(id, host)| (*id, Arc::clone(host))).collect()
     }
@@ -271,40 +303,6 @@ impl Head {
 
     fn host(&self, host: HostId) -> Arc<RwLock<Host>> {
         self.known(host).unwrap_or_else(|| Arc::clone(write(&self.hosts).entry(host).or_default()))
-    }
-}
-
-/// The samples of one series, its labels left out.
-fn selected(found: &Found<'_>, range: TimeRange, fields: &[Field]) -> Selected {
-    let shape = found.column().shape;
-    let last_only = fields.iter().all(|field| *field == Field::Last);
-    let mut stamps = Vec::new();
-    let mut columns = vec![Vec::new(); fields.len()];
-    let detail = if last_only { Detail::Last } else { Detail::Full };
-    found.series().each(shape, range, detail, |entry| {
-        stamps.push(entry.stamp);
-        for (column, field) in columns.iter_mut().zip(fields) {
-            column.push(value(entry, *field, shape));
-        }
-    });
-    Selected { labels: Labels::new(), kind: shape.kind, stamps, columns }
-}
-
-/// One field of an entry. A mark reads as a mark in all of them.
-fn value(entry: Entry, field: Field, shape: Shape) -> f64 {
-    let Some(window) = entry.window else {
-        return f64::from_bits(STALE);
-    };
-    match (window, field) {
-        (_, Field::Count) => f64::from(window.count()),
-        (Window::Counter(counter), Field::Peak) if shape.peak => counter.peak,
-        (_, Field::Peak) => f64::NAN,
-        (Window::Gauge(gauge), Field::Min) => gauge.min,
-        (Window::Gauge(gauge), Field::Max) => gauge.max,
-        (Window::Gauge(gauge), Field::Sum) => gauge.sum,
-        (Window::Counter(counter), Field::Increase) => counter.increase,
-        (Window::Gauge(_), Field::Last | Field::Increase)
-        | (Window::Counter(_), Field::Last | Field::Min | Field::Max | Field::Sum) => window.last(),
     }
 }
 

@@ -1,32 +1,38 @@
-//! One series of the head: compressed blocks, a tail that is still growing, and what came late.
+//! One series of the head: compressed chunks, a tail that is still growing, what came late, and what is being sealed.
 //!
-//! A backlog comes in its own order behind the live windows; it is gathered and merged a block at a time.
+//! A backlog comes in its own order behind the live windows; it is gathered and merged a chunk at a time.
+
+use std::sync::Arc;
 
 use common::batch::WINDOW;
 use common::time::{TimeRange, Timestamp};
 use common::window::Window;
 
-use crate::store::head::block::Block;
-use crate::store::head::block::Detail;
-use crate::store::head::block::Entry;
-use crate::store::head::block::Shape;
-use crate::store::head::block::same;
+use crate::store::chunk::Chunk;
+use crate::store::chunk::Detail;
+use crate::store::chunk::Entry;
+use crate::store::chunk::Shape;
+use crate::store::chunk::same;
 
-/// Differing windows that make a block.
-const RUNS_IN_BLOCK: usize = 32;
+/// Differing windows that make a chunk.
+const RUNS_IN_CHUNK: usize = 32;
 
-/// Windows that make a block however few of them differ: an hour, so that retention can drop whole blocks.
-const WINDOWS_IN_BLOCK: u32 = 360;
+/// Windows that make a chunk however few of them differ: an hour, so that retention can drop whole chunks.
+const WINDOWS_IN_CHUNK: u32 = 360;
 
 /// The windows of one series.
 #[derive(Debug, Default)]
 pub(super) struct Series {
+    /// Set aside to be written to block files: what is behind may say something else about the same stamp, and is right.
+    frozen: Option<Arc<[Chunk]>>,
     /// Ascending, none overlapping another.
-    blocks: Vec<Block>,
-    /// Behind all blocks.
+    chunks: Vec<Chunk>,
+    /// Behind all chunks.
     tail: Runs,
     /// Not behind the tail when it came; newer than what it may replace.
     late: Runs,
+    /// The latest stamp that it ever had, also when that is in no chunk any more, and whether it marks the end there.
+    latest: Option<(Timestamp, bool)>,
 }
 
 /// Some windows, ascending by stamp.
@@ -74,7 +80,7 @@ impl Runs {
     }
 
     fn is_full(&self) -> bool {
-        RUNS_IN_BLOCK <= self.0.len() || WINDOWS_IN_BLOCK <= self.0.iter().map(|run| run.windows).sum()
+        RUNS_IN_CHUNK <= self.0.len() || WINDOWS_IN_CHUNK <= self.0.iter().map(|run| run.windows).sum()
     }
 
     fn last_stamp(&self) -> Option<Timestamp> {
@@ -96,10 +102,13 @@ impl Series {
     /// Adds an entry, wherever its stamp belongs. Answers how many entries are known to have been replaced since the
     /// last call: late ones meet those with the same stamp when they are merged.
     pub(super) fn append(&mut self, shape: Shape, entry: Entry) -> u64 {
-        if self.last_stamp().is_none_or(|last| last < entry.stamp) {
+        if self.latest.is_none_or(|(latest, _)| latest <= entry.stamp) {
+            self.latest = Some((entry.stamp, entry.window.is_none()));
+        }
+        if self.growing_at().is_none_or(|last| last < entry.stamp) {
             self.tail.push(entry);
             if self.tail.is_full() {
-                self.blocks.push(Block::encode(shape, &self.tail.take()));
+                self.chunks.push(Chunk::encode(shape, &self.tail.take()));
             }
             return 0;
         }
@@ -111,74 +120,149 @@ impl Series {
 
     /// Hands out the entries in `range`, oldest first.
     pub(super) fn each(&self, shape: Shape, range: TimeRange, detail: Detail, mut give: impl FnMut(Entry)) {
-        let from = self.blocks.partition_point(|block| block.last <= range.after);
-        let blocks = self.blocks[from..].iter().take_while(|block| block.first <= range.through);
-        let in_blocks = blocks.flat_map(|block| block.decode(shape, detail));
-        let in_order = in_blocks.filter(|entry| range.contains(entry.stamp)).chain(self.tail.within(range));
-        if self.late.touches(range) {
-            merge(in_order.collect(), self.late.within(range)).into_iter().for_each(give);
+        let decoded = |chunks: &'_ [Chunk]| {
+            let from = chunks.partition_point(|chunk| chunk.last <= range.after);
+            let chunks = chunks[from..].iter().take_while(|chunk| chunk.first <= range.through);
+            let entries: Vec<Entry> = chunks.flat_map(|chunk| chunk.decode(shape, detail)).collect();
+            entries.into_iter().filter(|entry| range.contains(entry.stamp))
+        };
+        let frozen = self.frozen.as_deref().unwrap_or_default();
+        let overlapped = frozen.last().zip(self.first_stamp()).is_some_and(|(frozen, first)| first <= frozen.last);
+        if self.late.touches(range) || overlapped {
+            let mut entries: Vec<Entry> = decoded(frozen).collect();
+            entries = merge(entries, decoded(&self.chunks).chain(self.tail.within(range)));
+            merge(entries, self.late.within(range)).into_iter().for_each(give);
         } else {
-            in_order.for_each(&mut give);
+            decoded(frozen).chain(decoded(&self.chunks)).chain(self.tail.within(range)).for_each(&mut give);
         }
     }
 
-    /// Whether there is an entry in `range`. May err towards yes by what lies between the entries of one block.
+    /// Whether there is an entry in `range`. May err towards yes by what lies between the entries of one chunk.
     pub(super) fn touches(&self, range: TimeRange) -> bool {
-        let block = self.blocks.iter().any(|block| range.after < block.last && block.first <= range.through);
-        block || self.tail.touches(range) || self.late.touches(range)
+        let chunks = self.frozen.as_deref().unwrap_or_default().iter().chain(&self.chunks);
+        let chunk = chunks.into_iter().any(|chunk| range.after < chunk.last && chunk.first <= range.through);
+        chunk || self.tail.touches(range) || self.late.touches(range)
     }
 
-    /// Drops what is not after `cutoff`; a block goes when its last entry does.
+    /// Drops what is not after `cutoff`; a chunk goes when its last entry does.
     pub(super) fn drop_through(&mut self, cutoff: Timestamp) {
-        self.blocks.retain(|block| cutoff < block.last);
+        self.frozen.take_if(|chunks| chunks.iter().all(|chunk| chunk.last <= cutoff));
+        self.chunks.retain(|chunk| cutoff < chunk.last);
         self.tail.0.retain(|run| cutoff < run.last());
         self.late.0.retain(|run| cutoff < run.last());
     }
 
-    /// Stamp of the latest entry.
-    pub(super) fn last_stamp(&self) -> Option<Timestamp> {
-        self.tail.last_stamp().or_else(|| self.blocks.last().map(|block| block.last))
+    /// Whether it has no entry.
+    pub(super) fn is_empty(&self) -> bool {
+        self.frozen.is_none() && !self.is_growing()
     }
 
-    /// Whether the latest entry marks the end.
-    pub(super) fn has_ended(&self, shape: Shape) -> bool {
-        match (self.tail.0.last(), self.blocks.last()) {
-            (Some(run), _) => run.window.is_none(),
-            (None, Some(block)) => block.decode(shape, Detail::Last).last().is_some_and(|entry| entry.window.is_none()),
-            (None, None) => true,
+    /// The first stamp of what is set aside.
+    pub(super) fn frozen_first(&self) -> Option<Timestamp> {
+        Some(self.frozen.as_ref()?.first()?.first)
+    }
+
+    /// The last stamp of what is set aside, and whether it marks the end there.
+    pub(super) fn frozen_last(&self, shape: Shape) -> Option<(Timestamp, bool)> {
+        let entry = self.frozen.as_ref()?.last()?.decode(shape, Detail::Last).pop()?;
+        Some((entry.stamp, entry.window.is_none()))
+    }
+
+    /// Whether it has entries that are not set aside.
+    pub(super) fn is_growing(&self) -> bool {
+        self.first_stamp().is_some() || !self.late.0.is_empty()
+    }
+
+    /// What it had before it came to be in the head.
+    pub(super) const fn continuing(latest: Option<(Timestamp, bool)>) -> Self {
+        Self { frozen: None, chunks: Vec::new(), tail: Runs(Vec::new()), late: Runs(Vec::new()), latest }
+    }
+
+    /// Whether nothing is left to mark: its latest entry marks the end, or it never had one.
+    pub(super) fn has_ended(&self) -> bool {
+        self.latest.is_none_or(|(_, marked)| marked)
+    }
+
+    /// Sets aside what is not after `cut`, and what was set aside before: it stays readable until it is released.
+    pub(super) fn freeze(&mut self, shape: Shape, cut: Timestamp) -> Option<Arc<[Chunk]>> {
+        self.settle(shape);
+        let whole = self.chunks.partition_point(|chunk| chunk.last <= cut);
+        let mut frozen: Vec<Chunk> = self.chunks.drain(..whole).collect();
+        if let Some(chunk) = self.chunks.first_mut().filter(|chunk| chunk.first <= cut) {
+            let entries = chunk.decode(shape, Detail::Full);
+            let (through, behind) = entries.split_at(entries.partition_point(|entry| entry.stamp <= cut));
+            *chunk = Chunk::encode(shape, behind);
+            frozen.push(Chunk::encode(shape, through));
         }
+        if self.tail.0.first().is_some_and(|run| run.first <= cut) {
+            let entries = self.tail.take();
+            let (through, behind) = entries.split_at(entries.partition_point(|entry| entry.stamp <= cut));
+            frozen.push(Chunk::encode(shape, through));
+            behind.iter().for_each(|entry| self.tail.push(*entry));
+        }
+        match (self.frozen.take(), frozen.is_empty()) {
+            (before, true) => self.frozen = before,
+            (None, false) => self.frozen = Some(frozen.into()),
+            (Some(before), false) => {
+                let decoded = |chunks: &[Chunk]| -> Vec<Entry> {
+                    chunks.iter().flat_map(|chunk| chunk.decode(shape, Detail::Full)).collect()
+                };
+                let merged = merge(decoded(&before), decoded(&frozen));
+                self.frozen = Some(encoded(shape, &merged).into());
+            }
+        }
+        self.frozen.clone()
     }
 
-    /// Bytes of the compressed blocks, the tail and what came late.
+    /// Drops what was set aside: block files have it.
+    pub(super) fn release(&mut self) {
+        self.frozen = None;
+    }
+
+    /// Bytes of the compressed chunks, the tail and what came late.
     pub(super) fn bytes(&self) -> usize {
-        let blocks: usize = self.blocks.iter().map(|block| size_of::<Block>() + block.bytes()).sum();
-        blocks + (self.tail.0.capacity() + self.late.0.capacity()) * size_of::<Run>()
+        let chunks = self.frozen.as_deref().unwrap_or_default().iter().chain(&self.chunks);
+        let chunks: usize = chunks.map(|chunk| size_of::<Chunk>() + chunk.bytes.len()).sum();
+        chunks + (self.tail.0.capacity() + self.late.0.capacity()) * size_of::<Run>()
     }
 
-    /// Merges what came late into the blocks it overlaps. Answers how many entries it replaced.
+    /// The latest stamp of what is not set aside.
+    fn growing_at(&self) -> Option<Timestamp> {
+        self.tail.last_stamp().or_else(|| self.chunks.last().map(|chunk| chunk.last))
+    }
+
+    /// The first one, but for what came late.
+    fn first_stamp(&self) -> Option<Timestamp> {
+        self.chunks.first().map(|chunk| chunk.first).or_else(|| self.tail.0.first().map(|run| run.first))
+    }
+
+    /// Merges what came late into the chunks it overlaps. Answers how many entries it replaced.
     fn settle(&mut self, shape: Shape) -> u64 {
         let late = self.late.take();
         let (Some(first), Some(last)) = (late.first().map(|entry| entry.stamp), late.last().map(|entry| entry.stamp))
         else {
             return 0;
         };
-        let from = self.blocks.partition_point(|block| block.last < first);
-        let to = self.blocks.partition_point(|block| block.first <= last);
+        let from = self.chunks.partition_point(|chunk| chunk.last < first);
+        let to = self.chunks.partition_point(|chunk| chunk.first <= last);
         let mut there: Vec<Entry> =
-            self.blocks[from..to].iter().flat_map(|block| block.decode(shape, Detail::Full)).collect();
+            self.chunks[from..to].iter().flat_map(|chunk| chunk.decode(shape, Detail::Full)).collect();
         if self.tail.0.first().is_some_and(|run| run.first <= last) {
             there.extend(self.tail.take());
         }
         let count = there.len() + late.len();
         let merged = merge(there, late);
-        let blocks = merged.chunks(WINDOWS_IN_BLOCK as usize).map(|entries| Block::encode(shape, entries));
-        drop(self.blocks.splice(from..to, blocks.collect::<Vec<_>>()));
+        drop(self.chunks.splice(from..to, encoded(shape, &merged)));
         (count - merged.len()) as u64
     }
 }
 
+fn encoded(shape: Shape, entries: &[Entry]) -> Vec<Chunk> {
+    entries.chunks(WINDOWS_IN_CHUNK as usize).map(|entries| Chunk::encode(shape, entries)).collect()
+}
+
 /// Both together, ascending; of two with the same stamp the one that came late stands.
-fn merge(mut entries: Vec<Entry>, late: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
+pub(super) fn merge(mut entries: Vec<Entry>, late: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
     entries.extend(late);
     // Stable, so that what came late is behind what it replaces, and survives when the order is turned round.
     entries.sort_by_key(|entry| entry.stamp);
@@ -254,7 +338,7 @@ mod tests {
             window: Some(Window::Gauge(Gauge::of(f64::from(window)))),
         };
         (1_000..1_100).chain(0..900).for_each(|window| assert_eq!(series.append(SHAPE, entry(window)), 0));
-        assert_eq!(series.blocks.len(), 3 + 28);
+        assert_eq!(series.chunks.len(), 3 + 28);
         assert_eq!(read(&series, ALL).len(), 1_000);
     }
 

@@ -21,7 +21,7 @@ fn seconds(store: &Store) -> Vec<String> {
 async fn what_continues_a_batch_continues_it_however_long_the_disk_was_full() {
     let dir = tempfile::tempdir().unwrap();
     let clock = clock();
-    let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), StoreConfig::default(), clock.clone()).unwrap();
+    let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), config(), clock.clone()).unwrap();
     let disk = Disk::under(&writer, dir.path());
     let running = Running { store, writer: std::thread::spawn(move || writer.run()) };
     let mut agent = Agent::start(1);
@@ -52,7 +52,7 @@ async fn commits_of_one_spool_that_failed_together_succeed_together() {
     let before = Running::start(dir.path(), &clock());
     before.store.commit(agent.batch(stamp(1), [1.5, 5.0])).await.unwrap();
     before.stop();
-    let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), StoreConfig::default(), clock()).unwrap();
+    let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), config(), clock()).unwrap();
     let disk = Disk::under(&writer, dir.path());
     disk.fill();
     let (small, large) = (agent.batch(stamp(2), [2.5, 6.0]), large(&mut agent, 3));

@@ -1,6 +1,7 @@
 //! The store against an oracle in memory, and against what disks and peers do to it.
 
 mod backup;
+mod beside;
 mod full;
 mod oracle;
 mod spools;
@@ -32,9 +33,17 @@ struct Running {
 
 impl Running {
     fn start(data_dir: &Path, clock: &Clock) -> Self {
-        let config = StoreConfig { commit_interval: Duration::ZERO, ..StoreConfig::default() };
+        Self::start_with(data_dir, config(), clock)
+    }
+
+    fn start_with(data_dir: &Path, config: StoreConfig, clock: &Clock) -> Self {
         let (store, writer) = Store::open(Lock::take(data_dir).unwrap(), config, clock.clone()).unwrap();
         Self { store, writer: std::thread::spawn(move || writer.run()) }
+    }
+
+    /// Who seals and merges, as the test says.
+    fn settler(&self) -> Settler {
+        Settler::new(&self.store.shared, self.store.queue.changes()).unwrap()
     }
 
     /// Ends it and waits: the lock is free afterwards.
@@ -42,6 +51,13 @@ impl Running {
         self.store.close();
         self.writer.join().unwrap();
     }
+}
+
+/// Nothing is sealed but when a test says so, and everything is kept for a day.
+fn config() -> StoreConfig {
+    let day = Duration::from_secs(24 * 3_600);
+    let retention = Retention { raw: day, five_minutes: day, one_hour: day, bytes: None };
+    StoreConfig { commit_interval: Duration::ZERO, retention, settle_every: None, ..StoreConfig::default() }
 }
 
 fn clock() -> Clock {
@@ -272,7 +288,7 @@ async fn a_batch_that_comes_again_changes_nothing() {
 #[tokio::test]
 async fn a_malformed_batch_fails_its_own_commit_only() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), StoreConfig::default(), clock()).unwrap();
+    let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), config(), clock()).unwrap();
     let (mut good, mut bad) = (Agent::start(1), Agent::start(2));
     let first = good.batch(stamp(1), [1.0, 5.0]);
     let second = good.batch(stamp(2), [2.0, 6.0]);
@@ -319,8 +335,7 @@ async fn a_batch_whose_predecessor_is_missing_wants_a_keyframe() {
 async fn a_full_disk_acknowledges_nothing_and_mends_itself() {
     let dir = tempfile::tempdir().unwrap();
     let clock = clock();
-    let config = StoreConfig { commit_interval: Duration::ZERO, ..StoreConfig::default() };
-    let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), config, clock.clone()).unwrap();
+    let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), config(), clock.clone()).unwrap();
     let pages: i64 = writer.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     writer.connection.pragma_update(None, "max_page_count", pages + 8).unwrap();
     let running = Running { store, writer: std::thread::spawn(move || writer.run()) };
@@ -369,54 +384,6 @@ async fn files_copied_at_any_moment_hold_what_was_acknowledged() {
         }
     }
     running.stop();
-}
-
-#[tokio::test]
-async fn the_process_table_of_a_moment_is_that_of_the_window_around_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let running = Running::start(dir.path(), &clock());
-    let mut agent = Agent::start(1);
-    for window in 1..5 {
-        let process = Process { pid: 7, command: "nginx".to_owned(), cpu_ms: window, ..Process::default() };
-        let batch = Batch { stamp: stamp(window), processes: vec![process], ..Batch::default() };
-        running.store.commit(agent.encode(&batch)).await.unwrap();
-    }
-    let check = async |millis: i64, expect: Option<u64>| {
-        let at = Timestamp::from_millis(stamp(0).as_millis() + millis);
-        let found = running.store.processes(HOST, at).await.unwrap();
-        assert_eq!(found.map(|(_, processes)| processes[0].cpu_ms), expect, "{millis} ms");
-    };
-    check(0, None).await;
-    check(1, Some(1)).await;
-    check(10_000, Some(1)).await;
-    check(10_001, Some(2)).await;
-    check(40_000, Some(4)).await;
-    check(40_001, None).await;
-    running.stop();
-}
-
-#[tokio::test]
-async fn events_of_agents_and_of_the_aggregator_stand_together() {
-    let dir = tempfile::tempdir().unwrap();
-    let running = Running::start(dir.path(), &clock());
-    let event = |window, kind: &str| Event {
-        at: stamp(window),
-        kind: kind.to_owned(),
-        entity: Labels::new(),
-        text: String::new(),
-    };
-    let mut agent = Agent::start(1);
-    let batch = Batch { stamp: stamp(2), events: vec![event(2, "oom_kill")], ..Batch::default() };
-    let noticed = Append::Event { host: HOST, event: event(1, "host_renamed") };
-    running.store.commit(agent.encode(&batch)).await.unwrap();
-    running.store.commit(Commit { appends: vec![noticed], records: vec![] }).await.unwrap();
-    let kinds = |store: &Store| store.events(None, ALL).into_iter().map(|(_, event)| event.kind).collect::<Vec<_>>();
-    assert_eq!(kinds(&running.store), ["host_renamed", "oom_kill"]);
-    running.stop();
-    let again = Running::start(dir.path(), &clock());
-    assert_eq!(kinds(&again.store), ["host_renamed", "oom_kill"]);
-    assert_eq!(again.store.events(Some(HostId(2)), ALL), []);
-    again.stop();
 }
 
 #[tokio::test]
@@ -484,7 +451,7 @@ fn a_newer_or_foreign_database_is_refused() {
     let check = |prepare: fn(&Path), expect: &str| {
         let dir = tempfile::tempdir().unwrap();
         prepare(&dir.path().join("lapwing.db"));
-        let opened = Store::open(Lock::take(dir.path()).unwrap(), StoreConfig::default(), clock());
+        let opened = Store::open(Lock::take(dir.path()).unwrap(), config(), clock());
         let error = opened.map(drop).unwrap_err().to_string();
         assert!(error.contains("lapwing.db") && error.contains(expect), "{error}");
     };

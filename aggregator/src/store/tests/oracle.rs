@@ -23,17 +23,20 @@ enum Step {
     Label(u8),
     /// The aggregator restarts.
     Restart,
+    /// Hours are sealed, as they are so many windows later; only so many steps of it are taken, if that is said.
+    Settle(u64, Option<u32>),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         30 => (prop_oneof![9 => Just(1), 1 => 1..500_u64], prop::array::uniform2(0..3)).prop_map(|(gap, values)| Step::Window(gap, values)),
         2 => Just(Step::Again),
-        4 => (0..60_u64, 0..3).prop_map(|(back, value)| Step::Late(back, value)),
+        4 => (prop_oneof![0..60_u64, 0..20_000_u64], 0..3).prop_map(|(back, value)| Step::Late(back, value)),
         1 => Just(Step::NewRun),
         1 => Just(Step::End),
         1 => (0..3_u8).prop_map(Step::Label),
         1 => Just(Step::Restart),
+        3 => (prop_oneof![0..400_u64, 0..8_000_u64], prop::option::of(0..12_u32)).prop_map(|(later, stop)| Step::Settle(later, stop)),
     ];
     prop::collection::vec(step, 1..150)
 }
@@ -42,6 +45,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct World {
     dir: tempfile::TempDir,
     running: Option<Running>,
+    settler: Option<Settler>,
     agent: Agent,
     backlog: Agent,
     runs: u8,
@@ -56,13 +60,20 @@ struct World {
     expect: BTreeMap<String, BTreeMap<u64, Option<f64>>>,
 }
 
+/// Nothing expires.
+fn start(data_dir: &Path) -> Running {
+    Running::start_with(data_dir, StoreConfig { retention: Retention::default(), ..config() }, &clock())
+}
+
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let running = Some(Running::start(dir.path(), &clock()));
+        let running = start(dir.path());
+        let settler = Some(running.settler());
         Self {
             dir,
-            running,
+            running: Some(running),
+            settler,
             agent: Agent::start(1),
             backlog: Agent::start(101),
             runs: 1,
@@ -111,9 +122,12 @@ impl World {
             Step::End => {}
             Step::Label(env) => self.label(env).await,
             Step::Restart => {
+                self.settler = None;
                 self.running.take().unwrap().stop();
-                self.running = Some(Running::start(self.dir.path(), &clock()));
+                self.running = Some(start(self.dir.path()));
+                self.settler = self.running.as_ref().map(Running::settler);
             }
+            Step::Settle(later, stop) => self.settle(later, stop),
         }
     }
 
@@ -144,6 +158,15 @@ impl World {
             let commit = self.backlog.encode(&batch);
             self.store().commit(commit).await.unwrap();
         }
+    }
+
+    /// Seals and merges what is to be, until nothing is, or until it is stopped somewhere.
+    fn settle(&mut self, later: u64, stop: Option<u32>) {
+        *self.store().shared.stop.left.lock().unwrap() = stop;
+        let now = stamp(self.window + later);
+        while self.settler.as_mut().unwrap().step(now) {}
+        *self.store().shared.stop.left.lock().unwrap() = None;
+        assert_eq!(dump(self.store(), &[]), self.expected());
     }
 
     async fn label(&mut self, env: u8) {
@@ -177,9 +200,13 @@ proptest! {
         runtime.block_on(async {
             let mut world = World::new();
             for step in steps {
+                let told = format!("{step:?}");
                 world.step(step).await;
+                assert_eq!(dump(world.store(), &[]), world.expected(), "after {told}");
             }
             assert_eq!(dump(world.store(), &[]), world.expected());
+            world.step(Step::Restart).await;
+            world.settle(1_000, None);
             world.step(Step::Restart).await;
             assert_eq!(dump(world.store(), &[]), world.expected());
             world.running.take().unwrap().stop();

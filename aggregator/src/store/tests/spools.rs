@@ -31,7 +31,8 @@ async fn a_spool_is_remembered_as_long_as_its_batches() {
     let day = Duration::from_secs(24 * 3_600);
     let dir = tempfile::tempdir().unwrap();
     let clock = clock();
-    let config = StoreConfig { retention: 90 * day, ..StoreConfig::default() };
+    let retention = Retention { raw: 90 * day, ..config().retention };
+    let config = StoreConfig { retention, ..config() };
     let (store, writer) = Store::open(Lock::take(dir.path()).unwrap(), config, clock.clone()).unwrap();
     let running = Running { store, writer: std::thread::spawn(move || writer.run()) };
     let mut agent = Agent::start(1);

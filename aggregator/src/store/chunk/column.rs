@@ -33,7 +33,7 @@ impl Mode {
 }
 
 /// Writes integers.
-pub(super) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
+pub(in crate::store) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
     let first = values.first().copied().unwrap_or(0);
     let differing = values.iter().fold(0, |bits, value| bits | value.wrapping_sub(first));
     if differing == 0 {
@@ -62,7 +62,7 @@ pub(super) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
 }
 
 /// Reads `len` integers.
-pub(super) fn integers(bytes: &mut Reader<'_>, len: usize) -> Vec<i64> {
+pub(in crate::store) fn integers(bytes: &mut Reader<'_>, len: usize) -> Vec<i64> {
     let tag = bytes.byte();
     let mode = Mode::read(tag & 7);
     if mode == Mode::Constant {
@@ -71,7 +71,8 @@ pub(super) fn integers(bytes: &mut Reader<'_>, len: usize) -> Vec<i64> {
     let shift = bytes.byte();
     let first = unzigzag(bytes.varint());
     let base = unzigzag(bytes.varint());
-    let residuals = if mode == Mode::Linear { vec![0; len.saturating_sub(1)] } else { chunks(bytes, len - 1) };
+    let residuals =
+        if mode == Mode::Linear { vec![0; len.saturating_sub(1)] } else { chunks(bytes, len.saturating_sub(1)) };
     let (mut offset, mut step) = (0_i64, 0_i64);
     let rest = residuals.into_iter().map(|residual| {
         match mode {
@@ -85,13 +86,13 @@ pub(super) fn integers(bytes: &mut Reader<'_>, len: usize) -> Vec<i64> {
                 offset = offset.wrapping_add(step);
             }
         }
-        first.wrapping_add(offset << shift)
+        first.wrapping_add(offset << (shift & 63))
     });
-    std::iter::once(first).chain(rest).collect()
+    std::iter::once(first).chain(rest).take(len).collect()
 }
 
 /// Writes floats, to the last bit: those that differ little from the one before cost little.
-pub(super) fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
+pub(in crate::store) fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
     let mut bits = BitWriter::new(out);
     let mut before = 0;
     for value in values {
@@ -110,7 +111,7 @@ pub(super) fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
 }
 
 /// Reads `len` floats.
-pub(super) fn floats(bytes: &mut Reader<'_>, len: usize) -> Vec<f64> {
+pub(in crate::store) fn floats(bytes: &mut Reader<'_>, len: usize) -> Vec<f64> {
     let mut bits = BitReader::new(bytes);
     let mut before = 0;
     let mut next = || {
@@ -125,7 +126,7 @@ pub(super) fn floats(bytes: &mut Reader<'_>, len: usize) -> Vec<f64> {
 }
 
 /// Writes a number in as few bytes as it needs.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(in crate::store) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while 0x80 <= value {
         out.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
@@ -134,20 +135,20 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Small numbers of either sign as small numbers.
-pub(super) const fn zigzag(value: i64) -> u64 {
+pub(in crate::store) const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
 /// The inverse of [`zigzag`].
-pub(super) const fn unzigzag(value: u64) -> i64 {
+pub(in crate::store) const fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
 }
 
-/// Takes bytes from the front. Behind the end there are zeros: what is read was written by this process.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+/// Takes bytes from the front. Behind the end there are zeros: a checksum says whether what is read was written so.
+pub(in crate::store) struct Reader<'a>(pub(in crate::store) &'a [u8]);
 
 impl Reader<'_> {
-    pub(super) fn byte(&mut self) -> u8 {
+    pub(in crate::store) fn byte(&mut self) -> u8 {
         let Some((first, rest)) = self.0.split_first() else {
             return 0;
         };
@@ -155,7 +156,7 @@ impl Reader<'_> {
         *first
     }
 
-    pub(super) fn varint(&mut self) -> u64 {
+    pub(in crate::store) fn varint(&mut self) -> u64 {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte();
@@ -225,7 +226,7 @@ fn chunks(bytes: &mut Reader<'_>, len: usize) -> Vec<u64> {
     let mut values = Vec::with_capacity(len);
     while values.len() < len {
         let count = CHUNK.min(len - values.len());
-        let width = narrow(bits.take(7));
+        let width = narrow(bits.take(7)).min(64);
         if bits.take(1) == 1 {
             let filled: Vec<bool> = (0..count).map(|_| bits.take(1) == 1).collect();
             values.extend(filled.into_iter().map(|filled| if filled { bits.take(width) } else { 0 }));

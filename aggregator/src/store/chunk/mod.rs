@@ -1,15 +1,19 @@
-//! Some windows of one series, compressed by columns. A field that follows from the others costs nothing.
+//! Some windows of one series, compressed by columns, as the head and the block files hold them. A field that follows from the others costs nothing.
+
+pub(super) mod column;
 
 use common::metric::{Decimals, Kind};
 use common::time::Timestamp;
 use common::window::{Counter, Gauge, Window};
 
-use crate::store::head::column::Reader;
-use crate::store::head::column::floats;
-use crate::store::head::column::integers;
-use crate::store::head::column::put_floats;
-use crate::store::head::column::put_integers;
-use crate::store::head::column::put_varint;
+use crate::store::chunk::column::Reader;
+use crate::store::chunk::column::floats;
+use crate::store::chunk::column::integers;
+use crate::store::chunk::column::put_floats;
+use crate::store::chunk::column::put_integers;
+use crate::store::chunk::column::put_varint;
+use crate::store::chunk::column::unzigzag;
+use crate::store::chunk::column::zigzag;
 
 /// A window of a series, or the mark that it ended, at a stamp.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,66 +46,141 @@ pub(super) enum Detail {
 
 /// At least one entry, ascending by stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Block {
+pub(super) struct Chunk {
     /// Stamp of the first entry.
     pub(super) first: Timestamp,
     /// Stamp of the last entry.
     pub(super) last: Timestamp,
-    bytes: Box<[u8]>,
+    /// How many there are, and what they are.
+    pub(super) bytes: Box<[u8]>,
 }
 
-impl Block {
+/// Entries of one chunk: a day of a window a second.
+const ENTRIES_MAX: usize = 86_400;
+
+// The first byte behind the number of entries: what is not implied, and the scale of the values.
+const STAMPS: u8 = 1;
+const MARKS: u8 = 2;
+const COUNTS: u8 = 4;
+const ODD: u8 = 8;
+const SCALE_SHIFT: u32 = 4;
+
+impl Chunk {
     /// Compresses entries that ascend by stamp.
     pub(super) fn encode(shape: Shape, entries: &[Entry]) -> Self {
-        let stamp = |entry: Option<&Entry>| entry.map_or(Timestamp::default(), |entry| entry.stamp);
+        let stamps: Vec<i64> = entries.iter().map(|entry| entry.stamp.as_millis()).collect();
+        let marks: Vec<i64> = entries.iter().map(|entry| i64::from(entry.window.is_none())).collect();
+        let windows: Vec<Window> = entries.iter().filter_map(|entry| entry.window).collect();
+        let counts: Vec<i64> = windows.iter().map(|window| i64::from(window.count())).collect();
+        let scale = Scale::of(shape, &windows);
+        let odd = odd(shape, scale, &windows);
+        let has = |what: u8, has: bool| if has { what } else { 0 };
+        let flags = has(STAMPS, !evenly_spaced(&stamps))
+            | has(MARKS, marks.contains(&1))
+            | has(COUNTS, counts.iter().any(|count| *count != counts[0]))
+            | has(ODD, odd.contains(&1));
         let mut out = Vec::with_capacity(64);
         put_varint(&mut out, entries.len() as u64);
-        put_integers(&mut out, &entries.iter().map(|entry| entry.stamp.as_millis()).collect::<Vec<_>>());
-        put_integers(&mut out, &entries.iter().map(|entry| i64::from(entry.window.is_none())).collect::<Vec<_>>());
-        let windows: Vec<Window> = entries.iter().filter_map(|entry| entry.window).collect();
-        let scale = Scale::of(shape, &windows);
-        out.push(scale.0.unwrap_or(FLOATS));
-        let last: Vec<f64> = windows.iter().map(Window::last).collect();
-        scale.put(&mut out, &last, &[]);
-        put_integers(&mut out, &windows.iter().map(|window| i64::from(window.count())).collect::<Vec<_>>());
-        match shape.kind {
-            Kind::Gauge => put_gauges(&mut out, scale, &windows),
-            Kind::Counter => put_counters(&mut out, scale, shape, &windows),
+        out.push(flags | scale.0.unwrap_or(FLOATS) << SCALE_SHIFT);
+        let columns = [(STAMPS, &stamps), (MARKS, &marks), (COUNTS, &counts), (ODD, &odd)];
+        columns.iter().filter(|(what, _)| flags & what != 0).for_each(|(_, column)| put_integers(&mut out, column));
+        if flags & COUNTS == 0 {
+            put_varint(&mut out, zigzag(counts.first().copied().unwrap_or(0)));
         }
-        Self { first: stamp(entries.first()), last: stamp(entries.last()), bytes: out.into() }
+        scale.put(&mut out, &windows.iter().map(Window::last).collect::<Vec<_>>(), &[]);
+        match shape.kind {
+            Kind::Gauge => put_gauges(&mut out, scale, &windows, &odd),
+            Kind::Counter => put_counters(&mut out, scale, shape, (&windows, &odd)),
+        }
+        let stamp = |at: Option<&i64>| Timestamp::from_millis(at.copied().unwrap_or(0));
+        Self { first: stamp(stamps.first()), last: stamp(stamps.last()), bytes: out.into() }
     }
 
     /// The entries.
     pub(super) fn decode(&self, shape: Shape, detail: Detail) -> Vec<Entry> {
-        let mut reader = Reader(&self.bytes);
-        let len = usize::try_from(reader.varint()).unwrap_or(0);
-        let stamps = integers(&mut reader, len);
-        let ended = integers(&mut reader, len);
-        let windows = windows(&mut reader, shape, detail, ended.iter().filter(|ended| **ended == 0).count());
-        let mut windows = windows.into_iter();
-        let entry = |(stamp, ended): (i64, i64)| Entry {
-            stamp: Timestamp::from_millis(stamp),
-            window: if ended == 0 { windows.next() } else { None },
-        };
-        stamps.into_iter().zip(ended).map(entry).collect()
-    }
-
-    /// Bytes it takes besides its own struct.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes.len()
+        ChunkRef { first: self.first, last: self.last, bytes: &self.bytes }.decode(shape, detail)
     }
 }
 
-fn windows(reader: &mut Reader<'_>, shape: Shape, detail: Detail, len: usize) -> Vec<Window> {
-    let scale = Scale::read(reader.byte());
-    let last = scale.read_values(reader, len, &[]);
+/// A chunk that lies elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChunkRef<'a> {
+    /// Stamp of the first entry.
+    pub(super) first: Timestamp,
+    /// Stamp of the last entry.
+    pub(super) last: Timestamp,
+    /// As [`Chunk::bytes`].
+    pub(super) bytes: &'a [u8],
+}
+
+impl ChunkRef<'_> {
+    /// The entries. Of bytes that nobody encoded, some.
+    pub(super) fn decode(self, shape: Shape, detail: Detail) -> Vec<Entry> {
+        let mut reader = Reader(self.bytes);
+        let len = usize::try_from(reader.varint()).unwrap_or(0).min(ENTRIES_MAX);
+        let flags = reader.byte();
+        let mut column = |what: u8, len: usize| (flags & what != 0).then(|| integers(&mut reader, len));
+        let stamps = column(STAMPS, len).unwrap_or_else(|| self.even_stamps(len));
+        let marks = column(MARKS, len).unwrap_or_else(|| vec![0; len]);
+        let living = marks.iter().filter(|mark| **mark == 0).count();
+        let counts = column(COUNTS, living);
+        let odd = column(ODD, living).unwrap_or_else(|| vec![0; living]);
+        let counts = counts.unwrap_or_else(|| vec![unzigzag(reader.varint()); living]);
+        let scale = Scale::read(flags >> SCALE_SHIFT);
+        let windows = windows(&mut reader, (shape, scale, detail), &counts, &odd);
+        let mut windows = windows.into_iter();
+        let entry = |(stamp, mark): (i64, i64)| Entry {
+            stamp: Timestamp::from_millis(stamp),
+            window: if mark == 0 { windows.next() } else { None },
+        };
+        stamps.into_iter().zip(marks).map(entry).collect()
+    }
+
+    fn even_stamps(self, len: usize) -> Vec<i64> {
+        let first = self.first.as_millis();
+        let steps = i64::try_from(len).unwrap_or(0).saturating_sub(1).max(1);
+        let step = self.last.as_millis().wrapping_sub(first) / steps;
+        (0..).take(len).map(|at: i64| first.wrapping_add(step.wrapping_mul(at))).collect()
+    }
+}
+
+/// Whether the first stamp, the last and their number say what the others are.
+fn evenly_spaced(stamps: &[i64]) -> bool {
+    let step = |pair: &[i64]| pair[1].checked_sub(pair[0]);
+    let first = stamps.get(..2).and_then(step);
+    stamps.len() < 2 || stamps.windows(2).all(|pair| step(pair).is_some() && step(pair) == first)
+}
+
+/// For each window whether what is usually implied is not: 1 or 0.
+fn odd(shape: Shape, scale: Scale, windows: &[Window]) -> Vec<i64> {
+    match shape.kind {
+        Kind::Gauge => windows.iter().map(|window| i64::from(!stood_still(gauge(*window), scale))).collect(),
+        Kind::Counter => {
+            let mut before = None;
+            let odd = windows.iter().map(|window| {
+                let counter = counter(*window);
+                let implied = growth(before.replace(counter.last), counter.last, scale);
+                i64::from(counter.increase.to_bits() != implied.to_bits())
+            });
+            odd.collect()
+        }
+    }
+}
+
+fn windows(
+    reader: &mut Reader<'_>,
+    (shape, scale, detail): (Shape, Scale, Detail),
+    counts: &[i64],
+    odd: &[i64],
+) -> Vec<Window> {
+    let last = scale.read_values(reader, counts.len(), &[]);
     if detail == Detail::Last {
         return last.into_iter().map(|last| plain(shape.kind, last)).collect();
     }
-    let counts = integers(reader, len).into_iter().map(|count| u32::try_from(count).unwrap_or(0));
+    let counts = counts.iter().map(|count| u32::try_from(*count).unwrap_or(0));
     match shape.kind {
-        Kind::Gauge => gauges(reader, scale, counts, &last),
-        Kind::Counter => counters(reader, scale, shape, (counts, &last)),
+        Kind::Gauge => gauges(reader, scale, (counts, odd), &last),
+        Kind::Counter => counters(reader, scale, shape, (counts, odd, &last)),
     }
 }
 
@@ -112,10 +191,12 @@ const fn plain(kind: Kind, last: f64) -> Window {
     }
 }
 
-fn put_gauges(out: &mut Vec<u8>, scale: Scale, windows: &[Window]) {
-    let gauges = windows.iter().map(|window| gauge(*window));
-    put_integers(out, &gauges.clone().map(|gauge| i64::from(!stood_still(gauge, scale))).collect::<Vec<_>>());
-    let moved: Vec<Gauge> = gauges.filter(|gauge| !stood_still(*gauge, scale)).collect();
+fn put_gauges(out: &mut Vec<u8>, scale: Scale, windows: &[Window], odd: &[i64]) {
+    let moved = windows.iter().zip(odd).filter(|(_, odd)| **odd == 1);
+    let moved: Vec<Gauge> = moved.map(|(window, _)| gauge(*window)).collect();
+    if moved.is_empty() {
+        return;
+    }
     let column = |field: fn(&Gauge) -> f64| moved.iter().map(field).collect::<Vec<f64>>();
     let last = column(|gauge| gauge.last);
     scale.put(out, &column(|gauge| gauge.min), &last);
@@ -124,18 +205,24 @@ fn put_gauges(out: &mut Vec<u8>, scale: Scale, windows: &[Window]) {
     scale.put(out, &column(|gauge| gauge.sum), &even);
 }
 
-fn gauges(reader: &mut Reader<'_>, scale: Scale, counts: impl Iterator<Item = u32>, last: &[f64]) -> Vec<Window> {
-    let moved = integers(reader, last.len());
+fn gauges(
+    reader: &mut Reader<'_>,
+    scale: Scale,
+    (counts, odd): (impl Iterator<Item = u32>, &[i64]),
+    last: &[f64],
+) -> Vec<Window> {
     let mut gauges: Vec<Gauge> = counts.zip(last).map(|(count, last)| still(count, *last, scale)).collect();
     let mut moved: Vec<&mut Gauge> =
-        gauges.iter_mut().zip(moved).filter(|(_, moved)| *moved == 1).map(|(gauge, _)| gauge).collect();
-    let last: Vec<f64> = moved.iter().map(|gauge| gauge.last).collect();
-    let even: Vec<f64> = moved.iter().map(|gauge| gauge.sum).collect();
-    let min = scale.read_values(reader, moved.len(), &last);
-    let max = scale.read_values(reader, moved.len(), &last);
-    let sum = scale.read_values(reader, moved.len(), &even);
-    for (((gauge, min), max), sum) in moved.iter_mut().zip(min).zip(max).zip(sum) {
-        (gauge.min, gauge.max, gauge.sum) = (min, max, sum);
+        gauges.iter_mut().zip(odd).filter(|(_, odd)| **odd == 1).map(|(gauge, _)| gauge).collect();
+    if !moved.is_empty() {
+        let last: Vec<f64> = moved.iter().map(|gauge| gauge.last).collect();
+        let even: Vec<f64> = moved.iter().map(|gauge| gauge.sum).collect();
+        let min = scale.read_values(reader, moved.len(), &last);
+        let max = scale.read_values(reader, moved.len(), &last);
+        let sum = scale.read_values(reader, moved.len(), &even);
+        for (((gauge, min), max), sum) in moved.iter_mut().zip(min).zip(max).zip(sum) {
+            (gauge.min, gauge.max, gauge.sum) = (min, max, sum);
+        }
     }
     gauges.into_iter().map(Window::Gauge).collect()
 }
@@ -150,18 +237,13 @@ fn stood_still(gauge: Gauge, scale: Scale) -> bool {
     same(Window::Gauge(gauge), Window::Gauge(still(gauge.count, gauge.last, scale)))
 }
 
-fn put_counters(out: &mut Vec<u8>, scale: Scale, shape: Shape, windows: &[Window]) {
+fn put_counters(out: &mut Vec<u8>, scale: Scale, shape: Shape, (windows, odd): (&[Window], &[i64])) {
     let counters: Vec<Counter> = windows.iter().map(|window| counter(*window)).collect();
-    let before = std::iter::once(None).chain(counters.iter().map(|counter| Some(counter.last)));
-    let odd: Vec<bool> = counters
-        .iter()
-        .zip(before)
-        .map(|(counter, before)| counter.increase.to_bits() != growth(before, counter.last, scale).to_bits())
-        .collect();
-    put_integers(out, &odd.iter().map(|odd| i64::from(*odd)).collect::<Vec<_>>());
-    let increase: Vec<f64> =
-        counters.iter().zip(&odd).filter(|(_, odd)| **odd).map(|(counter, _)| counter.increase).collect();
-    scale.put(out, &increase, &[]);
+    let explicit = counters.iter().zip(odd).filter(|(_, odd)| **odd == 1);
+    let explicit: Vec<f64> = explicit.map(|(counter, _)| counter.increase).collect();
+    if !explicit.is_empty() {
+        scale.put(out, &explicit, &[]);
+    }
     if shape.peak {
         scale.put(out, &counters.iter().map(|counter| counter.peak).collect::<Vec<_>>(), &[]);
     }
@@ -171,17 +253,17 @@ fn counters(
     reader: &mut Reader<'_>,
     scale: Scale,
     shape: Shape,
-    (counts, last): (impl Iterator<Item = u32>, &[f64]),
+    (counts, odd, last): (impl Iterator<Item = u32>, &[i64], &[f64]),
 ) -> Vec<Window> {
-    let odd = integers(reader, last.len());
     let explicit = odd.iter().filter(|odd| **odd == 1).count();
-    let mut increase = scale.read_values(reader, explicit, &[]).into_iter();
+    let increase = if explicit == 0 { Vec::new() } else { scale.read_values(reader, explicit, &[]) };
+    let mut increase = increase.into_iter();
     let peaks = if shape.peak { scale.read_values(reader, last.len(), &[]) } else { vec![f64::NAN; last.len()] };
     let mut before = None;
     let mut windows = Vec::with_capacity(last.len());
     for (((count, last), odd), peak) in counts.zip(last.iter().copied()).zip(odd).zip(peaks) {
         let implied = growth(before.replace(last), last, scale);
-        let increase = if odd == 1 { increase.next().unwrap_or(f64::NAN) } else { implied };
+        let increase = if *odd == 1 { increase.next().unwrap_or(f64::NAN) } else { implied };
         windows.push(Window::Counter(Counter { count, last, increase, peak }));
     }
     windows
@@ -218,9 +300,9 @@ const fn counter(window: Window) -> Counter {
     }
 }
 
-const FLOATS: u8 = u8::MAX;
+const FLOATS: u8 = 15;
 
-/// How a block writes its values: as integers with so many digits behind the point, or, if there is no number of digits
+/// How a chunk writes its values: as integers with so many digits behind the point, or, if there is no number of digits
 /// that gives all of them back to the bit, as floats.
 #[derive(Clone, Copy, Debug)]
 struct Scale(Option<u8>);
@@ -272,7 +354,9 @@ impl Scale {
         }
         let decimals = self.decimals();
         let base = base.iter().copied().chain(std::iter::repeat(0.0));
-        let value = |(difference, base): (i64, f64)| decimals.value(difference + decimals.mantissa(base).unwrap_or(0));
+        let value = |(difference, base): (i64, f64)| {
+            decimals.value(difference.wrapping_add(decimals.mantissa(base).unwrap_or(0)))
+        };
         integers(reader, len).into_iter().zip(base).map(value).collect()
     }
 }
@@ -310,9 +394,9 @@ mod tests {
     const COUNTER: Shape = Shape { kind: Kind::Counter, decimals: Decimals::new(2), peak: false };
 
     fn check(shape: Shape, entries: &[Entry], bytes_max: usize) {
-        let block = Block::encode(shape, entries);
-        assert!(entries_equal(&block.decode(shape, Detail::Full), entries));
-        assert!(block.bytes() <= bytes_max, "{} bytes", block.bytes());
+        let chunk = Chunk::encode(shape, entries);
+        assert!(entries_equal(&chunk.decode(shape, Detail::Full), entries));
+        assert!(chunk.bytes.len() <= bytes_max, "{} bytes", chunk.bytes.len());
     }
 
     #[test]
@@ -362,27 +446,27 @@ mod tests {
         #[test]
         fn gauges_come_back(entries in entries(Kind::Gauge, false), digits in prop::sample::select(vec![0, 2, 9, 255])) {
             let shape = Shape { decimals: Decimals::new(digits), ..GAUGE };
-            let block = Block::encode(shape, &entries);
-            prop_assert!(entries_equal(&block.decode(shape, Detail::Full), &entries));
+            let chunk = Chunk::encode(shape, &entries);
+            prop_assert!(entries_equal(&chunk.decode(shape, Detail::Full), &entries));
         }
 
         #[test]
         fn counters_come_back(entries in entries(Kind::Counter, true), digits in prop::sample::select(vec![0, 2, 9, 255])) {
             let shape = Shape { decimals: Decimals::new(digits), peak: true, ..COUNTER };
-            let block = Block::encode(shape, &entries);
-            prop_assert!(entries_equal(&block.decode(shape, Detail::Full), &entries));
+            let chunk = Chunk::encode(shape, &entries);
+            prop_assert!(entries_equal(&chunk.decode(shape, Detail::Full), &entries));
         }
 
         #[test]
         fn counters_without_peak_come_back(entries in entries(Kind::Counter, false)) {
-            let block = Block::encode(COUNTER, &entries);
-            prop_assert!(entries_equal(&block.decode(COUNTER, Detail::Full), &entries));
+            let chunk = Chunk::encode(COUNTER, &entries);
+            prop_assert!(entries_equal(&chunk.decode(COUNTER, Detail::Full), &entries));
         }
 
         #[test]
         fn the_last_value_can_be_read_alone(entries in entries(Kind::Gauge, false)) {
-            let block = Block::encode(GAUGE, &entries);
-            let read = block.decode(GAUGE, Detail::Last);
+            let chunk = Chunk::encode(GAUGE, &entries);
+            let read = chunk.decode(GAUGE, Detail::Last);
             let last = |entries: &[Entry]| entries.iter().map(|entry| entry.window.map(|window| window.last().to_bits())).collect::<Vec<_>>();
             prop_assert_eq!(last(&read), last(&entries));
         }

@@ -1,0 +1,296 @@
+//! One block file: an SQLite database that is written once, under another name, and read for as long as it is there.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::batch::HostId;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use crate::store::block::Block;
+use crate::store::block::part::Part;
+use crate::store::block::part::PartBuilder;
+use crate::store::block::part::PartSeries;
+use crate::store::chunk::Chunk;
+use crate::store::chunk::Shape;
+
+/// What a part aims at: an idle host's hour is one, and a reader of one series does not read much else.
+const PART_BYTES: usize = 64 << 10;
+
+/// Kibibytes of a reader's own cache: what is read once is not read soon again.
+const CACHE_KIBIBYTES: i64 = 64;
+
+/// `LAPW`, so that `file` and a person can tell what it is.
+const APPLICATION_ID: i32 = 0x4c41_5057;
+
+/// The only form there is.
+const FORM: u32 = 1;
+
+const TABLES: &str = "
+    CREATE TABLE about (id INTEGER NOT NULL, tier INTEGER NOT NULL, after_ms INTEGER NOT NULL, through_ms INTEGER NOT NULL);
+    CREATE TABLE part (key INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum INTEGER NOT NULL);
+    CREATE TABLE processes (host INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum INTEGER NOT NULL);
+    CREATE TABLE events (host INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum INTEGER NOT NULL);
+";
+
+/// Why a file cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::store) enum FileError {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is not what was written.
+    #[error("{0}")]
+    Damaged(&'static str),
+}
+
+/// What lies beside the samples of a host, whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Beside {
+    Processes,
+    Events,
+}
+
+impl Beside {
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Processes => "processes",
+            Self::Events => "events",
+        }
+    }
+}
+
+/// A file that is being written. Hosts come in the order of their numbers, their series too.
+#[derive(Debug)]
+pub(in crate::store) struct FileWriter {
+    block: Block,
+    path: PathBuf,
+    connection: Connection,
+    host: HostId,
+    part: PartBuilder,
+}
+
+impl FileWriter {
+    /// Begins a file under a name that no reader looks for.
+    pub(in crate::store) fn create(data_dir: &Path, block: Block) -> Result<Self, FileError> {
+        let path = data_dir.join(block.to_string());
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let unfinished = unfinished(&path);
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let connection = Connection::open(&unfinished)?;
+        // It is worth nothing until it is finished, and is made durable as a whole then.
+        connection.pragma_update(None, "journal_mode", "OFF")?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        connection.pragma_update(None, "user_version", FORM)?;
+        connection.execute_batch("BEGIN")?;
+        connection.execute_batch(TABLES)?;
+        connection.execute("INSERT INTO about VALUES (?1, ?2, ?3, ?4)", about(&block))?;
+        Ok(Self { block, path, connection, host: HostId::AGGREGATOR, part: PartBuilder::new(block.range.after) })
+    }
+
+    /// What it is to be.
+    pub(in crate::store) const fn block(&self) -> Block {
+        self.block
+    }
+
+    /// Adds a series.
+    pub(in crate::store) fn put(
+        &mut self,
+        (host, number): (HostId, u32),
+        shape: Shape,
+        chunks: &[Chunk],
+    ) -> Result<(), FileError> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        if self.host != host || PART_BYTES <= self.part.bytes() {
+            self.flush()?;
+        }
+        self.host = host;
+        self.part.push(number, shape, chunks);
+        Ok(())
+    }
+
+    /// Adds what lies beside the samples of a host.
+    pub(in crate::store) fn put_beside(&self, what: Beside, host: HostId, data: &[u8]) -> Result<(), FileError> {
+        let sql = format!("INSERT INTO {} VALUES (?1, ?2, ?3)", what.table());
+        self.connection.prepare_cached(&sql)?.execute((host.0, data, crc32fast::hash(data)))?;
+        Ok(())
+    }
+
+    /// Makes it durable under its name. Answers its bytes.
+    pub(in crate::store) fn finish(mut self) -> Result<u64, FileError> {
+        self.flush()?;
+        self.connection.execute_batch("COMMIT")?;
+        self.connection.close().map_err(|(_, error)| error)?;
+        let unfinished = unfinished(&self.path);
+        let file = File::open(&unfinished)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &self.path)?;
+        if let Some(directory) = self.path.parent() {
+            File::open(directory)?.sync_all()?;
+            if let Some(above) = directory.parent() {
+                File::open(above)?.sync_all()?;
+            }
+        }
+        Ok(file.metadata()?.len())
+    }
+
+    fn flush(&mut self) -> Result<(), FileError> {
+        if let Some((first, data)) = self.part.take() {
+            let sql = "INSERT INTO part VALUES (?1, ?2, ?3)";
+            let row = (key(self.host, first), &data, crc32fast::hash(&data));
+            self.connection.prepare_cached(sql)?.execute(row)?;
+        }
+        Ok(())
+    }
+}
+
+/// A file that is open.
+#[derive(Debug)]
+pub(in crate::store) struct FileReader {
+    block: Block,
+    connection: Connection,
+}
+
+impl FileReader {
+    pub(in crate::store) fn open(data_dir: &Path, block: Block) -> Result<Self, FileError> {
+        let path = data_dir.join(block.to_string());
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(uri(&path), flags)?;
+        connection.busy_timeout(Duration::ZERO)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIBIBYTES)?;
+        let form: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let same = "SELECT count(*) FROM about WHERE id = ?1 AND tier = ?2 AND after_ms = ?3 AND through_ms = ?4";
+        let same: u32 = connection.query_row(same, about(&block), |row| row.get(0))?;
+        if form != FORM || same != 1 {
+            return Err(FileError::Damaged("it is not the file that was recorded"));
+        }
+        Ok(Self { block, connection })
+    }
+
+    /// Gives those of the wanted series of a host, ascending, that the file has. A damaged part is told, and passed over.
+    pub(in crate::store) fn each(
+        &self,
+        host: HostId,
+        wanted: &[u32],
+        mut give: impl FnMut(&Part<'_>, PartSeries<'_>),
+        mut damaged: impl FnMut(FileError),
+    ) -> Result<(), FileError> {
+        let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else {
+            return Ok(());
+        };
+        let keys = self.keys(key(host, *first), key(host, *last), host)?;
+        let mut rest = wanted;
+        for (at, part) in keys.iter().enumerate() {
+            let end =
+                keys.get(at + 1).map_or(rest.len(), |next| rest.partition_point(|number| key(host, *number) < *next));
+            let (here, behind) = rest.split_at(end);
+            rest = behind;
+            if here.is_empty() {
+                continue;
+            }
+            match self.with_part(*part, |part| pick(part, here, &mut give)) {
+                Ok(()) => {}
+                Err(error @ FileError::Damaged(_)) => damaged(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every checksum holds.
+    pub(in crate::store) fn check(&self) -> Result<(), FileError> {
+        for table in ["part", "processes", "events"] {
+            let mut statement = self.connection.prepare(&format!("SELECT data, checksum FROM {table}"))?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let data = row.get_ref(0)?.as_blob().map_err(|_| FileError::Damaged("a part is no blob"))?;
+                if crc32fast::hash(data) != row.get::<_, u32>(1)? {
+                    return Err(FileError::Damaged(CHECKSUM));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What lies beside the samples of a host.
+    pub(in crate::store) fn beside(&self, what: Beside, host: HostId) -> Result<Option<Vec<u8>>, FileError> {
+        let sql = format!("SELECT data, checksum FROM {} WHERE host = ?1", what.table());
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let found = statement.query_row([host.0], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, u32>(1)?)));
+        match found.optional()? {
+            Some((data, checksum)) if crc32fast::hash(&data) == checksum => Ok(Some(data)),
+            Some(_) => Err(FileError::Damaged(CHECKSUM)),
+            None => Ok(None),
+        }
+    }
+
+    /// The parts of a host that may have series from `first` through `last`.
+    fn keys(&self, first: i64, last: i64, host: HostId) -> Result<Vec<i64>, FileError> {
+        let sql = "SELECT key FROM part WHERE key <= ?2 AND
+                   coalesce((SELECT max(key) FROM part WHERE ?3 <= key AND key <= ?1), ?1) <= key ORDER BY key";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let keys = statement.query_map((first, last, key(host, 0)), |row| row.get(0))?.collect::<Result<_, _>>();
+        Ok(keys?)
+    }
+
+    fn with_part<T>(&self, key: i64, look: impl FnOnce(&Part<'_>) -> T) -> Result<T, FileError> {
+        let mut statement = self.connection.prepare_cached("SELECT data, checksum FROM part WHERE key = ?1")?;
+        let mut rows = statement.query([key])?;
+        let row = rows.next()?.ok_or(FileError::Damaged("a part is missing"))?;
+        let data = row.get_ref(0)?.as_blob().map_err(|_| FileError::Damaged("a part is no blob"))?;
+        if crc32fast::hash(data) != row.get::<_, u32>(1)? {
+            return Err(FileError::Damaged(CHECKSUM));
+        }
+        let (_, first) = unkey(key);
+        Ok(look(&Part::read((first, self.block.range.after), data)))
+    }
+}
+
+const CHECKSUM: &str = "a checksum does not hold";
+
+/// Gives the wanted ones.
+fn pick(part: &Part<'_>, wanted: &[u32], give: &mut impl FnMut(&Part<'_>, PartSeries<'_>)) {
+    let mut wanted = wanted.iter().peekable();
+    for series in part.series() {
+        while wanted.next_if(|number| **number < series.number).is_some() {}
+        if wanted.next_if(|number| **number == series.number).is_some() {
+            give(part, *series);
+        }
+    }
+}
+
+const fn key(host: HostId, number: u32) -> i64 {
+    ((host.0 as i64) << 32) | number as i64
+}
+
+fn unkey(key: i64) -> (HostId, u32) {
+    let halves = key.to_le_bytes();
+    let half = |at: usize| u32::from_le_bytes([halves[at], halves[at + 1], halves[at + 2], halves[at + 3]]);
+    (HostId(half(4)), half(0))
+}
+
+const fn about(block: &Block) -> (i64, u8, i64, i64) {
+    (block.id, block.tier.number(), block.range.after.as_millis(), block.range.through.as_millis())
+}
+
+/// Where a file lies until it is finished.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+fn uri(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let escaped = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("file:{escaped}?immutable=1")
+}

@@ -1,0 +1,144 @@
+//! Block files: what is older than the head. A file is immutable from birth: to change one, another is written.
+
+pub(super) mod file;
+pub(super) mod part;
+pub(super) mod set;
+
+use std::fmt;
+use std::time::Duration;
+
+use common::time::{TimeRange, Timestamp};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+/// How coarse the windows of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Tier {
+    /// As they came.
+    Raw,
+    /// Of five minutes.
+    FiveMinutes,
+    /// Of an hour.
+    OneHour,
+}
+
+impl Tier {
+    pub(super) const ALL: [Self; 3] = [Self::Raw, Self::FiveMinutes, Self::OneHour];
+
+    /// As the table of files has it.
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Raw => 0,
+            Self::FiveMinutes => 1,
+            Self::OneHour => 2,
+        }
+    }
+
+    pub(super) fn numbered(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|tier| tier.number() == number)
+    }
+
+    /// The directory of its files.
+    pub(super) const fn directory(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::FiveMinutes => "5m",
+            Self::OneHour => "1h",
+        }
+    }
+}
+
+/// What a file covers: all stamps in it lie in `range`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    /// Of two files that say something about one stamp, that with the higher number was written later and is right.
+    pub(super) id: i64,
+    pub(super) tier: Tier,
+    pub(super) range: TimeRange,
+}
+
+impl Block {
+    pub(super) fn overlaps(&self, range: TimeRange) -> bool {
+        range.after < self.range.through && self.range.after < range.through
+    }
+}
+
+impl fmt::Display for Block {
+    /// Where it lies: `raw/2026-11-21T13.17.db`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}.{}.db", self.tier.directory(), name(self.range), self.id)
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// The hour whose windows are stamped so, left-open as they are.
+pub(super) fn hour(stamp: Timestamp) -> TimeRange {
+    aligned(stamp, HOUR)
+}
+
+/// The day, in UTC.
+pub(super) fn day(stamp: Timestamp) -> TimeRange {
+    aligned(stamp, DAY)
+}
+
+fn aligned(stamp: Timestamp, length: Duration) -> TimeRange {
+    let through = stamp.align_up(length);
+    TimeRange { after: through.before(length), through }
+}
+
+/// The month.
+pub(super) fn month(stamp: Timestamp) -> TimeRange {
+    calendar(stamp, Date::first_of_month, Date::last_of_month)
+}
+
+fn calendar(stamp: Timestamp, first: fn(Date) -> Date, last: fn(Date) -> Date) -> TimeRange {
+    let Some(date) = date(day(stamp).after) else {
+        return day(stamp);
+    };
+    let midnight = |date: Date| {
+        let zoned = date.to_zoned(TimeZone::UTC).ok()?;
+        Some(Timestamp::from_millis(zoned.timestamp().as_millisecond()))
+    };
+    match (midnight(first(date)), midnight(last(date))) {
+        (Some(after), Some(last)) => TimeRange { after, through: last.after(DAY) },
+        _ => day(stamp),
+    }
+}
+
+fn date(at: Timestamp) -> Option<Date> {
+    let at = jiff::Timestamp::from_millisecond(at.as_millis()).ok()?;
+    Some(at.to_zoned(TimeZone::UTC).date())
+}
+
+/// `2026-11-21T13`, `2026-11-21`, `2026-11` or `2026`; of a range that has no such name, its end.
+fn name(range: TimeRange) -> String {
+    let formats =
+        [(hour(range.through), "%Y-%m-%dT%H"), (day(range.through), "%Y-%m-%d"), (month(range.through), "%Y-%m")];
+    let format = formats.iter().find(|(same, _)| *same == range).map_or("%Y", |(_, format)| format);
+    let after = jiff::Timestamp::from_millisecond(range.after.as_millis());
+    after.map_or_else(|_| range.through.as_millis().to_string(), |after| after.strftime(format).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_by_what_it_covers() {
+        let stamp = |text: &str| Timestamp::from_millis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+        let check = |range: fn(Timestamp) -> TimeRange, at: &str, expect: &str| {
+            let block = Block { id: 7, tier: Tier::Raw, range: range(stamp(at)) };
+            assert!(block.range.contains(stamp(at)));
+            assert_eq!(block.to_string(), format!("raw/{expect}.7.db"));
+        };
+        check(hour, "2026-11-21T13:00:10Z", "2026-11-21T13");
+        check(hour, "2026-11-21T14:00:00Z", "2026-11-21T13");
+        check(hour, "2026-11-21T00:00:00Z", "2026-11-20T23");
+        check(day, "2026-11-21T00:00:00Z", "2026-11-20");
+        check(month, "2026-12-01T00:00:00Z", "2026-11");
+        check(month, "2026-02-28T23:00:00Z", "2026-02");
+        check(hour, "1970-01-01T00:00:00Z", "1969-12-31T23");
+    }
+}

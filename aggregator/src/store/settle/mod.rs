@@ -1,0 +1,132 @@
+//! What the head has becomes block files: finished hours are sealed, finished days merged, what has expired removed.
+//!
+//! A thread of its own does it, in steps that can end anywhere: a file counts from the commit that records it.
+
+pub(super) mod retain;
+mod seal;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::batch::HostId;
+use common::time::Timestamp;
+use rusqlite::Transaction;
+
+use crate::store::Shared;
+use crate::store::block::file::FileError;
+use crate::store::catalog;
+use crate::store::catalog::Sealed;
+use crate::store::ledger::Ledger;
+use crate::store::queue::Changes;
+
+/// How long after its end an hour is sealed: what agents send in time is there, and rules have looked at it.
+const SEAL_AFTER: Duration = Duration::from_secs(300);
+
+/// How long after a failure the next attempt is made.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Who settles.
+pub(super) struct Settler {
+    shared: Arc<Shared>,
+    changes: Changes,
+    /// How far the block files of each host go.
+    sealed: HashMap<HostId, Sealed>,
+    /// Up to where hours were sealed since the start.
+    cut: Timestamp,
+    next_block: i64,
+    failed_at: Option<Timestamp>,
+}
+
+/// Why a step ended early. What it had done is done; the rest is done by a later one.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SettleError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{0}")]
+    Database(#[from] rusqlite::Error),
+    /// It was told to stop.
+    #[error("it was stopped")]
+    Stopped,
+}
+
+/// Asked between any two things that reach the disk.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    told: AtomicBool,
+    /// Times that it may still be asked before it says so by itself: a test stops anywhere.
+    #[cfg(test)]
+    pub(super) left: std::sync::Mutex<Option<u32>>,
+}
+
+impl Stop {
+    pub(super) fn tell(&self) {
+        self.told.store(true, Ordering::Relaxed);
+    }
+
+    fn go_on(&self) -> Result<(), SettleError> {
+        #[cfg(test)]
+        if let Some(left) = self.left.lock().unwrap().as_mut() {
+            *left = left.checked_sub(1).ok_or(SettleError::Stopped)?;
+        }
+        if self.told.load(Ordering::Relaxed) { Err(SettleError::Stopped) } else { Ok(()) }
+    }
+}
+
+impl Settler {
+    pub(super) fn new(shared: &Arc<Shared>, changes: Changes) -> rusqlite::Result<Self> {
+        let books = |connection: &_| Ok((catalog::sealed(connection)?, catalog::next_block(connection)?));
+        let (sealed, next_block) = shared.readers.ask(books)?;
+        let cut = Timestamp::from_millis(i64::MIN);
+        Ok(Self { shared: Arc::clone(shared), changes, sealed, cut, next_block, failed_at: None })
+    }
+
+    /// Takes steps until it is told to stop.
+    pub(super) fn run(mut self) {
+        let every = self.shared.config.settle_every.unwrap_or(RETRY_AFTER);
+        while self.shared.stop.go_on().is_ok() {
+            let now = self.shared.clock.wall();
+            let resting = self.failed_at.is_some_and(|failed| now.since(failed) < RETRY_AFTER);
+            if resting || !self.step(now) {
+                std::thread::park_timeout(every);
+            }
+        }
+    }
+
+    /// Does one thing that is to be done. Answers whether there was one.
+    pub(super) fn step(&mut self, now: Timestamp) -> bool {
+        match self.try_step(now) {
+            Ok(done) => {
+                self.failed_at = None;
+                done
+            }
+            Err(SettleError::Stopped) => false,
+            Err(error) => {
+                tracing::warn!(%error, "cannot seal or merge what is stored: it stays where it is");
+                self.failed_at = Some(now);
+                false
+            }
+        }
+    }
+
+    fn try_step(&mut self, now: Timestamp) -> Result<bool, SettleError> {
+        let cut = now.before(SEAL_AFTER).align_down(Duration::from_secs(3_600));
+        if self.cut != cut {
+            self.seal(cut)?;
+            self.cut = cut;
+            return Ok(true);
+        }
+        self.retain(now)
+    }
+
+    /// Makes a change to the books and waits until it is durable.
+    fn change(
+        &self,
+        change: impl FnOnce(&Transaction<'_>, &Ledger) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<(), SettleError> {
+        self.shared.stop.go_on()?;
+        self.changes.make(Box::new(change)).ok_or(SettleError::Stopped)??;
+        Ok(())
+    }
+}

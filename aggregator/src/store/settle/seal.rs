@@ -1,0 +1,257 @@
+//! Finished hours leave the head: into files of an hour, or of a day where that is long over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::batch::{Event, HostId};
+use common::time::{TimeRange, Timestamp};
+use common::wire::codec::State;
+
+use crate::store::Shared;
+use crate::store::beside;
+use crate::store::beside::Table;
+use crate::store::block;
+use crate::store::block::Block;
+use crate::store::block::Tier;
+use crate::store::block::file::Beside;
+use crate::store::block::file::FileWriter;
+use crate::store::catalog;
+use crate::store::catalog::Identity;
+use crate::store::catalog::Life;
+use crate::store::catalog::Sealed;
+use crate::store::chunk::Chunk;
+use crate::store::chunk::Detail;
+use crate::store::chunk::Entry;
+use crate::store::chunk::Shape;
+use crate::store::head::host::Frozen;
+use crate::store::log;
+use crate::store::log::LogRow;
+use crate::store::origin;
+use crate::store::settle::SettleError;
+use crate::store::settle::Settler;
+use crate::store::stage::decode;
+
+/// Series that are put into the catalog by one commit: a few tens of milliseconds of the writer.
+const IDENTITIES_IN_CHANGE: usize = 5_000;
+
+/// Hosts whose covered rows one commit removes, for the same reason.
+const HOSTS_IN_CHANGE: usize = 20;
+
+/// Entries that make a chunk of a block file, and windows that differ from the one before: an hour of either.
+const ENTRIES_IN_CHUNK: usize = 360;
+
+/// Series that wait for the commit that puts them into the catalog.
+#[derive(Default)]
+struct Waiting(Vec<(HostId, Vec<Identity>)>, usize);
+
+/// What one host's part of the new files changes in the books.
+#[derive(Clone)]
+struct Change {
+    host: HostId,
+    sealed: Sealed,
+    /// The last row of the table of events that the files have.
+    event: i64,
+    lives: Vec<(u32, Life)>,
+}
+
+impl Settler {
+    /// Puts everything that is not after `cut` into block files.
+    pub(super) fn seal(&mut self, cut: Timestamp) -> Result<(), SettleError> {
+        let block = self.next_block;
+        let mut files = BTreeMap::new();
+        let mut waiting = Waiting::default();
+        let mut changes = Vec::new();
+        for host in self.shared.head.ids() {
+            self.shared.stop.go_on()?;
+            let before = self.sealed.get(&host).copied().unwrap_or_default();
+            // Where the clock was set back, what is covered stays covered.
+            let cut = cut.max(before.cut);
+            let mut frozen = self.shared.head.freeze(host, cut);
+            waiting.push(host, std::mem::take(&mut frozen.new));
+            if IDENTITIES_IN_CHANGE <= waiting.1 {
+                self.record(std::mem::take(&mut waiting), block)?;
+            }
+            let tables = self.tables(host, &before, (frozen.applied.row, cut))?;
+            let row = frozen.applied.row.max(before.row);
+            let (next_number, last_stamp) = (frozen.next_number, frozen.last_stamp.max(before.last_stamp));
+            let sealed = Sealed { row, cut, block, next_number, last_stamp };
+            changes.push(Change {
+                host,
+                sealed,
+                event: frozen.applied.event,
+                lives: std::mem::take(&mut frozen.lives),
+            });
+            self.write(&mut files, (host, cut), frozen, tables)?;
+        }
+        self.record(waiting, block)?;
+        let new = self.finish(files)?;
+        self.publish(&new, changes)?;
+        self.trim()
+    }
+
+    /// Writes what a host has into the files of its hours.
+    fn write(
+        &mut self,
+        files: &mut BTreeMap<Timestamp, FileWriter>,
+        (host, cut): (HostId, Timestamp),
+        frozen: Frozen,
+        tables: Vec<Table>,
+    ) -> Result<(), SettleError> {
+        for series in &frozen.series {
+            let entries = series.chunks.iter().flat_map(|chunk| chunk.decode(series.shape, Detail::Full));
+            for (range, entries) in by_span(entries, |entry: &Entry| span(entry.stamp, cut)) {
+                let chunks = chunked(series.shape, &entries);
+                self.file(files, range)?.put((host, series.number), series.shape, &chunks)?;
+            }
+        }
+        for (range, tables) in by_span(tables.into_iter(), |(stamp, _)| span(*stamp, cut)) {
+            let bytes = beside::encode_processes(tables);
+            self.file(files, range)?.put_beside(Beside::Processes, host, &bytes)?;
+        }
+        let mut events = frozen.events;
+        events.sort_by_key(|event| event.at);
+        for (range, events) in by_span(events.into_iter(), |event: &Event| span(event.at, cut)) {
+            let bytes = beside::encode_events(&events);
+            self.file(files, range)?.put_beside(Beside::Events, host, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn file<'a>(
+        &mut self,
+        files: &'a mut BTreeMap<Timestamp, FileWriter>,
+        range: TimeRange,
+    ) -> Result<&'a mut FileWriter, SettleError> {
+        match files.entry(range.through) {
+            std::collections::btree_map::Entry::Occupied(file) => Ok(file.into_mut()),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                let block = Block { id: self.next_block, tier: Tier::Raw, range };
+                let file = FileWriter::create(self.shared.blocks.data_dir(), block)?;
+                self.next_block += 1;
+                Ok(place.insert(file))
+            }
+        }
+    }
+
+    /// Makes files durable.
+    fn finish(&self, files: BTreeMap<Timestamp, FileWriter>) -> Result<Vec<(Block, u64)>, SettleError> {
+        let finish = |file: FileWriter| {
+            self.shared.stop.go_on()?;
+            Ok((file.block(), file.finish()?))
+        };
+        files.into_values().map(finish).collect()
+    }
+
+    /// Records files and how far they go, and shows them in place of what the head set aside.
+    fn publish(&mut self, new: &[(Block, u64)], changes: Vec<Change>) -> Result<(), SettleError> {
+        let (shared, files, hosts) = (Arc::clone(&self.shared), new.to_vec(), changes.clone());
+        self.change(move |transaction, _| {
+            files.iter().try_for_each(|(block, bytes)| catalog::put_block(transaction, block, *bytes))?;
+            // A host that was forgotten meanwhile stays forgotten.
+            for Change { host, sealed, event, lives } in hosts.iter().filter(|of| shared.head.knows(of.host)) {
+                catalog::put_sealed(transaction, *host, sealed)?;
+                catalog::put_lives(transaction, *host, lives)?;
+                log::remove_sealed_events(transaction, *host, (*event, sealed.cut))?;
+            }
+            Ok(())
+        })?;
+        for Change { host, sealed, lives, .. } in changes {
+            self.sealed.insert(host, sealed);
+            self.shared.head.note_recorded(host, lives.into_iter());
+        }
+        self.shared.blocks.replace(&[], new);
+        self.shared.head.release();
+        Ok(())
+    }
+
+    /// Removes the rows that files cover. They count no more; this only makes room.
+    fn trim(&self) -> Result<(), SettleError> {
+        let mut sealed: Vec<(HostId, Sealed)> = self.sealed.iter().map(|(host, sealed)| (*host, *sealed)).collect();
+        while !sealed.is_empty() {
+            let some = sealed.split_off(sealed.len().saturating_sub(HOSTS_IN_CHANGE));
+            self.change(move |transaction, ledger| {
+                for (host, sealed) in some {
+                    log::remove_covered(transaction, (host, &sealed), |spool| ledger.continues((host, spool)))?;
+                    origin::remove_covered(transaction, host, &sealed)?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Puts series into the catalog, so that files can name them.
+    fn record(&self, Waiting(new, _): Waiting, block: i64) -> Result<(), SettleError> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        let (shared, wanted) = (Arc::clone(&self.shared), new.clone());
+        self.change(move |transaction, _| {
+            for (host, mut new) in wanted {
+                shared.head.retain_known(host, &mut new);
+                catalog::put_series(transaction, (host, block), &new)?;
+            }
+            Ok(())
+        })?;
+        for (host, new) in new {
+            self.shared.head.note_recorded(host, new.iter().map(|series| (series.number, series.life)));
+        }
+        Ok(())
+    }
+
+    /// The process tables of a host that rows of the log have which files are to cover.
+    fn tables(&self, host: HostId, before: &Sealed, through: (i64, Timestamp)) -> Result<Vec<Table>, SettleError> {
+        let rows = self.shared.readers.ask(|connection| log::of_host(connection, host, through))?;
+        Ok(tables(&self.shared, host, before, rows))
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, host: HostId, new: Vec<Identity>) {
+        self.1 += new.len();
+        if !new.is_empty() {
+            self.0.push((host, new));
+        }
+    }
+}
+
+fn tables(shared: &Shared, host: HostId, before: &Sealed, rows: Vec<LogRow>) -> Vec<Table> {
+    let mut tables = BTreeMap::new();
+    let mut state = State::default();
+    for LogRow { id, batch, intact, .. } in rows {
+        if batch.keyframe {
+            state = State::default();
+        }
+        let decoded = if intact { decode(&shared.head, host, &batch, &mut state).ok() } else { None };
+        let processes = decoded.map(|batch| batch.processes).unwrap_or_default();
+        if !processes.is_empty() && !before.covers(id, batch.stamp) {
+            tables.insert(batch.stamp, processes);
+        }
+    }
+    tables.into_iter().collect()
+}
+
+/// The hour of a stamp; its day, when that was over a day before.
+fn span(stamp: Timestamp, cut: Timestamp) -> TimeRange {
+    let day = block::day(stamp);
+    if day.through.after(Duration::from_secs(24 * 3_600)) <= cut { day } else { block::hour(stamp) }
+}
+
+/// What ascends, cut where the span changes.
+fn by_span<T>(items: impl Iterator<Item = T>, span: impl Fn(&T) -> TimeRange) -> Vec<(TimeRange, Vec<T>)> {
+    let mut spans: Vec<(TimeRange, Vec<T>)> = Vec::new();
+    for item in items {
+        let range = span(&item);
+        match spans.last_mut() {
+            Some((same, items)) if *same == range => items.push(item),
+            _ => spans.push((range, vec![item])),
+        }
+    }
+    spans
+}
+
+/// Entries as chunks of a block file.
+pub(super) fn chunked(shape: Shape, entries: &[Entry]) -> Vec<Chunk> {
+    entries.chunks(ENTRIES_IN_CHUNK).map(|entries| Chunk::encode(shape, entries)).collect()
+}
