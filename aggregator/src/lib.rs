@@ -201,12 +201,7 @@ fn explain(error: &LockError) -> anyhow::Error {
 fn open(config: &Config, clock: &Clock, lock: Lock) -> anyhow::Result<(Store, Writer)> {
     let store = StoreConfig {
         commit_interval: config.store.commit_interval,
-        retention: store::Retention {
-            raw: config.retention.raw,
-            five_minutes: config.retention.five_minutes,
-            one_hour: config.retention.one_hour,
-            bytes: config.retention.bytes,
-        },
+        retention: store::Retention { raw: config.retention.raw, bytes: config.retention.bytes },
         samples_max: config.query.samples_max,
         ..StoreConfig::default()
     };

@@ -101,26 +101,13 @@ impl Default for StoreConfig {
 pub struct Retention {
     /// As they came.
     pub raw: Duration,
-    /// As windows of five minutes.
-    pub five_minutes: Duration,
-    /// As windows of an hour.
-    pub one_hour: Duration,
     /// Bytes of all block files, after which the oldest go whatever their age.
     pub bytes: Option<u64>,
 }
 
-impl Retention {
-    /// How long anything is kept.
-    #[must_use]
-    pub fn longest(&self) -> Duration {
-        self.raw.max(self.five_minutes).max(self.one_hour)
-    }
-}
-
 impl Default for Retention {
     fn default() -> Self {
-        let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
-        Self { raw: days(15), five_minutes: days(90), one_hour: days(730), bytes: None }
+        Self { raw: Duration::from_secs(15 * 24 * 3_600), bytes: None }
     }
 }
 
@@ -306,7 +293,7 @@ impl Store {
 
     fn union(&self, range: TimeRange) -> Union<'_> {
         let Shared { head, blocks, config, clock, .. } = &*self.shared;
-        let tiers = tiers(&blocks.all(), &config.retention, clock.wall(), range);
+        let tiers = tiers(&config.retention, clock.wall(), range);
         Union { head, blocks, tiers, samples_max: config.samples_max }
     }
 

@@ -25,16 +25,15 @@ pub(super) fn expire(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let cutoff = now.before(shared.config.retention.raw);
-    let sealed = now.before(shared.config.retention.longest());
     let head = &shared.head;
-    head.drop_through(cutoff, sealed);
+    head.drop_through(cutoff);
     let transaction = connection.transaction()?;
     for (host, spool) in ledger.keys() {
         log::remove_through(&transaction, host, spool, cutoff)?;
     }
     log::remove_labels(&transaction)?;
     log::remove_events(&transaction, cutoff)?;
-    catalog::remove_series(&transaction, sealed)?;
+    catalog::remove_series(&transaction, cutoff)?;
     origin::remove_through(&transaction, cutoff, |origin, labels| head.has(origin, labels))?;
     transaction.commit()
 }

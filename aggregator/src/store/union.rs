@@ -117,10 +117,7 @@ impl Union<'_> {
                 give(at, entries);
             }
         });
-        if let Err(error) = read {
-            self.blocks.note_damage(file, &error);
-        }
-        Ok(())
+        read.map_err(|error| SelectError::Unreadable(error.to_string()))
     }
 
     const fn within(&self, samples: usize) -> Result<(), SelectError> {

@@ -61,7 +61,7 @@ pub(super) async fn flags(State(app): State<Arc<App>>) -> Success<Value> {
         "query.lookback-delta": format!("{}s", config.lookback.as_secs()),
         "query.max-samples": config.samples_max.to_string(),
         "query.timeout": format!("{}s", config.deadline.as_secs()),
-        "storage.tsdb.retention.time": format!("{}s", app.store.retention().longest().as_secs()),
+        "storage.tsdb.retention.time": format!("{}s", app.store.retention().raw.as_secs()),
     }))
 }
 
@@ -73,7 +73,7 @@ pub(super) async fn runtime(State(app): State<Arc<App>>) -> Success<Value> {
         "reloadConfigSuccess": app.alerts.snapshot().files.iter().all(|file| file.error.is_none()),
         "lastConfigTime": moment(app.began),
         "corruptionCount": 0, "goroutineCount": 0, "GOMAXPROCS": threads, "GOMEMLIMIT": 0, "GOGC": "", "GODEBUG": "",
-        "storageRetention": format!("{}s", app.store.retention().longest().as_secs()),
+        "storageRetention": format!("{}s", app.store.retention().raw.as_secs()),
     }))
 }
 
@@ -85,7 +85,7 @@ pub(super) async fn tables(State(app): State<Arc<App>>, parameters: Parameters) 
     };
     let (store, now) = (app.store.clone(), app.clock.wall());
     let count = move |engine: &crate::query::Engine, turn: &crate::query::Turn| {
-        let oldest = now.before(store.retention().longest());
+        let oldest = now.before(store.retention().raw);
         let range = TimeRange { after: oldest, through: Timestamp::from_millis(i64::MAX) };
         let series = engine.look_up(turn, |spend| store.series(&[], range, (usize::MAX, spend)))?;
         Ok(counted(&series, most, (oldest, now)))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::batch::HostId;
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use crate::store::block::Block;
 use crate::store::block::part::Part;
@@ -44,6 +44,19 @@ pub(in crate::store) enum FileError {
     /// It is not what was written.
     #[error("{0}")]
     Damaged(&'static str),
+}
+
+impl FileError {
+    /// Whether the file is not what was written, so that trying again is no use.
+    pub(in crate::store) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Sqlite(error) => {
+                matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            }
+            Self::Io(_) => false,
+        }
+    }
 }
 
 /// What lies beside the samples of a host, whole.

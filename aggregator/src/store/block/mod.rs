@@ -16,21 +16,15 @@ use jiff::tz::TimeZone;
 pub(super) enum Tier {
     /// As they came.
     Raw,
-    /// Of five minutes.
-    FiveMinutes,
-    /// Of an hour.
-    OneHour,
 }
 
 impl Tier {
-    pub(super) const ALL: [Self; 3] = [Self::Raw, Self::FiveMinutes, Self::OneHour];
+    pub(super) const ALL: [Self; 1] = [Self::Raw];
 
     /// As the table of files has it.
     pub(super) const fn number(self) -> u8 {
         match self {
             Self::Raw => 0,
-            Self::FiveMinutes => 1,
-            Self::OneHour => 2,
         }
     }
 
@@ -42,8 +36,6 @@ impl Tier {
     pub(super) const fn directory(self) -> &'static str {
         match self {
             Self::Raw => "raw",
-            Self::FiveMinutes => "5m",
-            Self::OneHour => "1h",
         }
     }
 }

@@ -98,14 +98,24 @@ impl Blocks {
         gone.iter().for_each(|file| file.replaced.store(true, Ordering::Relaxed));
     }
 
-    /// Gives the wanted series of a host that a file has.
+    /// Gives the wanted series of a host that a file has; of one that is damaged or missing, what is left of it.
+    ///
+    /// # Errors
+    /// When it cannot be read for another reason: an answer without it would be wrong.
     pub(in crate::store) fn each(
         &self,
         file: &BlockFile,
         (host, wanted): (HostId, &[u32]),
         give: impl FnMut(&Part<'_>, PartSeries<'_>),
     ) -> Result<(), FileError> {
-        self.lend(file, |reader| reader.each(host, wanted, give, |error| self.note_damage(file, &error)))
+        let read = self.lend(file, |reader| reader.each(host, wanted, give, |error| self.note_damage(file, &error)));
+        match read {
+            Err(error) if error.is_damage() || !file.path.exists() => {
+                self.note_damage(file, &error);
+                Ok(())
+            }
+            read => read,
+        }
     }
 
     /// What lies beside the samples of a host; nothing if that is damaged.

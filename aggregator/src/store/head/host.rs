@@ -269,12 +269,11 @@ impl Host {
         decided.all(|matcher| self.labels.iter().any(|labels| matcher.matches(labels.get(&matcher.name))))
     }
 
-    /// Drops what is not after `cutoff`, and the series that nothing is left of: neither here nor, after `sealed`, in
-    /// block files.
-    pub(super) fn drop_through(&mut self, cutoff: Timestamp, sealed: Timestamp) {
+    /// Drops what is not after `cutoff`, and the series that nothing is left of, neither here nor in block files.
+    pub(super) fn drop_through(&mut self, cutoff: Timestamp) {
         for slot in &mut self.series {
             slot.series.drop_through(cutoff);
-            slot.recorded.take_if(|life| life.last.is_some_and(|last| last <= sealed));
+            slot.recorded.take_if(|life| life.last.is_some_and(|last| last <= cutoff));
         }
         self.events.retain(|event| cutoff < event.at);
         let empty = self.series.iter().filter(|slot| slot.is_gone()).count();

@@ -186,8 +186,8 @@ impl Head {
     }
 
     /// Drops what is not after `cutoff`, and the series of which, after `sealed`, nothing is left in block files either.
-    pub(super) fn drop_through(&self, cutoff: Timestamp, sealed: Timestamp) {
-        self.all().into_iter().for_each(|(_, host)| write(&host).drop_through(cutoff, sealed));
+    pub(super) fn drop_through(&self, cutoff: Timestamp) {
+        self.all().into_iter().for_each(|(_, host)| write(&host).drop_through(cutoff));
     }
 
     /// Runs that were last used at or before `cutoff`.

@@ -90,4 +90,14 @@ async fn a_backup_has_the_block_files_and_a_damaged_one_is_named() {
     let rest = Running::start(dir.path(), &clock());
     assert_eq!(dump(&rest.store, &[]).concat().matches('@').count(), 2, "what is not in the damaged file is served");
     rest.stop();
+
+    let aside = file.with_extension("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let rest = Running::start(dir.path(), &clock());
+    let answer = rest.store.select(&[], ALL, &[Field::Last]);
+    assert!(matches!(answer, Err(SelectError::Unreadable(_))), "what cannot be read now is not left out: {answer:?}");
+    std::fs::remove_dir(&file).unwrap();
+    assert_eq!(dump(&rest.store, &[]).concat().matches('@').count(), 2, "what is gone is left out");
+    rest.stop();
 }

@@ -56,7 +56,7 @@ impl Running {
 /// Nothing is sealed but when a test says so, and everything is kept for a day.
 fn config() -> StoreConfig {
     let day = Duration::from_secs(24 * 3_600);
-    let retention = Retention { raw: day, five_minutes: day, one_hour: day, bytes: None };
+    let retention = Retention { raw: day, bytes: None };
     StoreConfig { commit_interval: Duration::ZERO, retention, settle_every: None, ..StoreConfig::default() }
 }
 
