@@ -22,6 +22,8 @@ aggregator() { "$bin/lapwing-aggregator" "$@" --data-dir "$dir"; }
 
 start_aggregator() {
   bin=$1
+  # That of one that was killed is no sign of this one: a command asked too early would own the directory itself.
+  rm -f "$dir/control.sock"
   LAPWING__HTTP__LISTEN=127.0.0.1:$2 LAPWING__INGEST__LISTEN=127.0.0.1:$3 \
     "$bin/lapwing-aggregator" run --data-dir "$dir" 2>>"$dir/aggregator.log" &
   server=$!
