@@ -1,7 +1,8 @@
 //! One block file: an SQLite database that is written once, under another name, and read for as long as it is there.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -97,6 +98,8 @@ impl FileWriter {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
+        // Process tables are nobody else's business.
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         let connection = Connection::open(&unfinished)?;
         // It is worth nothing until it is finished, and is made durable as a whole then.
         connection.pragma_update(None, "journal_mode", "OFF")?;

@@ -71,6 +71,8 @@ async fn a_backup_has_the_block_files_and_a_damaged_one_is_named() {
     running.store.commit(agent.batch(stamp(1_000), [2.5, 6.0])).await.unwrap();
     let expect = dump(&running.store, &[]);
     let file = dir.path().join(running.store.shared.blocks.all()[0].block.to_string());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "process tables are in it");
     let (backup, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     crate::store::backup::back_up(dir.path(), backup.path()).unwrap();
     running.stop();
