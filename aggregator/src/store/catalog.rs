@@ -45,8 +45,8 @@ pub(super) struct Sealed {
     pub(super) row: i64,
     /// … whose stamps are not after this one are in block files.
     pub(super) cut: Timestamp,
-    /// The number of the first of those that were written last.
-    pub(super) block: i64,
+    /// The attempt that got them so far.
+    pub(super) seal: i64,
     /// The number that its next series gets.
     pub(super) next_number: u32,
     /// The end of its latest window.
@@ -57,7 +57,7 @@ impl Default for Sealed {
     /// Nothing is.
     fn default() -> Self {
         let cut = Timestamp::from_millis(i64::MIN);
-        Self { row: 0, cut, block: 0, next_number: 0, last_stamp: None }
+        Self { row: 0, cut, seal: 0, next_number: 0, last_stamp: None }
     }
 }
 
@@ -68,14 +68,14 @@ impl Sealed {
     }
 }
 
-/// Stores new series, which files from this number on are to have: if the host's do not go so far, none has.
+/// Stores new series, which an attempt to seal is to put into files: if the host's last one came before, none has them.
 pub(super) fn put_series(
     connection: &Connection,
-    (host, block): (HostId, i64),
+    (host, seal): (HostId, i64),
     series: &[Identity],
 ) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO series
-               (host, number, shape, column_set, entity_set, host_set, first_ms, last_ms, marked, block)
+               (host, number, shape, column_set, entity_set, host_set, first_ms, last_ms, marked, seal)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     let mut statement = connection.prepare_cached(sql)?;
     let mut sets = HashMap::new();
@@ -84,7 +84,7 @@ pub(super) fn put_series(
         let (column, entity, had) = (set(column)?, set(entity)?, set(had)?);
         let shape = encoded(&(shape.kind, shape.decimals, shape.peak))?;
         let (first, last) = (life.first.as_millis(), life.last.map(Timestamp::as_millis));
-        statement.execute((host.0, number, shape, column, entity, had, first, last, life.marked, block))?;
+        statement.execute((host.0, number, shape, column, entity, had, first, last, life.marked, seal))?;
     }
     Ok(())
 }
@@ -121,18 +121,15 @@ fn label_set<'a>(
     Ok(id)
 }
 
-/// Hands out all series, host by host, by number, each with the number of the first file that may have it.
-pub(super) fn each_series(
-    connection: &Connection,
-    mut give: impl FnMut(HostId, Identity, i64),
-) -> rusqlite::Result<()> {
+/// Hands out all series, host by host, by number.
+pub(super) fn each_series(connection: &Connection, mut give: impl FnMut(HostId, Identity)) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT id, labels FROM label_set")?;
     let sets: HashMap<i64, Labels> =
         statement.query_map([], |row| Ok((row.get(0)?, decoded(row, 1)?)))?.collect::<Result<_, _>>()?;
     let labels = |row: &Row<'_>, column: usize| -> rusqlite::Result<Labels> {
         Ok(sets.get(&row.get(column)?).cloned().unwrap_or_default())
     };
-    let sql = "SELECT host, number, shape, column_set, entity_set, host_set, first_ms, last_ms, marked, block
+    let sql = "SELECT host, number, shape, column_set, entity_set, host_set, first_ms, last_ms, marked
                FROM series ORDER BY host, number";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -147,9 +144,16 @@ pub(super) fn each_series(
         let shape = Shape { kind, decimals, peak };
         let (column, entity, host) = (labels(row, 3)?, labels(row, 4)?, labels(row, 5)?);
         let identity = Identity { number: row.get(1)?, column, shape, entity, host, life };
-        give(HostId(row.get(0)?), identity, row.get(9)?);
+        give(HostId(row.get(0)?), identity);
     }
     Ok(())
+}
+
+/// Removes the series of attempts to seal that came to nothing.
+pub(super) fn remove_unsealed_series(connection: &Connection) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM series
+               WHERE coalesce((SELECT seal FROM sealed WHERE sealed.host = series.host), 0) < seal";
+    connection.execute(sql, [])
 }
 
 /// Removes the series that ended at or before `cutoff`: nothing has a sample of them.
@@ -178,24 +182,24 @@ pub(super) fn forget_host(connection: &Connection, host: HostId) -> rusqlite::Re
 
 /// Stores how far the block files of a host go.
 pub(super) fn put_sealed(connection: &Connection, host: HostId, sealed: &Sealed) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO sealed (host, through_row, cut_ms, block, next_number, last_ms)
+    let sql = "INSERT OR REPLACE INTO sealed (host, through_row, cut_ms, seal, next_number, last_ms)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let last = sealed.last_stamp.map(Timestamp::as_millis);
-    let row = (host.0, sealed.row, sealed.cut.as_millis(), sealed.block, sealed.next_number, last);
+    let row = (host.0, sealed.row, sealed.cut.as_millis(), sealed.seal, sealed.next_number, last);
     connection.prepare_cached(sql)?.execute(row)?;
     Ok(())
 }
 
 /// How far the block files of all hosts go.
 pub(super) fn sealed(connection: &Connection) -> rusqlite::Result<HashMap<HostId, Sealed>> {
-    let sql = "SELECT host, through_row, cut_ms, block, next_number, last_ms FROM sealed";
+    let sql = "SELECT host, through_row, cut_ms, seal, next_number, last_ms FROM sealed";
     let mut statement = connection.prepare(sql)?;
     let sealed = |row: &Row<'_>| {
         let last: Option<i64> = row.get(5)?;
         let sealed = Sealed {
             row: row.get(1)?,
             cut: Timestamp::from_millis(row.get(2)?),
-            block: row.get(3)?,
+            seal: row.get(3)?,
             next_number: row.get(4)?,
             last_stamp: last.map(Timestamp::from_millis),
         };

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0007_origins.sql"),
     include_str!("../../migrations/0008_windows.sql"),
     include_str!("../../migrations/0009_blocks.sql"),
+    include_str!("../../migrations/0010_seals.sql"),
 ];
 
 /// Why a database cannot be used.

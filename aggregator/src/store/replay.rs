@@ -22,9 +22,11 @@ use crate::store::stage::decode;
 pub(super) fn replay(connection: &Connection, shared: &Shared, now: Timestamp) -> rusqlite::Result<Ledger> {
     let sealed = catalog::sealed(connection)?;
     sealed.iter().for_each(|(host, sealed)| shared.head.resume(*host, sealed));
-    catalog::each_series(connection, |host, identity, block| {
-        let sealed = sealed.get(&host).filter(|sealed| block <= sealed.block);
-        shared.head.recall(host, identity, sealed);
+    catalog::remove_unsealed_series(connection)?;
+    catalog::each_series(connection, |host, identity| {
+        if let Some(sealed) = sealed.get(&host) {
+            shared.head.recall(host, identity, sealed);
+        }
     })?;
     let cutoff = now.before(shared.config.retention.raw);
     let mut replay = Replay { shared, sealed, ledger: Ledger::default(), cutoff, now };

@@ -72,8 +72,8 @@ impl Head {
         write(&self.host(host)).resume(sealed);
     }
 
-    /// A series that the catalog has; block files have a sealed one.
-    pub(super) fn recall(&self, host: HostId, identity: Identity, sealed: Option<&Sealed>) {
+    /// A series that block files have.
+    pub(super) fn recall(&self, host: HostId, identity: Identity, sealed: &Sealed) {
         write(&self.host(host)).recall(identity, sealed, &self.columns);
     }
 

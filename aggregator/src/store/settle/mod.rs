@@ -36,6 +36,8 @@ pub(super) struct Settler {
     /// Up to where hours were sealed since the start.
     cut: Timestamp,
     next_block: i64,
+    /// The last attempt to seal, whatever came of it.
+    seal: i64,
     failed_at: Option<Timestamp>,
 }
 
@@ -79,7 +81,8 @@ impl Settler {
         let books = |connection: &_| Ok((catalog::sealed(connection)?, catalog::next_block(connection)?));
         let (sealed, next_block) = shared.readers.ask(books)?;
         let cut = Timestamp::from_millis(i64::MIN);
-        Ok(Self { shared: Arc::clone(shared), changes, sealed, cut, next_block, failed_at: None })
+        let seal = sealed.values().map(|sealed| sealed.seal).max().unwrap_or_default();
+        Ok(Self { shared: Arc::clone(shared), changes, sealed, cut, next_block, seal, failed_at: None })
     }
 
     /// Takes steps until it is told to stop.

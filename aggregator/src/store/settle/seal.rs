@@ -58,7 +58,7 @@ struct Change {
 impl Settler {
     /// Puts everything that is not after `cut` into block files.
     pub(super) fn seal(&mut self, cut: Timestamp) -> Result<(), SettleError> {
-        let block = self.next_block;
+        self.seal += 1;
         let mut files = BTreeMap::new();
         let mut waiting = Waiting::default();
         let mut changes = Vec::new();
@@ -70,12 +70,12 @@ impl Settler {
             let mut frozen = self.shared.head.freeze(host, cut);
             waiting.push(host, std::mem::take(&mut frozen.new));
             if IDENTITIES_IN_CHANGE <= waiting.1 {
-                self.record(std::mem::take(&mut waiting), block)?;
+                self.record(std::mem::take(&mut waiting))?;
             }
             let tables = self.tables(host, &before, (frozen.applied.row, cut))?;
             let row = frozen.applied.row.max(before.row);
             let (next_number, last_stamp) = (frozen.next_number, frozen.last_stamp.max(before.last_stamp));
-            let sealed = Sealed { row, cut, block, next_number, last_stamp };
+            let sealed = Sealed { row, cut, seal: self.seal, next_number, last_stamp };
             changes.push(Change {
                 host,
                 sealed,
@@ -84,7 +84,7 @@ impl Settler {
             });
             self.write(&mut files, (host, cut), frozen, tables)?;
         }
-        self.record(waiting, block)?;
+        self.record(waiting)?;
         let new = self.finish(files)?;
         self.publish(&new, changes)?;
         self.trim()
@@ -182,15 +182,15 @@ impl Settler {
     }
 
     /// Puts series into the catalog, so that files can name them.
-    fn record(&self, Waiting(new, _): Waiting, block: i64) -> Result<(), SettleError> {
+    fn record(&self, Waiting(new, _): Waiting) -> Result<(), SettleError> {
         if new.is_empty() {
             return Ok(());
         }
-        let (shared, wanted) = (Arc::clone(&self.shared), new.clone());
+        let (shared, wanted, seal) = (Arc::clone(&self.shared), new.clone(), self.seal);
         self.change(move |transaction, _| {
             for (host, mut new) in wanted {
                 shared.head.retain_known(host, &mut new);
-                catalog::put_series(transaction, (host, block), &new)?;
+                catalog::put_series(transaction, (host, seal), &new)?;
             }
             Ok(())
         })?;

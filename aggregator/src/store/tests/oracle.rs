@@ -193,32 +193,52 @@ impl World {
     }
 }
 
+/// Takes all steps, and looks at every answer on the way.
+fn walk(steps: Vec<Step>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new();
+        for step in steps {
+            let told = format!("{step:?}");
+            world.step(step).await;
+            assert_eq!(dump(world.store(), &[]), world.expected(), "after {told}");
+        }
+        world.step(Step::Restart).await;
+        world.settle(1_000, None);
+        world.step(Step::Restart).await;
+        assert_eq!(dump(world.store(), &[]), world.expected());
+        world.running.take().unwrap().stop();
+    });
+}
+
+/// The same walks each time; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` take others and more.
 fn walks() -> ProptestConfig {
     let asked = ProptestConfig::default();
-    let is_asked = matches!(asked.rng_seed, RngSeed::Fixed(_));
-    let rng_seed = if is_asked { asked.rng_seed } else { RngSeed::Fixed(1) };
-    ProptestConfig { cases: 12, rng_seed, failure_persistence: None, ..asked }
+    let rng_seed = if asked.rng_seed == RngSeed::Random { RngSeed::Fixed(1) } else { asked.rng_seed };
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 12 };
+    ProptestConfig { cases, rng_seed, failure_persistence: None, ..asked }
 }
 
 proptest! {
-    // The same walks each time; PROPTEST_RNG_SEED takes others.
     #![proptest_config(walks())]
     #[test]
     fn the_store_answers_what_a_map_would(steps in steps()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let mut world = World::new();
-            for step in steps {
-                let told = format!("{step:?}");
-                world.step(step).await;
-                assert_eq!(dump(world.store(), &[]), world.expected(), "after {told}");
-            }
-            assert_eq!(dump(world.store(), &[]), world.expected());
-            world.step(Step::Restart).await;
-            world.settle(1_000, None);
-            world.step(Step::Restart).await;
-            assert_eq!(dump(world.store(), &[]), world.expected());
-            world.running.take().unwrap().stop();
-        });
+        walk(steps);
+    }
+}
+
+#[test]
+fn a_seal_that_was_stopped_does_not_pass_for_one_that_had_nothing_to_write() {
+    use Step::*;
+    for stop in 0..8 {
+        walk(vec![
+            Label(1),
+            Settle(3_046, None),
+            Window(1, [2, 2]),
+            Label(0),
+            Window(1, [0, 2]),
+            Settle(756, Some(stop)),
+            Restart,
+        ]);
     }
 }

@@ -58,24 +58,25 @@ impl Host {
         self.applied.row = sealed.row;
     }
 
-    /// One of its series that the catalog has; a sealed one is in block files. They come by number, before everything else.
-    pub(in crate::store::head) fn recall(
-        &mut self,
-        identity: Identity,
-        sealed: Option<&Sealed>,
-        columns: &RwLock<Columns>,
-    ) {
+    /// One of its series that block files have. They come by number, before everything else.
+    pub(in crate::store::head) fn recall(&mut self, identity: Identity, sealed: &Sealed, columns: &RwLock<Columns>) {
         let Identity { number, column, shape, entity, host, life } = identity;
         let column = write(columns).insert(column, shape);
         let key = (column, self.entity(&entity), intern(&mut self.labels, &host));
         let Some(column) = read(columns).get(column).map(Arc::clone) else {
             return;
         };
-        let latest = |sealed: &Sealed| sealed.last_stamp.map_or(sealed.cut, |last| last.min(sealed.cut));
-        let life = sealed.map(|sealed| (life, (life.last.unwrap_or_else(|| latest(sealed)), life.marked)));
+        let latest = || sealed.last_stamp.map_or(sealed.cut, |last| last.min(sealed.cut));
+        let sealed = Some((life.last.unwrap_or_else(latest), life.marked));
         self.index.insert(key, next_place(&self.series));
-        let (recorded, sealed) = life.unzip();
-        self.series.push(Slot { number, key, column, series: Series::continuing(sealed), recorded, sealed });
+        self.series.push(Slot {
+            number,
+            key,
+            column,
+            series: Series::continuing(sealed),
+            recorded: Some(life),
+            sealed,
+        });
         self.next_number = self.next_number.max(number.saturating_add(1));
     }
 
