@@ -93,13 +93,10 @@ impl ReadError {
 }
 
 /// A file that is read again and again through one descriptor, opened at the first read.
-///
-/// A kept descriptor costs about 4.3 kB of kernel memory: keep those that are read each tick, read others by
-/// [`Host::read_once`].
 #[derive(Debug)]
 pub struct KeptFile {
     path: Arc<Path>,
-    file: Option<OwnedFd>,
+    kept: KeptDescriptor,
     in_one_piece: bool,
 }
 
@@ -107,11 +104,11 @@ impl KeptFile {
     /// A file of many records (`/proc/net/dev`, `/proc/diskstats`): read until its end is seen.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into().into(), file: None, in_one_piece: false }
+        Self { path: path.into().into(), kept: KeptDescriptor::default(), in_one_piece: false }
     }
 
-    /// A file that the kernel makes in one piece (`/proc/stat`, `/proc/PID/stat`, cgroup files): a read that does not
-    /// fill the buffer has it all, and no second read looks for the end.
+    /// A file that the kernel makes in one piece (`/proc/stat`): a read that does not fill the buffer has it all, and no
+    /// second read looks for the end.
     #[must_use]
     pub fn in_one_piece(path: impl Into<PathBuf>) -> Self {
         Self { in_one_piece: true, ..Self::new(path) }
@@ -122,17 +119,38 @@ impl KeptFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
 
+/// The descriptor of a file whose place its owner can tell: where there are thousands of files (`/proc/PID/stat`, those
+/// of a cgroup), their paths would take more memory than what is known by them.
+///
+/// A kept descriptor costs about 4.3 kB of kernel memory: keep those that are read each tick, read others by
+/// [`Host::read_once`].
+#[derive(Debug, Default)]
+pub struct KeptDescriptor(Option<OwnedFd>);
+
+impl KeptDescriptor {
     /// Gives the descriptor back; the next read opens the file again.
     pub fn close(&mut self) {
-        self.file = None;
+        self.0 = None;
     }
 
-    fn open(&mut self) -> Result<&OwnedFd, ReadError> {
-        if self.file.is_none() {
-            self.file = Some(open(&self.path).map_err(|source| ReadError::new(&self.path, source))?);
+    /// Fills the buffer with the file from its start. What fails is opened again by the next read.
+    fn read(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        in_one_piece: bool,
+        open: impl FnOnce() -> io::Result<OwnedFd>,
+    ) -> io::Result<usize> {
+        let file = match &mut self.0 {
+            Some(file) => file,
+            none @ None => none.insert(open()?),
+        };
+        let filled = fill(buffer, &*file, in_one_piece);
+        if filled.is_err() {
+            self.close();
         }
-        self.file.as_ref().ok_or_else(|| ReadError::new(&self.path, io::ErrorKind::NotFound))
+        filled
     }
 }
 
@@ -187,14 +205,24 @@ impl Host {
     /// # Errors
     /// When it cannot be opened or read, or is larger than [`FILE_BYTES_MAX`]. The next read opens it again.
     pub fn read(&mut self, kept: &mut KeptFile) -> Result<&[u8], ReadError> {
-        let in_one_piece = kept.in_one_piece;
-        match fill(&mut self.buffer, kept.open()?, in_one_piece) {
-            Ok(length) => Ok(&self.buffer[..length]),
-            Err(source) => {
-                kept.close();
-                Err(ReadError::new(&kept.path, source))
-            }
-        }
+        let KeptFile { path, kept, in_one_piece } = kept;
+        let read = kept.read(&mut self.buffer, *in_one_piece, || open(path));
+        read.map(|length| &self.buffer[..length]).map_err(|source| ReadError::new(path, source))
+    }
+
+    /// Reads a file that the kernel makes in one piece from its start, through a kept descriptor; `place` tells where
+    /// the file is.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_kept(
+        &mut self,
+        kept: &mut KeptDescriptor,
+        place: impl Fn(&Roots) -> PathBuf,
+    ) -> Result<&[u8], ReadError> {
+        let Self { roots, buffer, .. } = self;
+        let read = kept.read(buffer, true, || open(&place(roots)));
+        read.map(|length| &buffer[..length]).map_err(|source| ReadError { path: place(roots).into(), source })
     }
 
     /// Reads a file whose descriptor is not worth keeping.
@@ -352,12 +380,15 @@ mod tests {
     #[test]
     fn a_process_that_ended_between_two_reads_is_missing() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let mut kept = KeptFile::in_one_piece(format!("/proc/{}/stat", child.id()));
-        let mut host = host();
-        assert!(host.read(&mut kept).unwrap().starts_with(child.id().to_string().as_bytes()));
+        let (id, mut kept, mut host) = (child.id().to_string(), KeptDescriptor::default(), host());
+        let place = |roots: &Roots| roots.procfs.join(&id).join("stat");
+        assert!(host.read_kept(&mut kept, place).unwrap().starts_with(id.as_bytes()));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(host.read(&mut kept).unwrap_err().is_missing());
-        assert!(host.read(&mut kept).unwrap_err().is_missing());
+        for _ in 0..2 {
+            let error = host.read_kept(&mut kept, place).unwrap_err();
+            assert!(error.is_missing());
+            assert!(error.to_string().starts_with(&format!("/proc/{id}/stat: ")), "{error}");
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Files of one cgroup that are read: which they are in each version, and their descriptors.
 
 use std::path::Path;
+use std::path::PathBuf;
 
 use crate::collect::cgroup::parse::Version;
 use crate::collect::cgroup::tree::Controller;
 use crate::collect::cgroup::tree::Trees;
 use crate::host::Host;
-use crate::host::KeptFile;
+use crate::host::KeptDescriptor;
 
 /// What a file tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,17 @@ struct Row {
     kept: Kept,
 }
 
+impl Row {
+    /// What the file is called in a version, where it has one.
+    fn name(&self, version: Version) -> Option<&'static str> {
+        let name = match version {
+            Version::V1 => self.v1,
+            Version::V2 => self.v2,
+        };
+        Some(name).filter(|name| !name.is_empty())
+    }
+}
+
 const fn row(subject: Subject, controller: Controller, [v1, v2]: [&'static str; 2], kept: Kept) -> Row {
     Row { subject, controller, v1, v2, kept }
 }
@@ -112,17 +124,48 @@ const _: () = {
 /// The files of one cgroup.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    found: [Option<(Version, KeptFile)>; ROWS.len()],
+    found: [Option<Found>; ROWS.len()],
+    /// Where they are: one directory in each tree, which most of them share.
+    directories: Vec<Box<Path>>,
     /// Whether the cgroup ended: the file that each has is there no more.
     pub gone: bool,
+}
+
+/// A file that is there.
+#[derive(Debug)]
+struct Found {
+    version: Version,
+    /// In which of the directories.
+    directory: u8,
+    descriptor: KeptDescriptor,
 }
 
 impl Files {
     /// Looks for those that were not there at the last look: controllers may be enabled, or come, late.
     pub(super) fn find(&mut self, host: &mut Host, trees: &Trees, cgroup: &str) {
-        for (slot, row) in self.found.iter_mut().zip(&ROWS).filter(|(slot, _)| slot.is_none()) {
-            *slot = trees.of(row.controller).find_map(|(version, root)| open(host, row, version, root, cgroup));
+        for (at, row) in ROWS.iter().enumerate() {
+            if self.found[at].is_none() {
+                let mut places = trees.of(row.controller);
+                self.found[at] = places.find_map(|(version, root)| {
+                    self.open(host, row, version, root.join(cgroup.trim_start_matches('/')))
+                });
+            }
         }
+    }
+
+    fn open(&mut self, host: &mut Host, row: &Row, version: Version, directory: PathBuf) -> Option<Found> {
+        let name = row.name(version)?;
+        let mut descriptor = KeptDescriptor::default();
+        host.read_kept(&mut descriptor, |_| directory.join(name)).ok()?;
+        if row.kept != Kept::Always {
+            descriptor.close();
+        }
+        let known = self.directories.iter().position(|known| **known == *directory);
+        let directory = known.unwrap_or_else(|| {
+            self.directories.push(directory.into());
+            self.directories.len() - 1
+        });
+        Some(Found { version, directory: u8::try_from(directory).ok()?, descriptor })
     }
 
     /// Whether one is there.
@@ -133,16 +176,19 @@ impl Files {
     /// Gives back the descriptors that are not worth their memory while nothing runs in the cgroup.
     pub(super) fn rest(&mut self) {
         let worth_nothing = self.found.iter_mut().zip(&ROWS).filter(|(_, row)| row.kept != Kept::Always);
-        worth_nothing.flat_map(|(found, _)| found).for_each(|(_, file)| file.close());
+        worth_nothing.flat_map(|(found, _)| found).for_each(|found| found.descriptor.close());
     }
 
     /// Reads one, if it is there.
     pub(super) fn read<'a>(&mut self, host: &'a mut Host, subject: Subject) -> Option<(Version, &'a [u8])> {
-        let (version, file) = self.found[subject as usize].as_mut()?;
-        match host.read(file) {
+        let row = &ROWS[subject as usize];
+        let Self { found, directories, .. } = self;
+        let Found { version, directory, descriptor } = found[subject as usize].as_mut()?;
+        let name = row.name(*version)?;
+        match host.read_kept(descriptor, |_| directories[usize::from(*directory)].join(name)) {
             Ok(bytes) => {
-                if ROWS[subject as usize].kept == Kept::Never {
-                    file.close();
+                if row.kept == Kept::Never {
+                    descriptor.close();
                 }
                 Some((*version, bytes))
             }
@@ -156,20 +202,4 @@ impl Files {
             }
         }
     }
-}
-
-fn open(host: &mut Host, row: &Row, version: Version, root: &Path, cgroup: &str) -> Option<(Version, KeptFile)> {
-    let name = match version {
-        Version::V1 => row.v1,
-        Version::V2 => row.v2,
-    };
-    if name.is_empty() {
-        return None;
-    }
-    let mut file = KeptFile::in_one_piece(root.join(cgroup.trim_start_matches('/')).join(name));
-    host.read(&mut file).ok()?;
-    if row.kept != Kept::Always {
-        file.close();
-    }
-    Some((version, file))
 }

@@ -1,6 +1,5 @@
 //! One process: what was read of it, and what of that its group has been given.
 
-use std::path::Path;
 use std::path::PathBuf;
 
 use common::batch::Process;
@@ -17,11 +16,13 @@ use crate::collect::process::stat;
 use crate::collect::process::stat::Stat;
 use crate::collect::process::top::Measures;
 use crate::config::CommandLine;
+use crate::config::Roots;
 use crate::config::Rule;
 use crate::config::Subject;
 use crate::config::group_name;
 use crate::host::Host;
-use crate::host::KeptFile;
+use crate::host::KeptDescriptor;
+use crate::host::ReadError;
 use crate::host::page_bytes;
 use crate::identify::Users;
 use crate::mask;
@@ -37,7 +38,7 @@ pub(super) struct Reading<'a> {
 #[derive(Debug)]
 pub(super) struct Known {
     pub pid: u32,
-    pub stat: KeptFile,
+    stat: KeptDescriptor,
     /// Whether that is among those that are kept open.
     pub keep_open: bool,
     io_refused: bool,
@@ -80,11 +81,10 @@ pub(super) struct Known {
 }
 
 impl Known {
-    pub(super) fn new(procfs: &Path, pid: u32) -> Self {
-        let place = procfs.join(pid.to_string());
+    pub(super) fn new(pid: u32) -> Self {
         Self {
             pid,
-            stat: KeptFile::in_one_piece(place.join("stat")),
+            stat: KeptDescriptor::default(),
             keep_open: false,
             io_refused: false,
             round: 0,
@@ -114,10 +114,17 @@ impl Known {
         }
     }
 
-    /// Gives its descriptor back. Returns whether it was kept open.
-    pub(super) fn close(&mut self) -> bool {
-        self.stat.close();
-        std::mem::take(&mut self.keep_open)
+    /// Reads its `stat`; whether the descriptor is given back then is for [`Self::rest`].
+    pub(super) fn read_stat<'a>(&mut self, host: &'a mut Host) -> Result<&'a [u8], ReadError> {
+        let pid = self.pid;
+        host.read_kept(&mut self.stat, |roots| place(roots, pid).join("stat"))
+    }
+
+    /// Gives its descriptor back, unless it is one of those that are kept.
+    pub(super) fn rest(&mut self) {
+        if !self.keep_open {
+            self.stat.close();
+        }
     }
 
     /// Takes what `/proc/P/stat` says. Returns whether it runs another program than before.
@@ -334,7 +341,7 @@ impl Known {
     }
 
     fn place(&self, host: &Host) -> PathBuf {
-        host.roots().procfs.join(self.pid.to_string())
+        place(host.roots(), self.pid)
     }
 
     /// Reads what only a person wants to know. Returns whether its command line is to be asked for.
@@ -368,6 +375,10 @@ impl Known {
             threads: u32::try_from(self.level.threads).unwrap_or(u32::MAX),
         }
     }
+}
+
+fn place(roots: &Roots, pid: u32) -> PathBuf {
+    roots.procfs.join(pid.to_string())
 }
 
 #[expect(

@@ -246,8 +246,7 @@ impl Processes {
     fn visit(&mut self, tick: &mut Tick<'_>, cgroups: &Cgroups, pid: u32) {
         let (round, first_in_window) = (self.round, tick.moment.first_in_window);
         let first = !self.known.contains_key(&pid);
-        let procfs = &tick.host.roots().procfs;
-        let known = self.known.entry(pid).or_insert_with(|| Box::new(Known::new(procfs, pid)));
+        let known = self.known.entry(pid).or_insert_with(|| Box::new(Known::new(pid)));
         known.round = round;
         let ran = known.cgroup.map_or(Ran::Maybe, |cgroup| self.exited.ran(cgroup));
         known.ran |= !known.kernel && Ran::No < ran;
@@ -255,7 +254,7 @@ impl Processes {
         if !first && !wanted {
             return;
         }
-        let read = tick.host.read(&mut known.stat);
+        let read = known.read_stat(tick.host);
         let bytes = match read {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -274,9 +273,8 @@ impl Processes {
         if first && self.kept_open < self.kept_open_max {
             known.keep_open = true;
             self.kept_open += 1;
-        } else if !known.keep_open {
-            known.stat.close();
         }
+        known.rest();
         // Containers inside containers are found later than what runs in them.
         if first || renamed || (first_in_window && !known.kernel && known.cgroup.is_none()) {
             known.identify(tick.host, cgroups);
@@ -303,8 +301,8 @@ impl Processes {
     fn retire(&mut self) {
         let round = self.round;
         let mut left = HashMap::new();
-        for (pid, mut known) in self.known.extract_if(|_, known| known.round != round) {
-            self.kept_open -= usize::from(known.close());
+        for (pid, known) in self.known.extract_if(|_, known| known.round != round) {
+            self.kept_open -= usize::from(known.keep_open);
             let io_bytes = (known.io_bytes.0 + known.inherited.0, known.io_bytes.1 + known.inherited.1);
             left.insert(pid, (known.parent, io_bytes));
             if known.measures().did_anything() {
