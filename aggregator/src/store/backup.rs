@@ -17,6 +17,8 @@ use rusqlite::backup::StepResult;
 
 use crate::store::FILE;
 use crate::store::block::Block;
+use crate::store::block::Tier;
+use crate::store::block::set::names;
 use crate::store::catalog;
 use crate::store::lock::Lock;
 use crate::store::migration::MigrationError;
@@ -30,6 +32,9 @@ const BESIDE: &[&str] = &["admin.token", "ca.key", "ca.pem", "http.key", "http.p
 
 /// What a file is called before it is whole.
 const UNFINISHED: &str = ".unfinished";
+
+/// Times that the database is copied before it is given up: a file is merged once in a day.
+const ATTEMPTS_MAX: u32 = 5;
 
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +92,16 @@ pub fn back_up(data_dir: &Path, to: &Path) -> Result<Copied, BackupError> {
     }
     let mut copied = Copied::default();
     copy_beside(data_dir, to, &mut copied)?;
-    copy_database(data_dir, to, &mut copied)?;
+    let mut attempts = 1;
+    // A file that was recorded a moment ago may be merged into another meanwhile.
+    while let Err(error) = copy_database(data_dir, to, &mut copied) {
+        let gone = matches!(&error, BackupError::File(_, why) if why.kind() == io::ErrorKind::NotFound);
+        if !gone || ATTEMPTS_MAX <= attempts {
+            return Err(error);
+        }
+        attempts += 1;
+    }
+    remove_replaced(to)?;
     sync_directory(to)?;
     Ok(copied)
 }
@@ -176,6 +190,20 @@ fn copy_blocks(from: &Path, to: &Path, blocks: &[(Block, u64)], copied: &mut Cop
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(of(directory))?;
         copied.count(copy_file(&from, &to)?);
         sync_directory(directory)?;
+    }
+    Ok(())
+}
+
+/// Removes the block files that an earlier backup had and that are merged or expired since.
+fn remove_replaced(to: &Path) -> Result<(), BackupError> {
+    let recorded = catalog::blocks(&reading(&to.join(FILE))?).unwrap_or_default();
+    let recorded: Vec<PathBuf> = recorded.iter().map(|(block, _)| to.join(block.to_string())).collect();
+    for tier in Tier::ALL {
+        for path in names(&to.join(tier.directory())) {
+            if !recorded.contains(&path) {
+                remove(&path)?;
+            }
+        }
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What lies beside the samples of a host in a block file: process tables and events.
 
+use std::collections::BTreeMap;
+
 use common::batch::{Batch, Event, HostId, Process};
 use common::schema::Schema;
 use common::time::{TimeRange, Timestamp};
@@ -13,11 +15,11 @@ use crate::store::block::set::Blocks;
 /// A process table and its window's stamp.
 pub(super) type Table = (Timestamp, Vec<Process>);
 
-/// Payloads of one file's process tables, each with its stamp, behind the number of their codec. They are coded as they
+/// Payloads of one hour's process tables, each with its stamp, behind the number of their codec. They are coded as they
 /// travel, each against the one before.
 type Payloads = (u8, Vec<(Timestamp, Vec<u8>)>);
 
-/// Memory that the lists of one host's part of a file may take: a lie about a length is met by it.
+/// Memory that the lists of one host's hour may take: a lie about a length is met by it.
 const BESIDE_BYTES_MAX: usize = 1 << 30;
 
 /// Writes tables, which ascend by stamp.
@@ -56,9 +58,9 @@ pub(super) fn processes_at(blocks: &Blocks, host: HostId, at: Timestamp) -> Opti
     let covering = TimeRange { after: at.before(std::time::Duration::from_millis(1)), through };
     let files = blocks.overlapping(Tier::Raw, covering);
     let found = files.iter().rev().filter_map(|file| {
-        let bytes = blocks.beside(file, Beside::Processes, host)?;
-        let last = decode_processes(&bytes, |stamp| at <= stamp).pop();
-        last.filter(|(stamp, _)| covering.contains(*stamp))
+        let hours = blocks.beside(file, (Beside::Processes, host), covering);
+        let last = |bytes: &Vec<u8>| decode_processes(bytes, |stamp| at <= stamp).pop();
+        hours.iter().filter_map(last).find(|(stamp, _)| covering.contains(*stamp))
     });
     found.min_by_key(|(stamp, _)| *stamp)
 }
@@ -73,9 +75,28 @@ pub(super) fn decode_events(bytes: &[u8]) -> Vec<Event> {
     decoded(bytes).unwrap_or_default()
 }
 
-/// The events of a host that a file has.
-pub(super) fn events(blocks: &Blocks, file: &BlockFile, host: HostId) -> Vec<Event> {
-    blocks.beside(file, Beside::Events, host).map(|bytes| decode_events(&bytes)).unwrap_or_default()
+/// The events of a host in a range that a file has.
+pub(super) fn events(blocks: &Blocks, file: &BlockFile, (host, range): (HostId, TimeRange)) -> Vec<Event> {
+    let hours = blocks.beside(file, (Beside::Events, host), range);
+    hours.iter().flat_map(|bytes| decode_events(bytes)).filter(|event| range.contains(event.at)).collect()
+}
+
+/// One of what several files have beside the samples of a host in an hour, the earlier written before the later.
+pub(super) fn join(what: Beside, mut written: Vec<Vec<u8>>) -> Vec<u8> {
+    if let [_] = written.as_slice() {
+        return written.remove(0);
+    }
+    match what {
+        Beside::Processes => {
+            let tables = written.iter().flat_map(|bytes| decode_processes(bytes, |_| false));
+            encode_processes(tables.collect::<BTreeMap<_, _>>().into_iter().collect())
+        }
+        Beside::Events => {
+            let mut events: Vec<Event> = written.iter().flat_map(|bytes| decode_events(bytes)).collect();
+            events.sort_by_key(|event| event.at);
+            encode_events(&events)
+        }
+    }
 }
 
 fn encoded(value: &impl bincode::Encode) -> Vec<u8> {

@@ -366,8 +366,8 @@ impl Store {
         for file in self.shared.blocks.overlapping(Tier::Raw, range) {
             let hosts = host.map_or_else(|| self.shared.head.ids(), |host| vec![host]);
             for host in hosts {
-                let sealed = beside::events(&self.shared.blocks, &file, host);
-                events.extend(sealed.into_iter().filter(|event| range.contains(event.at)).map(|event| (host, event)));
+                let sealed = beside::events(&self.shared.blocks, &file, (host, range));
+                events.extend(sealed.into_iter().map(|event| (host, event)));
             }
         }
         events.sort_by_key(|(_, event)| event.at);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::batch::HostId;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::store::block::Block;
 use crate::store::block::part::Part;
@@ -26,13 +26,13 @@ const CACHE_KIBIBYTES: i64 = 64;
 const APPLICATION_ID: i32 = 0x4c41_5057;
 
 /// The only form there is.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 const TABLES: &str = "
     CREATE TABLE about (id INTEGER NOT NULL, tier INTEGER NOT NULL, after_ms INTEGER NOT NULL, through_ms INTEGER NOT NULL);
     CREATE TABLE part (key INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum INTEGER NOT NULL);
-    CREATE TABLE processes (host INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum INTEGER NOT NULL);
-    CREATE TABLE events (host INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum INTEGER NOT NULL);
+    CREATE TABLE processes (key INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum INTEGER NOT NULL);
+    CREATE TABLE events (key INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum INTEGER NOT NULL);
 ";
 
 /// Why a file cannot be written or read.
@@ -60,7 +60,7 @@ impl FileError {
     }
 }
 
-/// What lies beside the samples of a host, whole.
+/// What lies beside the samples of a host, hour by hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Beside {
     Processes,
@@ -68,13 +68,37 @@ pub(in crate::store) enum Beside {
 }
 
 impl Beside {
-    const fn table(self) -> &'static str {
+    pub(in crate::store) const ALL: [Self; 2] = [Self::Processes, Self::Events];
+}
+
+/// What a file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Table {
+    Part,
+    Beside(Beside),
+}
+
+impl Table {
+    const ALL: [Self; 3] = [Self::Part, Self::Beside(Beside::Processes), Self::Beside(Beside::Events)];
+
+    const fn name(self) -> &'static str {
         match self {
-            Self::Processes => "processes",
-            Self::Events => "events",
+            Self::Part => "part",
+            Self::Beside(Beside::Processes) => "processes",
+            Self::Beside(Beside::Events) => "events",
         }
     }
 }
+
+/// A row of a file: of samples by host and first number, of what lies beside them by host and hour.
+#[derive(Debug)]
+pub(in crate::store) struct Row {
+    pub(in crate::store) key: Key,
+    pub(in crate::store) data: Vec<u8>,
+}
+
+/// A host, and a number that means something there.
+pub(in crate::store) type Key = (HostId, u32);
 
 /// A file that is being written. Hosts come in the order of their numbers, their series too.
 #[derive(Debug)]
@@ -136,10 +160,10 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Adds what lies beside the samples of a host.
-    pub(in crate::store) fn put_beside(&self, what: Beside, host: HostId, data: &[u8]) -> Result<(), FileError> {
-        let sql = format!("INSERT INTO {} VALUES (?1, ?2, ?3)", what.table());
-        self.connection.prepare_cached(&sql)?.execute((host.0, data, crc32fast::hash(data)))?;
+    /// Adds what lies beside the samples of a host in an hour of the file, counted from its first.
+    pub(in crate::store) fn put_beside(&self, what: Beside, (host, hour): Key, data: &[u8]) -> Result<(), FileError> {
+        let sql = format!("INSERT INTO {} VALUES (?1, ?2, ?3)", Table::Beside(what).name());
+        self.connection.prepare_cached(&sql)?.execute((key(host, hour), data, crc32fast::hash(data)))?;
         Ok(())
     }
 
@@ -226,29 +250,55 @@ impl FileReader {
 
     /// Whether every checksum holds.
     pub(in crate::store) fn check(&self) -> Result<(), FileError> {
-        for table in ["part", "processes", "events"] {
-            let mut statement = self.connection.prepare(&format!("SELECT data, checksum FROM {table}"))?;
+        for table in Table::ALL {
+            let sql = format!("SELECT data, checksum FROM {}", table.name());
+            let mut statement = self.connection.prepare(&sql)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                let data = row.get_ref(0)?.as_blob().map_err(|_| FileError::Damaged("a part is no blob"))?;
-                if crc32fast::hash(data) != row.get::<_, u32>(1)? {
-                    return Err(FileError::Damaged(CHECKSUM));
-                }
+                checked(row, 0)?;
             }
         }
         Ok(())
     }
 
-    /// What lies beside the samples of a host.
-    pub(in crate::store) fn beside(&self, what: Beside, host: HostId) -> Result<Option<Vec<u8>>, FileError> {
-        let sql = format!("SELECT data, checksum FROM {} WHERE host = ?1", what.table());
+    /// What lies beside the samples of a host in some hours.
+    pub(in crate::store) fn beside(
+        &self,
+        what: Beside,
+        host: HostId,
+        (first, last): (u32, u32),
+    ) -> Result<Vec<Vec<u8>>, FileError> {
+        let sql = format!(
+            "SELECT data, checksum FROM {} WHERE ?1 <= key AND key <= ?2 ORDER BY key",
+            Table::Beside(what).name()
+        );
         let mut statement = self.connection.prepare_cached(&sql)?;
-        let found = statement.query_row([host.0], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, u32>(1)?)));
-        match found.optional()? {
-            Some((data, checksum)) if crc32fast::hash(&data) == checksum => Ok(Some(data)),
-            Some(_) => Err(FileError::Damaged(CHECKSUM)),
-            None => Ok(None),
+        let mut rows = statement.query((key(host, first), key(host, last)))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(checked(row, 0)?.to_vec());
         }
+        Ok(found)
+    }
+
+    /// The row that follows a key, or the first one. Damaged ones are told, and passed over.
+    pub(in crate::store) fn next_row(
+        &self,
+        table: Table,
+        after: Option<Key>,
+        mut damaged: impl FnMut(FileError),
+    ) -> Result<Option<Row>, FileError> {
+        let sql = format!("SELECT key, data, checksum FROM {} WHERE ?1 < key ORDER BY key", table.name());
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([after.map_or(-1, |(host, number)| key(host, number))])?;
+        while let Some(row) = rows.next()? {
+            match checked(row, 1) {
+                Ok(data) => return Ok(Some(Row { key: unkey(row.get(0)?), data: data.to_vec() })),
+                Err(error @ FileError::Damaged(_)) => damaged(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// The parts of a host that may have series from `first` through `last`.
@@ -264,16 +314,18 @@ impl FileReader {
         let mut statement = self.connection.prepare_cached("SELECT data, checksum FROM part WHERE key = ?1")?;
         let mut rows = statement.query([key])?;
         let row = rows.next()?.ok_or(FileError::Damaged("a part is missing"))?;
-        let data = row.get_ref(0)?.as_blob().map_err(|_| FileError::Damaged("a part is no blob"))?;
-        if crc32fast::hash(data) != row.get::<_, u32>(1)? {
-            return Err(FileError::Damaged(CHECKSUM));
-        }
+        let data = checked(row, 0)?;
         let (_, first) = unkey(key);
         Ok(look(&Part::read((first, self.block.range.after), data)))
     }
 }
 
-const CHECKSUM: &str = "a checksum does not hold";
+/// The bytes in a column of a row, if they have the checksum in the column behind it.
+fn checked<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<&'a [u8], FileError> {
+    let data = row.get_ref(column)?.as_blob().map_err(|_| FileError::Damaged("a part is no blob"))?;
+    let holds = crc32fast::hash(data) == row.get::<_, u32>(column + 1)?;
+    if holds { Ok(data) } else { Err(FileError::Damaged("a checksum does not hold")) }
+}
 
 /// Gives the wanted ones.
 fn pick(part: &Part<'_>, wanted: &[u32], give: &mut impl FnMut(&Part<'_>, PartSeries<'_>)) {

@@ -3,6 +3,7 @@
 pub(super) mod file;
 pub(super) mod part;
 pub(super) mod set;
+pub(super) mod walk;
 
 use std::fmt;
 use std::time::Duration;
@@ -32,6 +33,20 @@ impl Tier {
         Self::ALL.into_iter().find(|tier| tier.number() == number)
     }
 
+    /// What one file of it covers in the end, shortest first.
+    const fn stretches(self) -> &'static [fn(Timestamp) -> TimeRange] {
+        match self {
+            Self::Raw => &[day],
+        }
+    }
+
+    /// The longest of those around a stamp that is over by `cut`, up to which everything is in files: nothing comes for
+    /// it but late.
+    pub(super) fn finished(self, stamp: Timestamp, cut: Timestamp) -> Option<TimeRange> {
+        let stretches = self.stretches().iter().rev().map(|stretch| stretch(stamp));
+        stretches.into_iter().find(|range| range.through.after(MERGE_AFTER) <= cut)
+    }
+
     /// The directory of its files.
     pub(super) const fn directory(self) -> &'static str {
         match self {
@@ -53,6 +68,14 @@ impl Block {
     pub(super) fn overlaps(&self, range: TimeRange) -> bool {
         range.after < self.range.through && self.range.after < range.through
     }
+
+    /// The hours of a range, counted from the first one of the file.
+    pub(super) fn hours(&self, range: TimeRange) -> (u32, u32) {
+        let within =
+            TimeRange { after: range.after.max(self.range.after), through: range.through.min(self.range.through) };
+        let since = |at: Timestamp| u32::try_from(at.since(self.range.after).as_secs() / HOUR.as_secs()).unwrap_or(0);
+        (since(within.after), since(within.through.before(Duration::from_millis(1))))
+    }
 }
 
 impl fmt::Display for Block {
@@ -61,6 +84,9 @@ impl fmt::Display for Block {
         write!(f, "{}/{}.{}.db", self.tier.directory(), name(self.range), self.id)
     }
 }
+
+/// How long after its end a day is merged: an hour's delay of agents costs no second merging.
+const MERGE_AFTER: Duration = HOUR;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);

@@ -108,21 +108,20 @@ impl Blocks {
         (host, wanted): (HostId, &[u32]),
         give: impl FnMut(&Part<'_>, PartSeries<'_>),
     ) -> Result<(), FileError> {
-        let read = self.lend(file, |reader| reader.each(host, wanted, give, |error| self.note_damage(file, &error)));
-        match read {
-            Err(error) if error.is_damage() || !file.path.exists() => {
-                self.note_damage(file, &error);
-                Ok(())
-            }
-            read => read,
-        }
+        self.lend_rest(file, |reader| reader.each(host, wanted, give, |error| self.note_damage(file, &error)))
     }
 
-    /// What lies beside the samples of a host; nothing if that is damaged.
-    pub(in crate::store) fn beside(&self, file: &BlockFile, what: Beside, host: HostId) -> Option<Vec<u8>> {
-        self.lend(file, |reader| reader.beside(what, host)).unwrap_or_else(|error| {
+    /// What lies beside the samples of a host in a range; nothing if that is damaged.
+    pub(in crate::store) fn beside(
+        &self,
+        file: &BlockFile,
+        (what, host): (Beside, HostId),
+        range: TimeRange,
+    ) -> Vec<Vec<u8>> {
+        let hours = file.block.hours(range);
+        self.lend(file, |reader| reader.beside(what, host, hours)).unwrap_or_else(|error| {
             self.note_damage(file, &error);
-            None
+            Vec::new()
         })
     }
 
@@ -165,6 +164,24 @@ impl Blocks {
         answer
     }
 
+    /// The same. One that is damaged or missing has nothing more to say.
+    ///
+    /// # Errors
+    /// When it cannot be read for another reason.
+    pub(in crate::store) fn lend_rest<T: Default>(
+        &self,
+        file: &BlockFile,
+        ask: impl FnOnce(&FileReader) -> Result<T, FileError>,
+    ) -> Result<T, FileError> {
+        match self.lend(file, ask) {
+            Err(error) if error.is_damage() || !file.path.exists() => {
+                self.note_damage(file, &error);
+                Ok(T::default())
+            }
+            answer => answer,
+        }
+    }
+
     /// Closes those that nobody asked for longest, as long as there are too many.
     fn close_some(&self) {
         let all = self.all();
@@ -193,7 +210,8 @@ impl Blocks {
     }
 }
 
-fn names(directory: &Path) -> Vec<PathBuf> {
+/// What lies in a directory.
+pub(in crate::store) fn names(directory: &Path) -> Vec<PathBuf> {
     // A directory that is not there has no orphans.
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path())).collect()

@@ -96,6 +96,11 @@ impl Chunk {
         Self { first: stamp(stamps.first()), last: stamp(stamps.last()), bytes: out.into() }
     }
 
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(Reader(&self.bytes).varint()).unwrap_or(0).min(ENTRIES_MAX)
+    }
+
     /// The entries.
     pub(super) fn decode(&self, shape: Shape, detail: Detail) -> Vec<Entry> {
         ChunkRef { first: self.first, last: self.last, bytes: &self.bytes }.decode(shape, detail)
@@ -114,6 +119,11 @@ pub(super) struct ChunkRef<'a> {
 }
 
 impl ChunkRef<'_> {
+    /// The same, kept here.
+    pub(super) fn to_chunk(self) -> Chunk {
+        Chunk { first: self.first, last: self.last, bytes: self.bytes.into() }
+    }
+
     /// The entries. Of bytes that nobody encoded, some.
     pub(super) fn decode(self, shape: Shape, detail: Detail) -> Vec<Entry> {
         let mut reader = Reader(self.bytes);

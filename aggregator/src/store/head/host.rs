@@ -283,6 +283,12 @@ impl Host {
         }
     }
 
+    /// The shape of one of its series.
+    pub(super) fn shape(&self, number: u32) -> Option<Shape> {
+        let at = self.series.binary_search_by_key(&number, |slot| slot.number).ok()?;
+        Some(self.series[at].column.shape)
+    }
+
     /// Numbers of the series of some entities.
     pub(super) fn numbers(&self, of: impl Fn(&Labels) -> bool) -> Vec<u32> {
         let wanted = self.series.iter().filter(|slot| of(&self.entities[slot.key.1 as usize]));

@@ -19,6 +19,7 @@ use crate::store::catalog::Identity;
 use crate::store::catalog::Life;
 use crate::store::catalog::Sealed;
 use crate::store::chunk::Detail;
+use crate::store::chunk::Shape;
 use crate::store::commit::Written;
 use crate::store::head::columns::Columns;
 use crate::store::head::first::First;
@@ -144,6 +145,11 @@ impl Head {
         if let Some(host) = self.known(host) {
             write(&host).note_recorded(lives);
         }
+    }
+
+    /// The shape of a series, if it is known.
+    pub(super) fn shape(&self, host: HostId, number: u32) -> Option<Shape> {
+        read(&*self.known(host)?).shape(number)
     }
 
     /// Drops what was set aside: block files have it.

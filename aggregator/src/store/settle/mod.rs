@@ -2,6 +2,7 @@
 //!
 //! A thread of its own does it, in steps that can end anywhere: a file counts from the commit that records it.
 
+mod merge;
 pub(super) mod retain;
 mod seal;
 
@@ -15,6 +16,7 @@ use common::time::Timestamp;
 use rusqlite::Transaction;
 
 use crate::store::Shared;
+use crate::store::block::Tier;
 use crate::store::block::file::FileError;
 use crate::store::catalog;
 use crate::store::catalog::Sealed;
@@ -38,6 +40,8 @@ pub(super) struct Settler {
     next_block: i64,
     /// The last attempt to seal, whatever came of it.
     seal: i64,
+    /// When what was merged since the start was last, by where it ends.
+    merged: HashMap<(Tier, Timestamp), Timestamp>,
     failed_at: Option<Timestamp>,
 }
 
@@ -82,7 +86,8 @@ impl Settler {
         let (sealed, next_block) = shared.readers.ask(books)?;
         let cut = Timestamp::from_millis(i64::MIN);
         let seal = sealed.values().map(|sealed| sealed.seal).max().unwrap_or_default();
-        Ok(Self { shared: Arc::clone(shared), changes, sealed, cut, next_block, seal, failed_at: None })
+        let shared = Arc::clone(shared);
+        Ok(Self { shared, changes, sealed, cut, next_block, seal, merged: HashMap::new(), failed_at: None })
     }
 
     /// Takes steps until it is told to stop.
@@ -120,7 +125,7 @@ impl Settler {
             self.cut = cut;
             return Ok(true);
         }
-        self.retain(now)
+        Ok(self.retain(now)? || self.merge(now, cut)?)
     }
 
     /// Makes a change to the books and waits until it is durable.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::batch::{Event, HostId};
 use common::time::{TimeRange, Timestamp};
@@ -39,7 +38,7 @@ const IDENTITIES_IN_CHANGE: usize = 5_000;
 const HOSTS_IN_CHANGE: usize = 20;
 
 /// Entries that make a chunk of a block file, and windows that differ from the one before: an hour of either.
-const ENTRIES_IN_CHUNK: usize = 360;
+pub(super) const ENTRIES_IN_CHUNK: usize = 360;
 
 /// Series that wait for the commit that puts them into the catalog.
 #[derive(Default)]
@@ -105,15 +104,17 @@ impl Settler {
                 self.file(files, range)?.put((host, series.number), series.shape, &chunks)?;
             }
         }
-        for (range, tables) in by_span(tables.into_iter(), |(stamp, _)| span(*stamp, cut)) {
-            let bytes = beside::encode_processes(tables);
-            self.file(files, range)?.put_beside(Beside::Processes, host, &bytes)?;
+        for (hour, tables) in by_span(tables.into_iter(), |(stamp, _)| block::hour(*stamp)) {
+            let file = self.file(files, span(hour.through, cut))?;
+            let (hour, _) = file.block().hours(hour);
+            file.put_beside(Beside::Processes, (host, hour), &beside::encode_processes(tables))?;
         }
         let mut events = frozen.events;
         events.sort_by_key(|event| event.at);
-        for (range, events) in by_span(events.into_iter(), |event: &Event| span(event.at, cut)) {
-            let bytes = beside::encode_events(&events);
-            self.file(files, range)?.put_beside(Beside::Events, host, &bytes)?;
+        for (hour, events) in by_span(events.into_iter(), |event: &Event| block::hour(event.at)) {
+            let file = self.file(files, span(hour.through, cut))?;
+            let (hour, _) = file.block().hours(hour);
+            file.put_beside(Beside::Events, (host, hour), &beside::encode_events(&events))?;
         }
         Ok(())
     }
@@ -232,10 +233,9 @@ fn tables(shared: &Shared, host: HostId, before: &Sealed, rows: Vec<LogRow>) -> 
     tables.into_iter().collect()
 }
 
-/// The hour of a stamp; its day, when that was over a day before.
+/// The hour of a stamp; its day, when that is over.
 fn span(stamp: Timestamp, cut: Timestamp) -> TimeRange {
-    let day = block::day(stamp);
-    if day.through.after(Duration::from_secs(24 * 3_600)) <= cut { day } else { block::hour(stamp) }
+    Tier::Raw.finished(stamp, cut).unwrap_or_else(|| block::hour(stamp))
 }
 
 /// What ascends, cut where the span changes.

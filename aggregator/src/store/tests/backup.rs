@@ -56,6 +56,26 @@ async fn a_backup_of_a_running_store_takes_its_place() {
 }
 
 #[tokio::test]
+async fn what_was_merged_since_is_not_kept_twice() {
+    let [data, copy] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (running, mut agent) = some(data.path()).await;
+    let mut settler = running.settler();
+    for window in [1_000, 5_000] {
+        running.store.commit(agent.batch(stamp(window), [0.5, 9.0])).await.unwrap();
+        while settler.step(stamp(window + 500)) {}
+        back_up(data.path(), copy.path()).unwrap();
+        assert_eq!(told(copy.path()), Vec::<String>::new());
+    }
+    let names = |data_dir: &Path| {
+        let names = fs::read_dir(data_dir.join("raw")).unwrap().map(|entry| entry.unwrap().file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(names(copy.path()), names(data.path()));
+    assert_eq!(names(copy.path()).len(), 2, "the day that is over, and an hour");
+    running.stop();
+}
+
+#[tokio::test]
 async fn a_copy_is_whole_while_somebody_writes() {
     let [data, copy] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let (running, mut agent) = some(data.path()).await;

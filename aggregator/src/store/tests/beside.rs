@@ -5,7 +5,8 @@ use super::*;
 #[tokio::test]
 async fn the_process_table_of_a_moment_is_that_of_the_window_around_it() {
     let dir = tempfile::tempdir().unwrap();
-    let running = Running::start(dir.path(), &clock());
+    let config = StoreConfig { retention: Retention::default(), ..config() };
+    let running = Running::start_with(dir.path(), config, &clock());
     let mut agent = Agent::start(1);
     for window in 1..5 {
         let process = Process { pid: 7, command: "nginx".to_owned(), cpu_ms: window, ..Process::default() };
@@ -23,12 +24,21 @@ async fn the_process_table_of_a_moment_is_that_of_the_window_around_it() {
     check(10_001, Some(2)).await;
     check(40_000, Some(4)).await;
     check(40_001, None).await;
-    running.settler().step(stamp(1_000));
-    check(0, None).await;
-    check(10_000, Some(1)).await;
-    check(10_001, Some(2)).await;
-    check(40_000, Some(4)).await;
-    check(40_001, None).await;
+    let mut settler = running.settler();
+    let mut settled = |window| while settler.step(stamp(window)) {};
+    // Sealed; merged; with something late beside it; merged with that.
+    for window in [1_000, 10_000, 10_400, 14_000] {
+        settled(window);
+        check(0, None).await;
+        check(10_000, Some(1)).await;
+        check(10_001, Some(2)).await;
+        check(40_000, Some(4)).await;
+        check(40_001, None).await;
+        let process = Process { pid: 7, command: "nginx".to_owned(), cpu_ms: 3, ..Process::default() };
+        let batch = Batch { stamp: stamp(3), processes: vec![process], ..Batch::default() };
+        running.store.commit(agent.encode(&batch)).await.unwrap();
+    }
+    assert_eq!(running.store.shared.blocks.all().len(), 1);
     running.stop();
 }
 

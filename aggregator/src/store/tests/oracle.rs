@@ -30,14 +30,14 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        30 => (prop_oneof![9 => Just(1), 1 => 1..500_u64], prop::array::uniform2(0..3)).prop_map(|(gap, values)| Step::Window(gap, values)),
+        30 => (prop_oneof![18 => Just(1), 2 => 1..500_u64, 1 => 1..9_000_u64], prop::array::uniform2(0..3)).prop_map(|(gap, values)| Step::Window(gap, values)),
         2 => Just(Step::Again),
         4 => (prop_oneof![0..60_u64, 0..20_000_u64], 0..3).prop_map(|(back, value)| Step::Late(back, value)),
         1 => Just(Step::NewRun),
         1 => Just(Step::End),
         1 => (0..3_u8).prop_map(Step::Label),
         1 => Just(Step::Restart),
-        3 => (prop_oneof![0..400_u64, 0..8_000_u64], prop::option::of(0..12_u32)).prop_map(|(later, stop)| Step::Settle(later, stop)),
+        3 => (prop_oneof![0..400_u64, 0..8_000_u64], prop::option::of(0..40_u32)).prop_map(|(later, stop)| Step::Settle(later, stop)),
     ];
     prop::collection::vec(step, 1..150)
 }
@@ -170,6 +170,17 @@ impl World {
         assert_eq!(dump(self.store(), &[]), self.expected());
     }
 
+    /// One file for each day that was over so many windows later, and none of them damaged.
+    fn assert_merged(&self, later: u64) {
+        let cut = stamp(self.window + later).before(Duration::from_secs(2 * 3_600));
+        let files = self.store().shared.blocks.all();
+        let finished = files.iter().filter(|file| file.block.tier.finished(file.block.range.through, cut).is_some());
+        let mut ends: Vec<_> = finished.map(|file| (file.block.tier, file.block.range.through)).collect();
+        ends.sort_unstable();
+        assert!(ends.windows(2).all(|pair| pair[0] != pair[1]), "{ends:?}");
+        assert_eq!(verify::verify(self.dir.path()), []);
+    }
+
     async fn label(&mut self, env: u8) {
         let labels = Labels::new().with("env", env.to_string());
         if self.labels != labels {
@@ -205,6 +216,7 @@ fn walk(steps: Vec<Step>) {
         }
         world.step(Step::Restart).await;
         world.settle(1_000, None);
+        world.assert_merged(1_000);
         world.step(Step::Restart).await;
         assert_eq!(dump(world.store(), &[]), world.expected());
         world.running.take().unwrap().stop();
