@@ -59,7 +59,8 @@ pub fn router() -> Router {
         .html_cache_control(CacheControl::NoCache)
         .cache_control(CacheControl::Long)
         .enable_gzip(true)
-        .enable_brotli(true)
+        // Compressed by a release build; a debug build would do it at each start, which takes it seconds.
+        .enable_brotli(!cfg!(debug_assertions))
         .into_router()
         .route("/plain.css", get(plain("text/css; charset=utf-8", PLAIN_STYLE)))
         .route("/mark.svg", get(plain("image/svg+xml", MARK)))
