@@ -116,15 +116,17 @@ fn nearest(value: f64) -> i64 {
 /// The name of the label that holds a series' metric name.
 pub const NAME: &str = "__name__";
 
-/// A set of labels, sorted by name, each name once, no empty values. Cloning shares the strings.
+/// A set of labels, sorted by name, each name once, no empty values. Cloning shares it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Vec<(Arc<str>, Arc<str>)>);
+pub struct Labels(Arc<[Pair]>);
+
+type Pair = (Arc<str>, Arc<str>);
 
 impl Labels {
     /// No labels.
     #[must_use]
-    pub const fn new() -> Self {
-        Self(Vec::new())
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Looks a value up; a missing label is an empty one, as in Prometheus.
@@ -135,12 +137,13 @@ impl Labels {
 
     /// Sets a label; an empty value removes it.
     pub fn set(&mut self, name: impl Into<Arc<str>> + AsRef<str>, value: impl Into<Arc<str>> + AsRef<str>) {
-        match (self.position(name.as_ref()), value.as_ref().is_empty()) {
-            (Ok(at), true) => drop(self.0.remove(at)),
-            (Ok(at), false) => self.0[at].1 = value.into(),
-            (Err(_), true) => {}
-            (Err(at), false) => self.0.insert(at, (name.into(), value.into())),
-        }
+        let (before, behind, new) = match (self.position(name.as_ref()), value.as_ref().is_empty()) {
+            (Ok(at), true) => (at, at + 1, None),
+            (Ok(at), false) => (at, at + 1, Some((name.into(), value.into()))),
+            (Err(_), true) => return,
+            (Err(at), false) => (at, at, Some((name.into(), value.into()))),
+        };
+        self.0 = self.0[..before].iter().cloned().chain(new).chain(self.0[behind..].iter().cloned()).collect();
     }
 
     /// These labels and one more.
@@ -152,16 +155,22 @@ impl Labels {
 
     /// These labels and those of `other`, which wins where both have one.
     #[must_use]
-    pub fn and(mut self, other: &Self) -> Self {
-        for (name, value) in &other.0 {
-            self.set(Arc::clone(name), Arc::clone(value));
+    pub fn and(self, other: &Self) -> Self {
+        if self.is_empty() {
+            return other.clone();
         }
-        self
+        let mine = self.0.iter().filter(|(name, _)| other.position(name).is_err());
+        let mut pairs: Vec<Pair> = mine.chain(other.0.iter()).cloned().collect();
+        pairs.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+        Self(pairs.into())
     }
 
     /// Keeps the labels whose name is wanted.
     pub fn retain(&mut self, mut wanted: impl FnMut(&str) -> bool) {
-        self.0.retain(|(name, _)| wanted(name));
+        let kept: Vec<Pair> = self.0.iter().filter(|(name, _)| wanted(name)).cloned().collect();
+        if kept.len() < self.len() {
+            self.0 = kept.into();
+        }
     }
 
     /// Names and values, sorted by name.
@@ -171,13 +180,13 @@ impl Labels {
 
     /// Number of labels.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Whether there is none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -188,14 +197,13 @@ impl Labels {
 
 impl<N: Into<Arc<str>> + AsRef<str>, V: Into<Arc<str>> + AsRef<str>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let mut pairs: Vec<(Arc<str>, Arc<str>)> =
-            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let mut pairs: Vec<Pair> = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         // The last of a name wins; sorted at once, because a peer may send very many.
         pairs.reverse();
         pairs.sort_by(|left, right| left.0.cmp(&right.0));
         pairs.dedup_by(|later, first| later.0 == first.0);
         pairs.retain(|(_, value)| !value.is_empty());
-        Self(pairs)
+        Self(pairs.into())
     }
 }
 

@@ -24,6 +24,7 @@ use crate::query::plan::Aggregate;
 use crate::query::plan::AggregateOp;
 use crate::query::plan::Grouping;
 use crate::query::plan::Node;
+use crate::store::select::Levels;
 
 /// Evaluates an aggregation.
 pub(super) fn aggregate(
@@ -81,23 +82,25 @@ impl Fold<'_> {
         add: impl Fn(&mut S, f64),
         end: impl Fn(S) -> f64,
     ) -> Result<Vec<Series>, QueryError> {
-        let mut places: HashMap<Labels, usize> = HashMap::new();
+        let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
         let mut groups: Vec<(Labels, bool, Vec<Option<S>>)> = Vec::new();
+        let mut key = Vec::new();
         self.evaluator.stream(&self.aggregate.of, self.grid, &mut |series| {
-            let labels = group_labels(&series.labels, &self.aggregate.grouping);
-            let place = match places.get(&labels) {
+            group_key(series.labels, &self.aggregate.grouping, &mut key);
+            let place = match places.get(&key) {
                 Some(place) => *place,
                 None => {
                     self.evaluator.budget.hold(self.grid.count)?;
-                    groups.push((labels.clone(), false, vec![None; self.grid.count]));
-                    places.insert(labels, groups.len() - 1);
+                    let labels = group_labels(&series.labels.whole(), &self.aggregate.grouping);
+                    groups.push((labels, false, vec![None; self.grid.count]));
+                    places.insert(key.clone(), groups.len() - 1);
                     groups.len() - 1
                 }
             };
             let (_, drops_name, states) = &mut groups[place];
             *drops_name |= series.drops_name;
-            let present = series.values.into_iter().zip(states).filter(|(value, _)| is_present(*value));
-            present.for_each(|(value, state)| add(state.get_or_insert_with(&start), value));
+            let present = series.values.iter().zip(states).filter(|(value, _)| is_present(**value));
+            present.for_each(|(value, state)| add(state.get_or_insert_with(&start), *value));
             Ok(())
         })?;
         let ended = groups.into_iter().map(|(labels, drops_name, states)| {
@@ -129,6 +132,25 @@ fn warn_of_ratios(evaluator: &Evaluator<'_>, ratios: &[f64]) -> Result<(), Query
         evaluator.warn(&format!("ratio value should be between -1 and 1, got {ratio}, capping to {cap}"));
     }
     Ok(())
+}
+
+/// What all series of a group have in common and no other series has, without making its labels: their values, one behind
+/// the other.
+fn group_key(labels: Levels<'_>, grouping: &Grouping, key: &mut Vec<u8>) {
+    /// Ends a text; no text has it.
+    const END: u8 = 0xff;
+    key.clear();
+    let mut put = |text: &str| {
+        key.extend_from_slice(text.as_bytes());
+        key.push(END);
+    };
+    match grouping {
+        Grouping::By(names) => names.iter().for_each(|name| put(labels.get(name))),
+        Grouping::Without(_) => group_labels(&labels.whole(), grouping).iter().for_each(|(name, value)| {
+            put(name);
+            put(value);
+        }),
+    }
 }
 
 /// The labels that a group keeps.

@@ -1,9 +1,12 @@
 //! The evaluator's currency: a grid of steps, and for each series a column with a value for each step.
 
+use std::slice::from_ref;
+
 use common::metric::Labels;
 use common::metric::NAME;
 
 use crate::query::QueryError;
+use crate::store::select::Levels;
 use crate::store::select::STALE;
 
 /// Stands in a column where a series has no sample. A staleness mark never leaves a selector, so its bits are free.
@@ -65,7 +68,11 @@ impl Series {
     }
 
     pub(super) fn is_absent(&self) -> bool {
-        !self.values.iter().any(|value| is_present(*value))
+        self.pass().is_absent()
+    }
+
+    pub(super) fn pass(&self) -> Passing<'_> {
+        Passing { labels: Levels(from_ref(&self.labels)), drops_name: self.drops_name, values: &self.values }
     }
 
     /// The labels that a user sees.
@@ -75,6 +82,27 @@ impl Series {
             drop_name(&mut labels);
         }
         (labels, self.values)
+    }
+}
+
+/// One series of an instant vector as it passes by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passing<'a> {
+    pub(super) labels: Levels<'a>,
+    /// As [`Series::drops_name`].
+    pub(super) drops_name: bool,
+    /// As [`Series::values`].
+    pub(super) values: &'a [f64],
+}
+
+impl Passing<'_> {
+    /// To be held.
+    pub(super) fn held(self) -> Series {
+        Series { labels: self.labels.whole(), drops_name: self.drops_name, values: self.values.to_vec() }
+    }
+
+    pub(super) fn is_absent(self) -> bool {
+        !self.values.iter().any(|value| is_present(*value))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Walks a parsed query over a grid of steps. Each selector is selected once, for all steps.
 
 use std::cell::RefCell;
+use std::slice::from_ref;
 
 use common::metric::Kind;
 use common::metric::Labels;
@@ -16,6 +17,7 @@ use crate::query::budget::Budget;
 use crate::query::column::ABSENT;
 use crate::query::column::Answer;
 use crate::query::column::Grid;
+use crate::query::column::Passing;
 use crate::query::column::Series;
 use crate::query::column::is_present;
 use crate::query::function::Apply;
@@ -35,11 +37,15 @@ use crate::query::plan::Ranged;
 use crate::query::plan::Selector;
 use crate::query::plan::Shift;
 use crate::query::slide::Slide;
+use crate::query::source::Lend;
 use crate::query::source::Source;
 use crate::query::stats;
 use crate::query::stats::Selection;
 use crate::store::select::Field;
+use crate::store::select::Levels;
 use crate::store::select::Matcher;
+use crate::store::select::Question;
+use crate::store::select::Samples;
 use crate::store::select::Selected;
 
 /// Step of a subquery that names none: Prometheus' default evaluation interval.
@@ -60,8 +66,10 @@ pub(super) struct Evaluator<'a> {
 
 /// One series of a range vector: windows without staleness marks.
 pub(super) struct RangeSeries {
-    pub(super) selected: Selected,
+    pub(super) labels: Labels,
     pub(super) drops_name: bool,
+    pub(super) kind: Kind,
+    pub(super) samples: Samples,
 }
 
 impl Evaluator<'_> {
@@ -119,7 +127,7 @@ impl Evaluator<'_> {
         if let Node::Call(Call { function: Function { how: How::Over(over), .. }, arguments }) = node {
             return self.each_over(over, arguments, grid, give);
         }
-        self.vector(node, grid)?.into_iter().try_for_each(give)
+        self.vector(node, grid)?.iter().try_for_each(|series| give(series.pass()))
     }
 
     /// An instant selector: for each step `of` the latest sample in the lookback, and of its stamp.
@@ -140,17 +148,22 @@ impl Evaluator<'_> {
         give: &mut Give<'_>,
     ) -> Result<(), QueryError> {
         let back = (self.lookback_ms, selector.shift);
-        self.each_fetched(&selector.matchers, back, (grid, INSTANT), &mut |series| {
+        let mut values = Vec::with_capacity(grid.count);
+        // One step sees one sample.
+        let what = (grid, INSTANT, grid.count == 1);
+        self.each_fetched(&selector.matchers, back, what, &mut |series| {
+            let Samples { stamps, columns } = &*series.samples;
             let mut next = 0;
-            let values = grid.moments().map(|moment| {
+            let value = |moment: i64| {
                 let at = self.moment(selector.shift, moment);
-                next += series.stamps[next..].iter().take_while(|stamp| stamp.as_millis() <= at).count();
+                next = behind(stamps, next, at);
                 let latest = next.checked_sub(1)?;
-                let (value, stamp) = (series.columns[0][latest], series.stamps[latest]);
+                let (value, stamp) = (columns[0][latest], stamps[latest]);
                 (at - self.lookback_ms < stamp.as_millis() && is_present(value)).then(|| of(value, stamp))
-            });
-            let values = values.map(|value| value.unwrap_or(ABSENT)).collect();
-            give_present(Series { labels: series.labels, drops_name: false, values }, give)
+            };
+            values.clear();
+            values.extend(grid.moments().map(value).map(|value| value.unwrap_or(ABSENT)));
+            give_present(Passing { labels: series.labels, drops_name: false, values: &values }, give)
         })
     }
 
@@ -163,7 +176,7 @@ impl Evaluator<'_> {
         let mut held = Vec::new();
         each(&mut |series| {
             self.budget.hold(grid.count)?;
-            held.push(series);
+            held.push(series.held());
             Ok(())
         })?;
         Ok(held)
@@ -173,9 +186,17 @@ impl Evaluator<'_> {
     pub(super) fn windows(&self, range: &Range, fields: &[Field], grid: Grid) -> Result<Vec<RangeSeries>, QueryError> {
         match &range.of {
             Ranged::Selector(matchers) => {
-                let mut selected = self.fetch(matchers, (range.range_ms, range.shift), (grid, fields))?;
-                selected.iter_mut().for_each(drop_stale);
-                Ok(selected.into_iter().map(|selected| RangeSeries { selected, drops_name: false }).collect())
+                let mut fetched = Vec::new();
+                let what = (grid, fields, false);
+                self.each_fetched(matchers, (range.range_ms, range.shift), what, &mut |series| {
+                    let Selected { labels, kind, samples } = series;
+                    self.budget.hold(samples.len())?;
+                    samples.drop_stale();
+                    let (labels, samples) = (labels.whole(), samples.clone());
+                    fetched.push(RangeSeries { labels, drops_name: false, kind, samples });
+                    Ok(())
+                })?;
+                Ok(fetched)
             }
             Ranged::Subquery { node, step_ms } => {
                 let inner = self.inner_grid(range, step_ms.unwrap_or(SUBQUERY_STEP_MS), grid)?;
@@ -196,27 +217,12 @@ impl Evaluator<'_> {
         at - shift.offset_ms
     }
 
-    fn fetch(
-        &self,
-        matchers: &[Matcher],
-        back: (i64, Shift),
-        what: (Grid, &[Field]),
-    ) -> Result<Vec<Selected>, QueryError> {
-        let mut fetched = Vec::new();
-        self.each_fetched(matchers, back, what, &mut |selected| {
-            self.budget.hold(selected.stamps.len())?;
-            fetched.push(selected);
-            Ok(())
-        })?;
-        Ok(fetched)
-    }
-
     fn each_fetched(
         &self,
         matchers: &[Matcher],
         (back_ms, shift): (i64, Shift),
-        (grid, fields): (Grid, &[Field]),
-        give: &mut dyn FnMut(Selected) -> Result<(), QueryError>,
+        (grid, fields, latest): (Grid, &[Field], bool),
+        give: &mut Lend<'_>,
     ) -> Result<(), QueryError> {
         let after = Timestamp::from_millis(self.moment(shift, grid.start) - back_ms);
         let through = Timestamp::from_millis(self.moment(shift, grid.end()));
@@ -225,10 +231,11 @@ impl Evaluator<'_> {
         }
         let began = self.budget.clock.monotonic();
         let (mut series, mut samples) = (0, 0);
-        self.source.select_each((matchers, TimeRange { after, through }, fields), &mut |selected| {
+        let question = Question { matchers, range: TimeRange { after, through }, fields, latest };
+        self.source.select(question, &mut |selected| {
             series += 1;
-            samples += selected.stamps.len();
-            self.budget.touch(selected.stamps.len() + grid.count)?;
+            samples += selected.samples.len();
+            self.budget.touch(selected.samples.len() + grid.count)?;
             give(selected)
         })?;
         let took = self.budget.clock.monotonic().saturating_sub(began);
@@ -299,26 +306,29 @@ impl Evaluator<'_> {
         };
         let scalars: Vec<Node> = arguments.iter().filter(|argument| as_range(argument).is_none()).cloned().collect();
         let scalars = Scalars::evaluate(self, &scalars, grid)?;
-        let mut each = |RangeSeries { selected, drops_name }: RangeSeries| {
-            let values = self.slide(over, (range, &selected), &scalars, grid)?;
-            let series = Series { labels: selected.labels, drops_name: drops_name || !over.keeps_name, values };
-            self.remark(over.remark, &scalars, &series)?;
+        let mut sliding = Sliding::default();
+        let mut each = |labels: Levels<'_>, drops_name: bool, of: (Kind, &Samples)| {
+            self.slide(over, (range, of), (&scalars, grid), &mut sliding)?;
+            let series = Passing { labels, drops_name: drops_name || !over.keeps_name, values: &sliding.values };
+            self.remark(over.remark, &scalars, series)?;
             give_present(series, give)
         };
         match &range.of {
             Ranged::Selector(matchers) => {
-                let what = (grid, over.fields);
-                self.each_fetched(matchers, (range.range_ms, range.shift), what, &mut |mut selected| {
-                    drop_stale(&mut selected);
-                    each(RangeSeries { selected, drops_name: false })
+                let what = (grid, over.fields, false);
+                self.each_fetched(matchers, (range.range_ms, range.shift), what, &mut |series| {
+                    series.samples.drop_stale();
+                    each(series.labels, false, (series.kind, series.samples))
                 })
             }
-            Ranged::Subquery { .. } => self.windows(range, over.fields, grid)?.into_iter().try_for_each(each),
+            Ranged::Subquery { .. } => self.windows(range, over.fields, grid)?.iter().try_for_each(|series| {
+                each(Levels(from_ref(&series.labels)), series.drops_name, (series.kind, &series.samples))
+            }),
         }
     }
 
     /// Says what is to be said of a function's arguments, where it gave an answer.
-    fn remark(&self, remark: Remark, scalars: &Scalars, answer: &Series) -> Result<(), QueryError> {
+    fn remark(&self, remark: Remark, scalars: &Scalars, answer: Passing<'_>) -> Result<(), QueryError> {
         let answered = |step: usize| is_present(answer.values[step]);
         let scalars = |at: usize| scalars.0.get(at).into_iter().flatten().copied().enumerate();
         match remark {
@@ -356,60 +366,86 @@ impl Evaluator<'_> {
     fn slide(
         &self,
         over: &Over,
-        (range, series): (&Range, &Selected),
-        scalars: &Scalars,
-        grid: Grid,
-    ) -> Result<Vec<f64>, QueryError> {
-        let spans = self.spans(range, &series.stamps, grid);
+        (range, (kind, Samples { stamps, columns })): (&Range, (Kind, &Samples)),
+        (scalars, grid): (&Scalars, Grid),
+        sliding: &mut Sliding,
+    ) -> Result<(), QueryError> {
+        let Sliding { spans, falls, values } = sliding;
+        spans.clear();
+        spans.extend(self.spans(range, stamps, grid));
+        values.clear();
         let apply = match over.apply {
             Apply::Step(apply) => apply,
             Apply::Slide(apply) => {
-                self.budget.touch(series.stamps.len() + grid.count)?;
-                return Ok(apply(Slide { series, spans: &spans }, &scalars.0));
+                self.budget.touch(stamps.len() + grid.count)?;
+                *values = apply(Slide { kind, columns, spans }, &scalars.0);
+                return Ok(());
             }
         };
         let mut at_step = scalars.buffer();
-        let falls = falls(series.columns.first());
-        let mut values = Vec::with_capacity(grid.count);
+        find_falls(columns, falls);
         for (step, (now, span)) in grid.moments().zip(spans).enumerate() {
             let through = self.moment(range.shift, now);
             let after = through - range.range_ms;
-            let (first, stamps) = (span.start, &series.stamps[span]);
-            let (columns, falls) = (&series.columns, &falls);
+            let (first, stamps) = (span.start, &stamps[span.clone()]);
             let windows = Windows { now, after, through, stamps, columns, first, falls };
             let value = if stamps.is_empty() { None } else { apply(&windows, scalars.at(step, &mut at_step)) };
             values.push(value.unwrap_or(ABSENT));
             self.budget.touch(stamps.len() + 1)?;
         }
-        Ok(values)
+        Ok(())
     }
 
     /// Which of a series' samples a range holds at each step.
-    fn spans(&self, range: &Range, stamps: &[Timestamp], grid: Grid) -> Vec<std::ops::Range<usize>> {
-        let (mut first, mut behind) = (0, 0);
-        let span = |now: i64| {
+    fn spans(&self, range: &Range, stamps: &[Timestamp], grid: Grid) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let (mut first, mut end) = (0, 0);
+        grid.moments().map(move |now| {
             let through = self.moment(range.shift, now);
-            let after = through - range.range_ms;
-            first += stamps[first..].iter().take_while(|stamp| stamp.as_millis() <= after).count();
-            behind += stamps[behind..].iter().take_while(|stamp| stamp.as_millis() <= through).count();
-            first..behind.max(first)
-        };
-        grid.moments().map(span).collect()
+            first = behind(stamps, first, through - range.range_ms);
+            end = behind(stamps, end, through);
+            first..end.max(first)
+        })
     }
 }
 
+/// What sliding a range over a series needs and makes; its place is used again for the next.
+#[derive(Default)]
+struct Sliding {
+    spans: Vec<std::ops::Range<usize>>,
+    falls: Vec<usize>,
+    values: Vec<f64>,
+}
+
+/// Where the first stamp stands that is behind a moment, if none before `from` is. It mostly is near.
+fn behind(stamps: &[Timestamp], from: usize, moment: i64) -> usize {
+    let is_past = |stamp: &Timestamp| stamp.as_millis() <= moment;
+    let (mut low, mut reach) = (from, 1);
+    while stamps.get(low + reach - 1).is_some_and(is_past) {
+        low += reach;
+        reach *= 2;
+    }
+    let near = &stamps[low..stamps.len().min(low + reach - 1)];
+    low + near.partition_point(is_past)
+}
+
 /// Takes one series after the other; an error ends the giving.
-pub(super) type Give<'a> = dyn FnMut(Series) -> Result<(), QueryError> + 'a;
+pub(super) type Give<'a> = dyn FnMut(Passing<'_>) -> Result<(), QueryError> + 'a;
 
 /// Gives a series unless it has no sample.
-fn give_present(series: Series, give: &mut Give<'_>) -> Result<(), QueryError> {
+fn give_present(series: Passing<'_>, give: &mut Give<'_>) -> Result<(), QueryError> {
     if series.is_absent() { Ok(()) } else { give(series) }
 }
 
-/// Where values are smaller than the one before.
-fn falls(values: Option<&Vec<f64>>) -> Vec<usize> {
-    let values = values.map_or(&[][..], |values| values);
-    (1..values.len()).filter(|at| values[*at] < values[at - 1]).collect()
+/// Where values of the first column are smaller than the one before.
+fn find_falls(columns: &[Vec<f64>], falls: &mut Vec<usize>) {
+    falls.clear();
+    let values = columns.first().map_or(&[][..], |values| values);
+    let falls_at = |at: &usize| values[*at] < values[at - 1];
+    // Looked for without a way out in the middle: there mostly are none, and so it is many at a time.
+    let pairs = values.iter().zip(values.get(1..).unwrap_or_default());
+    if pairs.fold(false, |any, (before, value)| any | (value < before)) {
+        falls.extend((1..values.len()).filter(falls_at));
+    }
 }
 
 /// The scalar arguments of a function.
@@ -434,20 +470,6 @@ pub(super) fn as_range(node: &Node) -> Option<&Range> {
     if let Node::Range(range) = node { Some(range) } else { None }
 }
 
-fn drop_stale(series: &mut Selected) {
-    let fresh: Vec<bool> =
-        (0..series.stamps.len()).map(|at| series.columns.iter().all(|column| is_present(column[at]))).collect();
-    if fresh.iter().all(|fresh| *fresh) {
-        return;
-    }
-    let mut keep = fresh.iter();
-    series.stamps.retain(|_| keep.next().is_some_and(|fresh| *fresh));
-    for column in &mut series.columns {
-        let mut keep = fresh.iter();
-        column.retain(|_| keep.next().is_some_and(|fresh| *fresh));
-    }
-}
-
 /// A series that was calculated has windows of one sample.
 fn windows_of_one(series: Series, fields: &[Field], grid: Grid) -> RangeSeries {
     let present = || grid.moments().zip(&series.values).filter(|(_, value)| is_present(**value));
@@ -459,6 +481,6 @@ fn windows_of_one(series: Series, fields: &[Field], grid: Grid) -> RangeSeries {
         }
     };
     let columns = fields.iter().map(column).collect();
-    let selected = Selected { columns, kind: Kind::Gauge, stamps, labels: series.labels };
-    RangeSeries { selected, drops_name: series.drops_name }
+    let samples = Samples { stamps, columns };
+    RangeSeries { labels: series.labels, drops_name: series.drops_name, kind: Kind::Gauge, samples }
 }

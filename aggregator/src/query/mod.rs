@@ -332,14 +332,14 @@ fn check_moment(at: Timestamp) -> Result<(), QueryError> {
 fn samples(evaluator: &Evaluator<'_>, range: &Range, grid: Grid) -> Result<Value, QueryError> {
     let series = evaluator.windows(range, INSTANT, grid)?;
     let mut matrix = Vec::new();
-    for RangeSeries { mut selected, drops_name } in
-        series.into_iter().filter(|series| !series.selected.stamps.is_empty())
+    for RangeSeries { mut labels, drops_name, samples, .. } in
+        series.into_iter().filter(|series| !series.samples.is_empty())
     {
         if drops_name {
-            drop_name(&mut selected.labels);
+            drop_name(&mut labels);
         }
-        let values = selected.columns.into_iter().next().unwrap_or_default();
-        matrix.push((selected.labels, selected.stamps.into_iter().zip(values).collect::<Vec<_>>()));
+        let values = samples.columns.into_iter().next().unwrap_or_default();
+        matrix.push((labels, samples.stamps.into_iter().zip(values).collect::<Vec<_>>()));
     }
     matrix.sort_by(|(left, _), (right, _)| left.cmp(right));
     if matrix.windows(2).any(|pair| pair[0].0 == pair[1].0) {

@@ -10,12 +10,12 @@ use crate::query::number::Sum;
 use crate::query::number::ascending;
 use crate::query::number::float;
 use crate::query::number::quantile_sorted;
-use crate::store::select::Selected;
 
 /// One series, and which of its samples the range holds at each step. Neither end ever goes back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slide<'a> {
-    pub(super) series: &'a Selected,
+    pub(super) kind: Kind,
+    pub(super) columns: &'a [Vec<f64>],
     pub(super) spans: &'a [Range<usize>],
 }
 
@@ -95,7 +95,7 @@ impl Slide<'_> {
     }
 
     fn values(&self) -> &[f64] {
-        &self.series.columns[0]
+        &self.columns[0]
     }
 
     /// For each step how many of the pairs of neighbours inside are `alike`.
@@ -122,8 +122,8 @@ pub(super) fn sum(slide: Slide<'_>, _: &[Vec<f64>]) -> Vec<f64> {
 
 /// Of a gauge the mean of all values inside the windows, of a counter that of their ends.
 pub(super) fn avg(slide: Slide<'_>, _: &[Vec<f64>]) -> Vec<f64> {
-    let (values, counts) = (slide.values(), &slide.series.columns[1]);
-    let count = |at: usize| if slide.series.kind == Kind::Gauge { counts[at] } else { 1.0 };
+    let (values, counts) = (slide.values(), &slide.columns[1]);
+    let count = |at: usize| if slide.kind == Kind::Gauge { counts[at] } else { 1.0 };
     let both = |at: usize| (Sum::of(values[at]), Sum::of(count(at)));
     slide.fold(both, |(sum, counted), span| {
         if sum.total().is_finite() {

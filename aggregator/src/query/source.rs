@@ -2,53 +2,38 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::slice::from_ref;
 use std::sync::{PoisonError, RwLock};
 
 use common::metric::{Kind, Labels};
-use common::time::{TimeRange, Timestamp};
+use common::time::Timestamp;
 use common::window::{Gauge, Window};
 
 use crate::query::QueryError;
 use crate::store::Store;
 use crate::store::select::Field;
-use crate::store::select::Matcher;
+use crate::store::select::Levels;
+use crate::store::select::Question;
 use crate::store::select::STALE;
-use crate::store::select::SelectError;
+use crate::store::select::Samples;
 use crate::store::select::Selected;
 
 /// Something that has series.
 pub trait Source: Send + Sync {
-    /// All series that match, with the samples of their windows in `range`, oldest first. A series that matches without
-    /// a sample there is left out. A staleness mark stands in every column.
+    /// All series that match, one after the other, with the samples of their windows in the range, oldest first. A series
+    /// that matches without a sample there is left out. A staleness mark stands in every column.
     ///
     /// # Errors
-    /// When a budget runs out or the store cannot read.
-    fn select(&self, matchers: &[Matcher], range: TimeRange, fields: &[Field]) -> Result<Vec<Selected>, SelectError>;
-
-    /// The same, one series after the other.
-    ///
-    /// # Errors
-    /// As [`Self::select`], and those of `give`.
-    fn select_each(
-        &self,
-        (matchers, range, fields): (&[Matcher], TimeRange, &[Field]),
-        give: &mut dyn FnMut(Selected) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
-        self.select(matchers, range, fields)?.into_iter().try_for_each(give)
-    }
+    /// When a budget runs out or the store cannot read, and those of `give`.
+    fn select(&self, question: Question<'_>, give: &mut Lend<'_>) -> Result<(), QueryError>;
 }
 
-impl Source for Store {
-    fn select(&self, matchers: &[Matcher], range: TimeRange, fields: &[Field]) -> Result<Vec<Selected>, SelectError> {
-        Self::select(self, matchers, range, fields)
-    }
+/// Somebody who is lent one series after the other.
+pub type Lend<'a> = dyn FnMut(Selected<'_>) -> Result<(), QueryError> + 'a;
 
-    fn select_each(
-        &self,
-        what: (&[Matcher], TimeRange, &[Field]),
-        give: &mut dyn FnMut(Selected) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
-        Self::select_each(self, what, give)
+impl Source for Store {
+    fn select(&self, question: Question<'_>, give: &mut Lend<'_>) -> Result<(), QueryError> {
+        Self::select(self, question, give)
     }
 }
 
@@ -93,21 +78,26 @@ impl Memory {
 }
 
 impl Source for Memory {
-    fn select(&self, matchers: &[Matcher], range: TimeRange, fields: &[Field]) -> Result<Vec<Selected>, SelectError> {
+    fn select(&self, question: Question<'_>, give: &mut Lend<'_>) -> Result<(), QueryError> {
+        let Question { matchers, range, fields, .. } = question;
         if range.through <= range.after {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.series.read().unwrap_or_else(PoisonError::into_inner);
         let matches = |labels: &Labels| matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name)));
-        let selected = series.iter().filter(|(labels, _)| matches(labels)).map(|(labels, kept)| {
+        for (labels, kept) in all.iter().filter(|(labels, _)| matches(labels)) {
             let bounds = (Bound::Excluded(range.after), Bound::Included(range.through));
             let windows: Vec<_> = kept.windows.range(bounds).collect();
-            let stamps = windows.iter().map(|(stamp, _)| **stamp).collect();
             let column = |field: &Field| windows.iter().map(|(_, window)| read(window.as_ref(), *field)).collect();
-            let columns = fields.iter().map(column).collect();
-            Selected { labels: labels.clone(), kind: kept.kind, stamps, columns }
-        });
-        Ok(selected.filter(|selected| !selected.stamps.is_empty()).collect())
+            let mut samples = Samples {
+                stamps: windows.iter().map(|(stamp, _)| **stamp).collect(),
+                columns: fields.iter().map(column).collect(),
+            };
+            if !samples.is_empty() {
+                give(Selected { labels: Levels(from_ref(labels)), kind: kept.kind, samples: &mut samples })?;
+            }
+        }
+        Ok(())
     }
 }
 

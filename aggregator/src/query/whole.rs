@@ -87,7 +87,7 @@ pub(super) fn absent_over_time(
     };
     let mut columns = Vec::new();
     for series in evaluator.windows(range, INSTANT, grid)? {
-        let stamps = &series.selected.stamps;
+        let stamps = &series.samples.stamps;
         let holds = |moment: i64| {
             let through = evaluator.moment(range.shift, moment);
             let behind = stamps.partition_point(|stamp| stamp.as_millis() <= through);

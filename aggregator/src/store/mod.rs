@@ -19,6 +19,7 @@ mod head;
 mod log;
 mod migration;
 mod origin;
+mod pile;
 mod queue;
 mod replay;
 mod retention;
@@ -58,8 +59,8 @@ use crate::store::origin::Numbers;
 use crate::store::queue::Queue;
 use crate::store::queue::queue;
 use crate::store::replay::replay;
-use crate::store::select::Field;
 use crate::store::select::Matcher;
+use crate::store::select::Question;
 use crate::store::select::SelectError;
 use crate::store::select::Selected;
 use crate::store::select::Spend;
@@ -265,30 +266,17 @@ impl Store {
         Ok(answer.map_err(|_| ReadError::Closed)??)
     }
 
-    /// All series that match, with the samples of their windows in `range`, oldest first. A series that matches without
-    /// a sample there is left out.
+    /// All series that match, one after the other, with the samples of their windows in the range, oldest first. A series
+    /// that matches without a sample there is left out.
     ///
     /// # Errors
-    /// When a budget runs out.
-    pub fn select(
+    /// When a budget runs out, what is stored cannot be read, and those of `give`.
+    pub fn select<E: From<SelectError>>(
         &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-        fields: &[Field],
-    ) -> Result<Vec<Selected>, SelectError> {
-        self.union(range).select(matchers, fields)
-    }
-
-    /// As [`Self::select`], one series after the other, so that the caller need not hold all of them.
-    ///
-    /// # Errors
-    /// When a budget runs out, and those of `give`.
-    pub fn select_each<E: From<SelectError>>(
-        &self,
-        (matchers, range, fields): (&[Matcher], TimeRange, &[Field]),
-        give: &mut dyn FnMut(Selected) -> Result<(), E>,
+        question: Question<'_>,
+        give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.union(range).select_each(matchers, fields, give)
+        self.union(question.range).select(question, give)
     }
 
     fn union(&self, range: TimeRange) -> Union<'_> {

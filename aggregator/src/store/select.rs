@@ -1,7 +1,7 @@
 //! The shape of a question to the store and of its answer.
 
 use common::metric::{Kind, Labels};
-use common::time::Timestamp;
+use common::time::{TimeRange, Timestamp};
 
 /// One condition on a label. A missing label is an empty one.
 #[derive(Clone, Debug)]
@@ -63,17 +63,108 @@ pub type Spend<'a, E> = &'a dyn Fn(usize) -> Result<(), E>;
 /// The bits of the NaN that says that a series ended, as in Prometheus.
 pub const STALE: u64 = 0x7ff0_0000_0000_0002;
 
-/// One series of an answer, in columns.
-#[derive(Clone, Debug)]
-pub struct Selected {
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Which series.
+    pub matchers: &'a [Matcher],
+    /// Of when.
+    pub range: TimeRange,
+    /// What of their windows.
+    pub fields: &'a [Field],
+    /// Whether of each series only the latest entry in the range counts: others may be left out.
+    pub latest: bool,
+}
+
+/// The labels of a series, in the levels that they come from; what is nearer to the series stands first, and wins.
+#[derive(Clone, Copy, Debug)]
+pub struct Levels<'a>(pub &'a [Labels]);
+
+impl<'a> Levels<'a> {
+    /// Looks a value up; a missing label is an empty one.
+    #[must_use]
+    pub fn get(self, name: &str) -> &'a str {
+        self.0.iter().map(|labels| labels.get(name)).find(|value| !value.is_empty()).unwrap_or("")
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn whole(self) -> Labels {
+        self.0.iter().rev().fold(Labels::new(), |whole, nearer| whole.and(nearer))
+    }
+}
+
+/// One series of an answer. What is lent may be changed.
+#[derive(Debug)]
+pub struct Selected<'a> {
     /// All its labels, the name among them.
-    pub labels: Labels,
+    pub labels: Levels<'a>,
     /// Gauge or counter.
     pub kind: Kind,
+    /// At least one.
+    pub samples: &'a mut Samples,
+}
+
+/// Samples of one series, in columns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
     /// Ends of its windows, ascending.
     pub stamps: Vec<Timestamp>,
     /// For each field that was asked for, in that order: a value for each stamp.
     pub columns: Vec<Vec<f64>>,
+}
+
+impl Samples {
+    /// None of so many columns.
+    pub fn reset(&mut self, columns: usize) {
+        self.stamps.clear();
+        self.columns.resize_with(columns, Vec::new);
+        self.columns.iter_mut().for_each(Vec::clear);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.stamps.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.stamps.is_empty()
+    }
+
+    /// Leaves the first `len`.
+    pub fn truncate(&mut self, len: usize) {
+        self.stamps.truncate(len);
+        self.columns.iter_mut().for_each(|column| column.truncate(len));
+    }
+
+    /// Takes some out.
+    pub fn remove(&mut self, gone: std::ops::Range<usize>) {
+        if !gone.is_empty() {
+            drop(self.stamps.drain(gone.clone()));
+            self.columns.iter_mut().for_each(|column| drop(column.drain(gone.clone())));
+        }
+    }
+
+    /// Takes the staleness marks out.
+    pub fn drop_stale(&mut self) {
+        let Self { stamps, columns } = self;
+        let is_stale = |at: usize| columns.iter().any(|column| column[at].to_bits() == STALE);
+        // Looked for without a way out in the middle: there mostly are none, and so it is many at a time.
+        let any = |column: &Vec<f64>| column.iter().fold(false, |any, value| any | (value.to_bits() == STALE));
+        if !columns.iter().any(any) {
+            return;
+        }
+        let fresh: Vec<bool> = (0..stamps.len()).map(|at| !is_stale(at)).collect();
+        let mut keep = fresh.iter();
+        stamps.retain(|_| keep.next().is_some_and(|fresh| *fresh));
+        for column in columns {
+            let mut keep = fresh.iter();
+            column.retain(|_| keep.next().is_some_and(|fresh| *fresh));
+        }
+    }
 }
 
 /// Why a selection was not answered.

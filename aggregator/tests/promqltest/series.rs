@@ -3,15 +3,13 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use aggregator::query::QueryError;
+use aggregator::query::source::Lend;
 use aggregator::query::source::Memory;
 use aggregator::query::source::Source;
-use aggregator::store::select::Field;
-use aggregator::store::select::Matcher;
-use aggregator::store::select::SelectError;
-use aggregator::store::select::Selected;
+use aggregator::store::select::Question;
 use common::metric::Labels;
 use common::metric::NAME;
-use common::time::TimeRange;
 use common::time::Timestamp;
 
 use crate::questions::Samples;
@@ -81,11 +79,12 @@ impl Loaded {
 }
 
 impl Source for Loaded {
-    fn select(&self, matchers: &[Matcher], range: TimeRange, fields: &[Field]) -> Result<Vec<Selected>, SelectError> {
-        if !self.histograms.select(matchers, range, fields)?.is_empty() {
+    fn select(&self, question: Question<'_>, give: &mut Lend<'_>) -> Result<(), QueryError> {
+        self.histograms.select(question, &mut |_| {
             self.met.store(true, Ordering::Relaxed);
-        }
-        self.floats.select(matchers, range, fields)
+            Ok(())
+        })?;
+        self.floats.select(question, give)
     }
 }
 

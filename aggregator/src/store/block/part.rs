@@ -148,7 +148,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::chunk::Detail;
     use crate::store::chunk::Entry;
 
     const SHAPE: Shape = Shape { kind: Kind::Gauge, decimals: Decimals::FULL, peak: false };
@@ -173,7 +172,7 @@ mod tests {
             prop_assert!(builder.take().is_none());
             let part = Part::read((first, after), &bytes);
             let read = |series: &PartSeries<'_>| {
-                let entries = part.chunks(*series).flat_map(|chunk| chunk.decode(series.shape, Detail::Full));
+                let entries = part.chunks(*series).flat_map(|chunk| chunk.decode(series.shape));
                 (series.number, entries.map(|entry| entry.stamp.as_millis()).collect())
             };
             prop_assert_eq!(part.series().iter().map(read).collect::<std::collections::BTreeMap<_, _>>(), series);
@@ -184,7 +183,7 @@ mod tests {
             let part = Part::read((0, Timestamp::default()), &bytes);
             for series in part.series() {
                 for chunk in part.chunks(*series) {
-                    drop(chunk.decode(series.shape, Detail::Full));
+                    drop(chunk.decode(series.shape));
                 }
             }
         }

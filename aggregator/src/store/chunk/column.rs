@@ -61,34 +61,44 @@ pub(in crate::store) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
     bits.finish();
 }
 
-/// Reads `len` integers.
-pub(in crate::store) fn integers(bytes: &mut Reader<'_>, len: usize) -> Vec<i64> {
+/// Reads `len` integers into `out`, in place of what it holds.
+pub(in crate::store) fn integers(bytes: &mut Reader<'_>, len: usize, out: &mut Vec<i64>) {
+    out.clear();
     let tag = bytes.byte();
     let mode = Mode::read(tag & 7);
     if mode == Mode::Constant {
-        return vec![unzigzag(bytes.varint()); len];
+        out.resize(len, unzigzag(bytes.varint()));
+        return;
     }
-    let shift = bytes.byte();
+    let shift = bytes.byte() & 63;
     let first = unzigzag(bytes.varint());
     let base = unzigzag(bytes.varint());
-    let residuals =
-        if mode == Mode::Linear { vec![0; len.saturating_sub(1)] } else { chunks(bytes, len.saturating_sub(1)) };
+    out.resize(len, 0);
+    let Some((_, offsets)) = out.split_first_mut() else {
+        return;
+    };
+    if mode != Mode::Linear {
+        unpack(bytes, offsets);
+    }
     let (mut offset, mut step) = (0_i64, 0_i64);
-    let rest = residuals.into_iter().map(|residual| {
-        match mode {
-            Mode::Constant => {}
-            Mode::Linear => offset = offset.wrapping_add(base),
-            Mode::Offset => offset = base.wrapping_add(residual.cast_signed()),
-            Mode::Delta => offset = offset.wrapping_add(unzigzag(residual)),
-            Mode::Steady => offset = offset.wrapping_add(base).wrapping_add(residual.cast_signed()),
-            Mode::Delta2 => {
-                step = step.wrapping_add(unzigzag(residual));
-                offset = offset.wrapping_add(step);
-            }
-        }
-        first.wrapping_add(offset << (shift & 63))
-    });
-    std::iter::once(first).chain(rest).take(len).collect()
+    match mode {
+        Mode::Constant => {}
+        Mode::Linear | Mode::Steady => offsets.iter_mut().for_each(|residual| {
+            offset = offset.wrapping_add(base).wrapping_add(*residual);
+            *residual = offset;
+        }),
+        Mode::Offset => offsets.iter_mut().for_each(|residual| *residual = residual.wrapping_add(base)),
+        Mode::Delta => offsets.iter_mut().for_each(|residual| {
+            offset = offset.wrapping_add(unzigzag(residual.cast_unsigned()));
+            *residual = offset;
+        }),
+        Mode::Delta2 => offsets.iter_mut().for_each(|residual| {
+            step = step.wrapping_add(unzigzag(residual.cast_unsigned()));
+            offset = offset.wrapping_add(step);
+            *residual = offset;
+        }),
+    }
+    out.iter_mut().for_each(|offset| *offset = first.wrapping_add(*offset << shift));
 }
 
 /// Writes floats, to the last bit: those that differ little from the one before cost little.
@@ -110,19 +120,20 @@ pub(in crate::store) fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
     bits.finish();
 }
 
-/// Reads `len` floats.
-pub(in crate::store) fn floats(bytes: &mut Reader<'_>, len: usize) -> Vec<f64> {
+/// Reads `len` floats into `out`, in place of what it holds.
+pub(in crate::store) fn floats(bytes: &mut Reader<'_>, len: usize, out: &mut Vec<f64>) {
+    out.clear();
     let mut bits = BitReader::new(bytes);
     let mut before = 0;
-    let mut next = || {
+    out.extend((0..len).map(|_| {
         if bits.take(1) == 1 {
             let leading = narrow(bits.take(6));
             let width = narrow(bits.take(6)) + 1;
             before ^= bits.take(width) << (64 - width).saturating_sub(leading);
         }
         f64::from_bits(before)
-    };
-    (0..len).map(|_| next()).collect()
+    }));
+    bits.finish();
 }
 
 /// Writes a number in as few bytes as it needs.
@@ -221,20 +232,20 @@ fn put_chunk(bits: &mut BitWriter<'_>, chunk: &[u64]) {
     }
 }
 
-fn chunks(bytes: &mut Reader<'_>, len: usize) -> Vec<u64> {
+/// Reads the bits of as many as there is place for.
+fn unpack(bytes: &mut Reader<'_>, out: &mut [i64]) {
     let mut bits = BitReader::new(bytes);
-    let mut values = Vec::with_capacity(len);
-    while values.len() < len {
-        let count = CHUNK.min(len - values.len());
+    for chunk in out.chunks_mut(CHUNK) {
         let width = narrow(bits.take(7)).min(64);
         if bits.take(1) == 1 {
-            let filled: Vec<bool> = (0..count).map(|_| bits.take(1) == 1).collect();
-            values.extend(filled.into_iter().map(|filled| if filled { bits.take(width) } else { 0 }));
+            let filled = bits.take(narrow(chunk.len() as u64));
+            let places = chunk.iter_mut().enumerate().filter(|(at, _)| filled >> at & 1 == 1);
+            places.for_each(|(_, value)| *value = bits.take(width).cast_signed());
         } else {
-            values.extend((0..count).map(|_| bits.take(width)));
+            chunk.iter_mut().for_each(|value| *value = bits.take(width).cast_signed());
         }
     }
-    values
+    bits.finish();
 }
 
 fn narrow(bits: u64) -> u32 {
@@ -272,25 +283,40 @@ impl<'a> BitWriter<'a> {
 
 struct BitReader<'a, 'b> {
     bytes: &'a mut Reader<'b>,
-    waiting: u128,
-    count: u32,
+    /// Bits taken.
+    taken: usize,
 }
 
 impl<'a, 'b> BitReader<'a, 'b> {
     const fn new(bytes: &'a mut Reader<'b>) -> Self {
-        Self { bytes, waiting: 0, count: 0 }
+        Self { bytes, taken: 0 }
     }
 
     fn take(&mut self, width: u32) -> u64 {
-        while self.count < width {
-            self.waiting |= u128::from(self.bytes.byte()) << self.count;
-            self.count += 8;
+        let (byte, shift) = (self.taken / 8, self.taken % 8);
+        self.taken += width as usize;
+        let mut value = word(self.bytes.0, byte) >> shift;
+        if 64 < shift + width as usize {
+            value |= word(self.bytes.0, byte + 8) << (64 - shift);
         }
-        let mask = (1_u128 << width) - 1;
-        let value = self.waiting & mask;
-        self.waiting >>= width;
-        self.count -= width;
-        u64::try_from(value).unwrap_or(0)
+        value & u64::MAX.checked_shr(64 - width).unwrap_or(0)
+    }
+
+    /// Takes what is left of the last byte.
+    fn finish(self) {
+        let taken = self.taken.div_ceil(8).min(self.bytes.0.len());
+        self.bytes.0 = &self.bytes.0[taken..];
+    }
+}
+
+/// Eight bytes from `at` on; zeros where there are none.
+fn word(bytes: &[u8], at: usize) -> u64 {
+    if let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        return u64::from_le_bytes(*word);
+    }
+    match bytes.last_chunk() {
+        Some(word) if at < bytes.len() => u64::from_le_bytes(*word) >> (8 * (at + 8 - bytes.len())),
+        _ => (at..bytes.len()).rev().fold(0, |word, at| word << 8 | u64::from(bytes[at])),
     }
 }
 
@@ -304,7 +330,13 @@ mod tests {
         let mut out = Vec::new();
         put_integers(&mut out, values);
         assert!(out.len() <= bytes_max, "{} bytes for {values:?}", out.len());
-        assert_eq!(integers(&mut Reader(&out), values.len()), values);
+        assert_eq!(read(&mut Reader(&out), values.len()), values);
+    }
+
+    fn read(reader: &mut Reader<'_>, len: usize) -> Vec<i64> {
+        let mut values = vec![1; 3];
+        integers(reader, len, &mut values);
+        values
     }
 
     #[test]
@@ -327,7 +359,7 @@ mod tests {
             let mut out = Vec::new();
             put_integers(&mut out, &values);
             let mut reader = Reader(&out);
-            prop_assert_eq!(integers(&mut reader, values.len()), values);
+            prop_assert_eq!(read(&mut reader, values.len()), values);
             prop_assert!(reader.0.is_empty());
         }
 
@@ -337,7 +369,8 @@ mod tests {
             let mut out = Vec::new();
             put_floats(&mut out, &floats_in);
             let mut reader = Reader(&out);
-            let floats_out = floats(&mut reader, values.len());
+            let mut floats_out = vec![1.0; 3];
+            floats(&mut reader, values.len(), &mut floats_out);
             prop_assert_eq!(floats_out.into_iter().map(f64::to_bits).collect::<Vec<_>>(), values);
             prop_assert!(reader.0.is_empty());
         }

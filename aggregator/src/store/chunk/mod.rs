@@ -1,18 +1,16 @@
 //! Some windows of one series, compressed by columns, as the head and the block files hold them. A field that follows from the others costs nothing.
 
 pub(super) mod column;
+pub(super) mod read;
+pub(super) mod run;
 
 use common::metric::{Decimals, Kind};
 use common::time::Timestamp;
 use common::window::{Counter, Gauge, Window};
 
-use crate::store::chunk::column::Reader;
-use crate::store::chunk::column::floats;
-use crate::store::chunk::column::integers;
 use crate::store::chunk::column::put_floats;
 use crate::store::chunk::column::put_integers;
 use crate::store::chunk::column::put_varint;
-use crate::store::chunk::column::unzigzag;
 use crate::store::chunk::column::zigzag;
 
 /// A window of a series, or the mark that it ended, at a stamp.
@@ -33,15 +31,6 @@ pub(super) struct Shape {
     pub(super) decimals: Decimals,
     /// Whether the fastest growth is kept.
     pub(super) peak: bool,
-}
-
-/// Which fields a reader wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Detail {
-    /// Stamps, marks and the last value; other fields are made up.
-    Last,
-    /// All.
-    Full,
 }
 
 /// At least one entry, ascending by stamp.
@@ -98,12 +87,16 @@ impl Chunk {
 
     /// How many entries there are.
     pub(super) fn len(&self) -> usize {
-        usize::try_from(Reader(&self.bytes).varint()).unwrap_or(0).min(ENTRIES_MAX)
+        self.lend().len()
     }
 
     /// The entries.
-    pub(super) fn decode(&self, shape: Shape, detail: Detail) -> Vec<Entry> {
-        ChunkRef { first: self.first, last: self.last, bytes: &self.bytes }.decode(shape, detail)
+    pub(super) fn decode(&self, shape: Shape) -> Vec<Entry> {
+        self.lend().decode(shape)
+    }
+
+    pub(super) fn lend(&self) -> ChunkRef<'_> {
+        ChunkRef { first: self.first, last: self.last, bytes: &self.bytes }
     }
 }
 
@@ -123,35 +116,17 @@ impl ChunkRef<'_> {
     pub(super) fn to_chunk(self) -> Chunk {
         Chunk { first: self.first, last: self.last, bytes: self.bytes.into() }
     }
+}
 
-    /// The entries. Of bytes that nobody encoded, some.
-    pub(super) fn decode(self, shape: Shape, detail: Detail) -> Vec<Entry> {
-        let mut reader = Reader(self.bytes);
-        let len = usize::try_from(reader.varint()).unwrap_or(0).min(ENTRIES_MAX);
-        let flags = reader.byte();
-        let mut column = |what: u8, len: usize| (flags & what != 0).then(|| integers(&mut reader, len));
-        let stamps = column(STAMPS, len).unwrap_or_else(|| self.even_stamps(len));
-        let marks = column(MARKS, len).unwrap_or_else(|| vec![0; len]);
-        let living = marks.iter().filter(|mark| **mark == 0).count();
-        let counts = column(COUNTS, living);
-        let odd = column(ODD, living).unwrap_or_else(|| vec![0; living]);
-        let counts = counts.unwrap_or_else(|| vec![unzigzag(reader.varint()); living]);
-        let scale = Scale::read(flags >> SCALE_SHIFT);
-        let windows = windows(&mut reader, (shape, scale, detail), &counts, &odd);
-        let mut windows = windows.into_iter();
-        let entry = |(stamp, mark): (i64, i64)| Entry {
-            stamp: Timestamp::from_millis(stamp),
-            window: if mark == 0 { windows.next() } else { None },
-        };
-        stamps.into_iter().zip(marks).map(entry).collect()
-    }
-
-    fn even_stamps(self, len: usize) -> Vec<i64> {
-        let first = self.first.as_millis();
-        let steps = i64::try_from(len).unwrap_or(0).saturating_sub(1).max(1);
-        let step = self.last.as_millis().wrapping_sub(first) / steps;
-        (0..).take(len).map(|at: i64| first.wrapping_add(step.wrapping_mul(at))).collect()
-    }
+/// Both together, ascending; of two with the same stamp the one that was written later stands.
+pub(super) fn merge(mut entries: Vec<Entry>, later: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
+    entries.extend(later);
+    // Stable, so that what is later is behind what it replaces, and survives when the order is turned round.
+    entries.sort_by_key(|entry| entry.stamp);
+    entries.reverse();
+    entries.dedup_by_key(|entry| entry.stamp);
+    entries.reverse();
+    entries
 }
 
 /// Whether the first stamp, the last and their number say what the others are.
@@ -177,30 +152,6 @@ fn odd(shape: Shape, scale: Scale, windows: &[Window]) -> Vec<i64> {
     }
 }
 
-fn windows(
-    reader: &mut Reader<'_>,
-    (shape, scale, detail): (Shape, Scale, Detail),
-    counts: &[i64],
-    odd: &[i64],
-) -> Vec<Window> {
-    let last = scale.read_values(reader, counts.len(), &[]);
-    if detail == Detail::Last {
-        return last.into_iter().map(|last| plain(shape.kind, last)).collect();
-    }
-    let counts = counts.iter().map(|count| u32::try_from(*count).unwrap_or(0));
-    match shape.kind {
-        Kind::Gauge => gauges(reader, scale, (counts, odd), &last),
-        Kind::Counter => counters(reader, scale, shape, (counts, odd, &last)),
-    }
-}
-
-const fn plain(kind: Kind, last: f64) -> Window {
-    match kind {
-        Kind::Gauge => Window::Gauge(Gauge::of(last)),
-        Kind::Counter => Window::Counter(Counter::first(last)),
-    }
-}
-
 fn put_gauges(out: &mut Vec<u8>, scale: Scale, windows: &[Window], odd: &[i64]) {
     let moved = windows.iter().zip(odd).filter(|(_, odd)| **odd == 1);
     let moved: Vec<Gauge> = moved.map(|(window, _)| gauge(*window)).collect();
@@ -213,28 +164,6 @@ fn put_gauges(out: &mut Vec<u8>, scale: Scale, windows: &[Window], odd: &[i64]) 
     scale.put(out, &column(|gauge| gauge.max), &last);
     let even: Vec<f64> = moved.iter().map(|gauge| still(gauge.count, gauge.last, scale).sum).collect();
     scale.put(out, &column(|gauge| gauge.sum), &even);
-}
-
-fn gauges(
-    reader: &mut Reader<'_>,
-    scale: Scale,
-    (counts, odd): (impl Iterator<Item = u32>, &[i64]),
-    last: &[f64],
-) -> Vec<Window> {
-    let mut gauges: Vec<Gauge> = counts.zip(last).map(|(count, last)| still(count, *last, scale)).collect();
-    let mut moved: Vec<&mut Gauge> =
-        gauges.iter_mut().zip(odd).filter(|(_, odd)| **odd == 1).map(|(gauge, _)| gauge).collect();
-    if !moved.is_empty() {
-        let last: Vec<f64> = moved.iter().map(|gauge| gauge.last).collect();
-        let even: Vec<f64> = moved.iter().map(|gauge| gauge.sum).collect();
-        let min = scale.read_values(reader, moved.len(), &last);
-        let max = scale.read_values(reader, moved.len(), &last);
-        let sum = scale.read_values(reader, moved.len(), &even);
-        for (((gauge, min), max), sum) in moved.iter_mut().zip(min).zip(max).zip(sum) {
-            (gauge.min, gauge.max, gauge.sum) = (min, max, sum);
-        }
-    }
-    gauges.into_iter().map(Window::Gauge).collect()
 }
 
 /// The window of a gauge that had one value all the time.
@@ -257,26 +186,6 @@ fn put_counters(out: &mut Vec<u8>, scale: Scale, shape: Shape, (windows, odd): (
     if shape.peak {
         scale.put(out, &counters.iter().map(|counter| counter.peak).collect::<Vec<_>>(), &[]);
     }
-}
-
-fn counters(
-    reader: &mut Reader<'_>,
-    scale: Scale,
-    shape: Shape,
-    (counts, odd, last): (impl Iterator<Item = u32>, &[i64], &[f64]),
-) -> Vec<Window> {
-    let explicit = odd.iter().filter(|odd| **odd == 1).count();
-    let increase = if explicit == 0 { Vec::new() } else { scale.read_values(reader, explicit, &[]) };
-    let mut increase = increase.into_iter();
-    let peaks = if shape.peak { scale.read_values(reader, last.len(), &[]) } else { vec![f64::NAN; last.len()] };
-    let mut before = None;
-    let mut windows = Vec::with_capacity(last.len());
-    for (((count, last), odd), peak) in counts.zip(last.iter().copied()).zip(odd).zip(peaks) {
-        let implied = growth(before.replace(last), last, scale);
-        let increase = if *odd == 1 { increase.next().unwrap_or(f64::NAN) } else { implied };
-        windows.push(Window::Counter(Counter { count, last, increase, peak }));
-    }
-    windows
 }
 
 /// What a counter grew by when no reset happened; nothing is known before the first.
@@ -358,24 +267,29 @@ impl Scale {
         put_integers(out, &integers);
     }
 
-    fn read_values(self, reader: &mut Reader<'_>, len: usize, base: &[f64]) -> Vec<f64> {
-        if self.0.is_none() {
-            return floats(reader, len);
-        }
+    /// Whether values are written as floats.
+    const fn is_exact(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The values that integers stand for.
+    fn values(self, mantissas: &[i64], out: &mut Vec<f64>) {
         let decimals = self.decimals();
-        let base = base.iter().copied().chain(std::iter::repeat(0.0));
-        let value = |(difference, base): (i64, f64)| {
-            decimals.value(difference.wrapping_add(decimals.mantissa(base).unwrap_or(0)))
-        };
-        integers(reader, len).into_iter().zip(base).map(value).collect()
+        out.clear();
+        out.extend(mantissas.iter().map(|mantissa| decimals.value(*mantissa)));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use common::time::TimeRange;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::chunk::read::Unpacked;
+    use crate::store::chunk::run::Run;
+    use crate::store::select::Field;
+    use crate::store::select::Samples;
 
     fn entries_equal(left: &[Entry], right: &[Entry]) -> bool {
         let equal = |(left, right): (&Entry, &Entry)| {
@@ -405,7 +319,7 @@ mod tests {
 
     fn check(shape: Shape, entries: &[Entry], bytes_max: usize) {
         let chunk = Chunk::encode(shape, entries);
-        assert!(entries_equal(&chunk.decode(shape, Detail::Full), entries));
+        assert!(entries_equal(&chunk.decode(shape), entries));
         assert!(chunk.bytes.len() <= bytes_max, "{} bytes", chunk.bytes.len());
     }
 
@@ -457,28 +371,48 @@ mod tests {
         fn gauges_come_back(entries in entries(Kind::Gauge, false), digits in prop::sample::select(vec![0, 2, 9, 255])) {
             let shape = Shape { decimals: Decimals::new(digits), ..GAUGE };
             let chunk = Chunk::encode(shape, &entries);
-            prop_assert!(entries_equal(&chunk.decode(shape, Detail::Full), &entries));
+            prop_assert!(entries_equal(&chunk.decode(shape), &entries));
         }
 
         #[test]
         fn counters_come_back(entries in entries(Kind::Counter, true), digits in prop::sample::select(vec![0, 2, 9, 255])) {
             let shape = Shape { decimals: Decimals::new(digits), peak: true, ..COUNTER };
             let chunk = Chunk::encode(shape, &entries);
-            prop_assert!(entries_equal(&chunk.decode(shape, Detail::Full), &entries));
+            prop_assert!(entries_equal(&chunk.decode(shape), &entries));
         }
 
         #[test]
         fn counters_without_peak_come_back(entries in entries(Kind::Counter, false)) {
             let chunk = Chunk::encode(COUNTER, &entries);
-            prop_assert!(entries_equal(&chunk.decode(COUNTER, Detail::Full), &entries));
+            prop_assert!(entries_equal(&chunk.decode(COUNTER), &entries));
         }
 
         #[test]
-        fn the_last_value_can_be_read_alone(entries in entries(Kind::Gauge, false)) {
-            let chunk = Chunk::encode(GAUGE, &entries);
-            let read = chunk.decode(GAUGE, Detail::Last);
-            let last = |entries: &[Entry]| entries.iter().map(|entry| entry.window.map(|window| window.last().to_bits())).collect::<Vec<_>>();
-            prop_assert_eq!(last(&read), last(&entries));
+        fn each_field_can_be_read_alone_and_of_any_range(
+            (kind, peak, entries) in prop_oneof![Just((Kind::Gauge, false)), Just((Kind::Counter, false)), Just((Kind::Counter, true))]
+                .prop_flat_map(|(kind, peak)| (Just(kind), Just(peak), entries(kind, peak))),
+            digits in prop::sample::select(vec![0, 2, 255]),
+            field in prop::sample::select(vec![Field::Last, Field::Min, Field::Max, Field::Sum, Field::Count, Field::Increase, Field::Peak]),
+            ends in prop::array::uniform2(0..70_usize),
+        ) {
+            let shape = Shape { kind, decimals: Decimals::new(digits), peak };
+            let stamp = |at: usize| entries[at.min(entries.len() - 1)].stamp;
+            let range = TimeRange { after: stamp(ends[0].min(ends[1])), through: stamp(ends[0].max(ends[1])) };
+            // What a run of one says, which keeps the window as it is.
+            let run = |entry: &Entry| Run { first: entry.stamp, windows: 1, window: entry.window };
+            let (mut read, mut expect) = (Samples::default(), Samples::default());
+            read.reset(1);
+            expect.reset(1);
+            entries.iter().for_each(|entry| run(entry).append_within((shape, &[field]), range, &mut expect));
+            let chunk = Chunk::encode(shape, &entries);
+            let mut unpacked = Unpacked::default();
+            // Another chunk was read before.
+            unpacked.append_within(Chunk::encode(shape, &entries[..1]).lend(), (shape, &[field]), range, &mut read);
+            read.reset(1);
+            unpacked.append_within(chunk.lend(), (shape, &[field]), range, &mut read);
+            let bits = |samples: &Samples| samples.columns[0].iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(&read.stamps, &expect.stamps);
+            prop_assert_eq!(bits(&read), bits(&expect));
         }
     }
 }

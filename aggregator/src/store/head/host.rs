@@ -12,7 +12,6 @@ use common::time::{TimeRange, Timestamp};
 use common::window::{Gauge, Window};
 
 use crate::store::catalog::Life;
-use crate::store::chunk::Detail;
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
 use crate::store::commit::Written;
@@ -27,6 +26,8 @@ pub(in crate::store) use crate::store::head::host::sealing::Frozen;
 use crate::store::head::read;
 use crate::store::head::series::Series;
 use crate::store::head::write;
+use crate::store::pile::Pile;
+use crate::store::pile::Piled;
 
 /// Events kept of one host: a day of one every ten seconds. Older ones go first.
 const EVENTS_PER_HOST_MAX: usize = 8_640;
@@ -73,18 +74,6 @@ struct Slot {
     sealed: Option<(Timestamp, bool)>,
 }
 
-/// What the head has of a series.
-#[derive(Debug)]
-pub(in crate::store) struct Picked {
-    pub(in crate::store) number: u32,
-    pub(in crate::store) labels: Labels,
-    pub(in crate::store) shape: Shape,
-    /// Ascending.
-    pub(in crate::store) entries: Vec<Entry>,
-    /// Whether block files may have more.
-    pub(in crate::store) sealed: bool,
-}
-
 /// One run of the host's agent.
 #[derive(Debug)]
 struct Run {
@@ -100,7 +89,11 @@ struct Run {
 pub(super) struct Found<'a> {
     host: &'a Host,
     slot: &'a Slot,
+    place: u32,
 }
+
+/// Where a series is found again once the host was let go of: its place, unless others went, and its number.
+pub(super) type Address = (u32, u32);
 
 impl Default for Host {
     fn default() -> Self {
@@ -259,8 +252,34 @@ impl Host {
             let open = leave_open(&self.entities[entity as usize], candidate.open.iter().copied())?;
             let labels = &self.labels[labels as usize];
             let matches = open.iter().all(|matcher| matcher.matches(labels.get(&matcher.name)));
-            matches.then_some(Found { host: self, slot })
+            matches.then_some(Found { host: self, slot, place })
         })
+    }
+
+    /// Puts on a pile what there is of some series in `range`; nothing of those that have nothing there, unless block
+    /// files may have something in `sealed`.
+    pub(super) fn put(
+        &self,
+        some: &[Address],
+        (range, sealed, latest): (TimeRange, Option<TimeRange>, bool),
+        pile: &mut Pile,
+    ) {
+        for (place, number) in some {
+            let held = self.series.get(*place as usize).filter(|slot| slot.number == *number);
+            let moved = || self.series.binary_search_by_key(number, |slot| slot.number).ok().map(|at| &self.series[at]);
+            let Some(slot) = held.or_else(moved) else {
+                continue;
+            };
+            let (_, entity, labels) = slot.key;
+            let (entity, host) = (&self.entities[entity as usize], &self.labels[labels as usize]);
+            let labels = [slot.column.labels.clone(), entity.clone(), host.clone()];
+            let shape = slot.column.shape;
+            pile.begin(Piled { number: *number, labels, kind: shape.kind, sealed: false });
+            let newest = slot.series.put(shape, (range, latest), pile).filter(|newest| range.after < *newest);
+            let newer = |newest: Timestamp| slot.sealed.is_some_and(|(sealed, _)| newest < sealed);
+            let sealed = newest.is_none_or(newer) && sealed.is_some_and(|sealed| slot.was_sealed_in(sealed));
+            pile.end(sealed);
+        }
     }
 
     /// Whether the labels of the host itself leave a chance: most questions are about one host or one group of them.
@@ -430,19 +449,20 @@ impl Slot {
 }
 
 impl<'a> Found<'a> {
+    /// Where it is found again.
+    pub(super) const fn address(&self) -> Address {
+        (self.place, self.slot.number)
+    }
+
     /// All its labels. What a series says of itself wins over what is said of its host.
     pub(super) fn labels(&self) -> Labels {
-        let (_, entity, labels) = self.slot.key;
-        let host = self.host.labels[labels as usize].clone();
-        host.and(&self.host.entities[entity as usize]).and(&self.slot.column.labels)
+        let [column, entity, host] = self.levels();
+        host.clone().and(entity).and(column)
     }
 
     /// One of its labels.
     pub(super) fn label(&self, name: &str) -> &'a str {
-        let (_, entity, labels) = self.slot.key;
-        let levels =
-            [&self.slot.column.labels, &self.host.entities[entity as usize], &self.host.labels[labels as usize]];
-        levels.into_iter().map(|labels| labels.get(name)).find(|value| !value.is_empty()).unwrap_or("")
+        self.levels().into_iter().map(|labels| labels.get(name)).find(|value| !value.is_empty()).unwrap_or("")
     }
 
     /// Whether it has a sample in `range`. May err towards yes by what lies between its samples.
@@ -450,20 +470,10 @@ impl<'a> Found<'a> {
         self.slot.series.touches(range) || self.slot.was_sealed_in(range)
     }
 
-    /// What the head has of it in `range`. Nothing when that is nothing, and block files have none in `sealed` either.
-    pub(super) fn pick(&self, range: TimeRange, sealed: Option<TimeRange>, detail: Detail) -> Option<Picked> {
-        let Slot { number, column, series, .. } = self.slot;
-        let mut entries = Vec::new();
-        series.each(column.shape, range, detail, |entry| entries.push(entry));
-        let sealed = sealed.is_some_and(|sealed| self.slot.was_sealed_in(sealed));
-        let shape = column.shape;
-        (sealed || !entries.is_empty()).then(|| Picked {
-            number: *number,
-            labels: self.labels(),
-            shape,
-            entries,
-            sealed,
-        })
+    /// The nearest first.
+    fn levels(&self) -> [&'a Labels; 3] {
+        let (_, entity, labels) = self.slot.key;
+        [&self.slot.column.labels, &self.host.entities[entity as usize], &self.host.labels[labels as usize]]
     }
 }
 

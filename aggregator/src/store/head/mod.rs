@@ -18,17 +18,22 @@ use common::time::{TimeRange, Timestamp};
 use crate::store::catalog::Identity;
 use crate::store::catalog::Life;
 use crate::store::catalog::Sealed;
-use crate::store::chunk::Detail;
 use crate::store::chunk::Shape;
 use crate::store::commit::Written;
 use crate::store::head::columns::Columns;
 use crate::store::head::first::First;
+use crate::store::head::host::Address;
 use crate::store::head::host::Found;
 use crate::store::head::host::Frozen;
 use crate::store::head::host::Host;
-use crate::store::head::host::Picked;
+use crate::store::pile::Pile;
 use crate::store::select::Matcher;
+use crate::store::select::Question;
 use crate::store::select::Spend;
+
+/// Series of a host that are read together: about what a part of a block file has. Few enough that the host is soon let
+/// go of, and that what is read of them stays near the processor.
+const SERIES_IN_PILE: usize = 256;
 
 /// All hosts.
 #[derive(Debug, Default)]
@@ -209,22 +214,23 @@ impl Head {
         write(&self.host(host)).forget_run(run);
     }
 
-    /// Gives what the head has of the series that match, host by host: no host is locked while it is given.
-    pub(super) fn each_host<E>(
+    /// Gives what the head has of the series that match, some of one host at a time: no host is locked while it is given.
+    pub(super) fn each_pile<E>(
         &self,
-        matchers: &[Matcher],
-        (range, sealed, detail): (TimeRange, Option<TimeRange>, Detail),
-        mut give: impl FnMut(HostId, Vec<Picked>) -> Result<(), E>,
+        question: Question<'_>,
+        (range, sealed): (TimeRange, Option<TimeRange>),
+        mut give: impl FnMut(HostId, &mut Pile) -> Result<(), E>,
     ) -> Result<(), E> {
-        let candidates = read(&self.columns).candidates(matchers);
+        let candidates = read(&self.columns).candidates(question.matchers);
+        let mut pile = Pile::default();
         for (id, host) in self.all() {
-            let picked = {
-                let host = read(&host);
-                let found = host.find(&candidates);
-                found.filter_map(|found| found.pick(range, sealed, detail)).collect::<Vec<_>>()
-            };
-            if !picked.is_empty() {
-                give(id, picked)?;
+            let found: Vec<Address> = read(&host).find(&candidates).map(|found| found.address()).collect();
+            for some in found.chunks(SERIES_IN_PILE) {
+                pile.clear();
+                read(&host).put(some, (range, sealed, question.latest), &mut pile);
+                if !pile.series().is_empty() {
+                    give(id, &mut pile)?;
+                }
             }
         }
         Ok(())

@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
-use common::batch::WINDOW;
 use common::time::{TimeRange, Timestamp};
-use common::window::Window;
 
 use crate::store::chunk::Chunk;
-use crate::store::chunk::Detail;
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
-use crate::store::chunk::same;
+use crate::store::chunk::merge;
+use crate::store::chunk::run::Run;
+use crate::store::pile::Pile;
+use crate::store::pile::Writer;
 
 /// Differing windows that make a chunk.
 const RUNS_IN_CHUNK: usize = 32;
@@ -39,34 +39,6 @@ pub(super) struct Series {
 #[derive(Debug, Default)]
 struct Runs(Vec<Run>);
 
-/// The same window again and again, a window's length apart.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    first: Timestamp,
-    windows: u32,
-    window: Option<Window>,
-}
-
-impl Run {
-    fn last(self) -> Timestamp {
-        self.first.after(WINDOW * (self.windows - 1))
-    }
-
-    fn continues(self, entry: Entry) -> bool {
-        let alike = match (self.window, entry.window) {
-            (Some(left), Some(right)) => same(left, right),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        alike && entry.stamp == self.last().after(WINDOW)
-    }
-
-    fn entries(self) -> impl DoubleEndedIterator<Item = Entry> {
-        let Self { first, windows, window } = self;
-        (0..windows).map(move |at| Entry { stamp: first.after(WINDOW * at), window })
-    }
-}
-
 impl Runs {
     fn push(&mut self, entry: Entry) {
         match self.0.last_mut() {
@@ -87,14 +59,11 @@ impl Runs {
         self.0.last().map(|run| run.last())
     }
 
-    fn within(&self, range: TimeRange) -> impl Iterator<Item = Entry> {
+    /// Those that reach into a range.
+    fn reaching(&self, range: TimeRange) -> &[Run] {
         let from = self.0.partition_point(|run| run.last() <= range.after);
-        let runs = self.0[from..].iter().take_while(move |run| run.first <= range.through);
-        runs.flat_map(|run| run.entries()).filter(move |entry| range.contains(entry.stamp))
-    }
-
-    fn touches(&self, range: TimeRange) -> bool {
-        self.0.iter().any(|run| range.after < run.last() && run.first <= range.through)
+        let runs = &self.0[from..];
+        &runs[..runs.partition_point(|run| run.first <= range.through)]
     }
 }
 
@@ -118,30 +87,37 @@ impl Series {
         before + if self.late.is_full() { self.settle(shape) } else { 0 }
     }
 
-    /// Hands out the entries in `range`, oldest first.
-    pub(super) fn each(&self, shape: Shape, range: TimeRange, detail: Detail, mut give: impl FnMut(Entry)) {
-        let decoded = |chunks: &'_ [Chunk]| {
-            let from = chunks.partition_point(|chunk| chunk.last <= range.after);
-            let chunks = chunks[from..].iter().take_while(|chunk| chunk.first <= range.through);
-            let entries: Vec<Entry> = chunks.flat_map(|chunk| chunk.decode(shape, detail)).collect();
-            entries.into_iter().filter(|entry| range.contains(entry.stamp))
-        };
+    /// Puts what there is in a range on a pile; of what only its latest entry counts, no more than that takes. Answers
+    /// whether that is in there: the first stamp of what it lies in.
+    pub(super) fn put(&self, shape: Shape, (range, latest): (TimeRange, bool), pile: &mut Pile) -> Option<Timestamp> {
         let frozen = self.frozen.as_deref().unwrap_or_default();
         let overlapped = frozen.last().zip(self.first_stamp()).is_some_and(|(frozen, first)| first <= frozen.last);
-        if self.late.touches(range) || overlapped {
-            let mut entries: Vec<Entry> = decoded(frozen).collect();
-            entries = merge(entries, decoded(&self.chunks).chain(self.tail.within(range)));
-            merge(entries, self.late.within(range)).into_iter().for_each(give);
-        } else {
-            decoded(frozen).chain(decoded(&self.chunks)).chain(self.tail.within(range)).for_each(&mut give);
+        let late = self.late.reaching(range);
+        let tail = self.tail.reaching(range);
+        let chunks = [(Writer::Frozen, reaching(frozen, range)), (Writer::Growing, reaching(&self.chunks, range))];
+        if latest && late.is_empty() && !overlapped {
+            // Everything ascends: what is behind is newer.
+            if let Some(run) = tail.last() {
+                pile.push_run((Writer::Growing, shape), *run, range);
+                return Some(run.first);
+            }
+            let (writer, chunk) = chunks.iter().rev().find_map(|(writer, chunks)| Some((*writer, chunks.last()?)))?;
+            pile.push_chunk((writer, shape), chunk.lend(), range);
+            return Some(chunk.first);
         }
+        for (writer, chunks) in chunks {
+            chunks.iter().for_each(|chunk| pile.push_chunk((writer, shape), chunk.lend(), range));
+        }
+        tail.iter().for_each(|run| pile.push_run((Writer::Growing, shape), *run, range));
+        late.iter().for_each(|run| pile.push_run((Writer::Late, shape), *run, range));
+        None
     }
 
     /// Whether there is an entry in `range`. May err towards yes by what lies between the entries of one chunk.
     pub(super) fn touches(&self, range: TimeRange) -> bool {
         let chunks = self.frozen.as_deref().unwrap_or_default().iter().chain(&self.chunks);
         let chunk = chunks.into_iter().any(|chunk| range.after < chunk.last && chunk.first <= range.through);
-        chunk || self.tail.touches(range) || self.late.touches(range)
+        chunk || !self.tail.reaching(range).is_empty() || !self.late.reaching(range).is_empty()
     }
 
     /// Drops what is not after `cutoff`; a chunk goes when its last entry does.
@@ -164,7 +140,7 @@ impl Series {
 
     /// The last stamp of what is set aside, and whether it marks the end there.
     pub(super) fn frozen_last(&self, shape: Shape) -> Option<(Timestamp, bool)> {
-        let entry = self.frozen.as_ref()?.last()?.decode(shape, Detail::Last).pop()?;
+        let entry = self.frozen.as_ref()?.last()?.decode(shape).pop()?;
         Some((entry.stamp, entry.window.is_none()))
     }
 
@@ -189,7 +165,7 @@ impl Series {
         let whole = self.chunks.partition_point(|chunk| chunk.last <= cut);
         let mut frozen: Vec<Chunk> = self.chunks.drain(..whole).collect();
         if let Some(chunk) = self.chunks.first_mut().filter(|chunk| chunk.first <= cut) {
-            let entries = chunk.decode(shape, Detail::Full);
+            let entries = chunk.decode(shape);
             let (through, behind) = entries.split_at(entries.partition_point(|entry| entry.stamp <= cut));
             *chunk = Chunk::encode(shape, behind);
             frozen.push(Chunk::encode(shape, through));
@@ -204,9 +180,8 @@ impl Series {
             (before, true) => self.frozen = before,
             (None, false) => self.frozen = Some(frozen.into()),
             (Some(before), false) => {
-                let decoded = |chunks: &[Chunk]| -> Vec<Entry> {
-                    chunks.iter().flat_map(|chunk| chunk.decode(shape, Detail::Full)).collect()
-                };
+                let decoded =
+                    |chunks: &[Chunk]| -> Vec<Entry> { chunks.iter().flat_map(|chunk| chunk.decode(shape)).collect() };
                 let merged = merge(decoded(&before), decoded(&frozen));
                 self.frozen = Some(encoded(shape, &merged).into());
             }
@@ -245,8 +220,7 @@ impl Series {
         };
         let from = self.chunks.partition_point(|chunk| chunk.last < first);
         let to = self.chunks.partition_point(|chunk| chunk.first <= last);
-        let mut there: Vec<Entry> =
-            self.chunks[from..to].iter().flat_map(|chunk| chunk.decode(shape, Detail::Full)).collect();
+        let mut there: Vec<Entry> = self.chunks[from..to].iter().flat_map(|chunk| chunk.decode(shape)).collect();
         if self.tail.0.first().is_some_and(|run| run.first <= last) {
             there.extend(self.tail.take());
         }
@@ -257,19 +231,14 @@ impl Series {
     }
 }
 
-fn encoded(shape: Shape, entries: &[Entry]) -> Vec<Chunk> {
-    entries.chunks(WINDOWS_IN_CHUNK as usize).map(|entries| Chunk::encode(shape, entries)).collect()
+/// Those that reach into a range.
+fn reaching(chunks: &[Chunk], range: TimeRange) -> &[Chunk] {
+    let chunks = &chunks[chunks.partition_point(|chunk| chunk.last <= range.after)..];
+    &chunks[..chunks.partition_point(|chunk| chunk.first <= range.through)]
 }
 
-/// Both together, ascending; of two with the same stamp the one that came late stands.
-pub(super) fn merge(mut entries: Vec<Entry>, late: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
-    entries.extend(late);
-    // Stable, so that what came late is behind what it replaces, and survives when the order is turned round.
-    entries.sort_by_key(|entry| entry.stamp);
-    entries.reverse();
-    entries.dedup_by_key(|entry| entry.stamp);
-    entries.reverse();
-    entries
+fn encoded(shape: Shape, entries: &[Entry]) -> Vec<Chunk> {
+    entries.chunks(WINDOWS_IN_CHUNK as usize).map(|entries| Chunk::encode(shape, entries)).collect()
 }
 
 #[cfg(test)]
@@ -277,19 +246,35 @@ mod tests {
     use std::collections::BTreeMap;
 
     use common::metric::{Decimals, Kind};
-    use common::window::Gauge;
+    use common::window::{Gauge, Window};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::pile::Piled;
+    use crate::store::select::Field;
+    use crate::store::select::STALE;
+    use crate::store::select::Samples;
 
     const SHAPE: Shape = Shape { kind: Kind::Gauge, decimals: Decimals::new(0), peak: false };
     const ALL: TimeRange =
         TimeRange { after: Timestamp::from_millis(i64::MIN), through: Timestamp::from_millis(i64::MAX) };
 
     fn read(series: &Series, range: TimeRange) -> Vec<(i64, Option<f64>)> {
+        unpacked(series, (range, false))
+    }
+
+    fn unpacked(series: &Series, what: (TimeRange, bool)) -> Vec<(i64, Option<f64>)> {
+        let mut pile = Pile::default();
+        pile.begin(Piled { number: 0, labels: Default::default(), kind: SHAPE.kind, sealed: false });
+        series.put(SHAPE, what, &mut pile);
         let mut read = Vec::new();
-        let mut give = |entry: Entry| read.push((entry.stamp.as_millis(), entry.window.map(|window| window.last())));
-        series.each(SHAPE, range, Detail::Full, &mut give);
+        pile.each::<()>(&[Field::Last], &mut |selected| {
+            let Samples { stamps, columns } = selected.samples;
+            let value = |value: &f64| (value.to_bits() != STALE).then_some(*value);
+            read.extend(stamps.iter().map(|stamp| stamp.as_millis()).zip(columns[0].iter().map(value)));
+            Ok(())
+        })
+        .unwrap();
         read
     }
 
@@ -324,6 +309,7 @@ mod tests {
             prop_assert_eq!(read(&series, ALL), oracle.clone().into_iter().collect::<Vec<_>>());
             let range = TimeRange { after: Timestamp::from_millis(after), through: Timestamp::from_millis(after + length) };
             let inside: Vec<_> = oracle.range(after + 1..=after + length).map(|(stamp, value)| (*stamp, *value)).collect();
+            prop_assert_eq!(unpacked(&series, (range, true)).last().copied(), inside.last().copied());
             prop_assert_eq!(read(&series, range), inside);
             prop_assert_eq!(replaced + series.settle(SHAPE), expected);
             prop_assert_eq!(read(&series, ALL), oracle.into_iter().collect::<Vec<_>>());

@@ -19,14 +19,13 @@ use crate::store::block::walk::Walk;
 use crate::store::block::walk::together;
 use crate::store::catalog;
 use crate::store::chunk::Chunk;
-use crate::store::chunk::Detail;
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
+use crate::store::chunk::merge;
 use crate::store::settle::SettleError;
 use crate::store::settle::Settler;
 use crate::store::settle::seal::ENTRIES_IN_CHUNK;
 use crate::store::settle::seal::chunked;
-use crate::store::union::joined;
 
 /// Series between two questions whether to stop.
 const SERIES_IN_STEP: usize = 1_000;
@@ -136,13 +135,11 @@ fn one(shape: Shape, mut kept: Vec<(i64, Kept)>) -> Vec<Chunk> {
     chunked(shape, &entries_of(kept))
 }
 
-/// All entries of a series, ascending.
-fn entries_of(kept: Vec<(i64, Kept)>) -> Vec<Entry> {
-    let decoded = kept.into_iter().map(|(id, (shape, chunks))| {
-        let entries = chunks.iter().flat_map(|chunk| chunk.decode(shape, Detail::Full)).collect();
-        (id, entries)
-    });
-    joined(decoded.collect(), Vec::new())
+/// All entries of a series, ascending; of two with one stamp that of the later file stands.
+fn entries_of(mut kept: Vec<(i64, Kept)>) -> Vec<Entry> {
+    kept.sort_by_key(|(id, _)| *id);
+    let chunks = kept.iter().flat_map(|(_, (shape, chunks))| chunks.iter().map(move |chunk| chunk.decode(*shape)));
+    merge(Vec::new(), chunks.flatten())
 }
 
 #[cfg(test)]

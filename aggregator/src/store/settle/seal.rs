@@ -20,7 +20,6 @@ use crate::store::catalog::Identity;
 use crate::store::catalog::Life;
 use crate::store::catalog::Sealed;
 use crate::store::chunk::Chunk;
-use crate::store::chunk::Detail;
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
 use crate::store::head::host::Frozen;
@@ -98,7 +97,7 @@ impl Settler {
         tables: Vec<Table>,
     ) -> Result<(), SettleError> {
         for series in &frozen.series {
-            let entries = series.chunks.iter().flat_map(|chunk| chunk.decode(series.shape, Detail::Full));
+            let entries = series.chunks.iter().flat_map(|chunk| chunk.decode(series.shape));
             for (range, entries) in by_span(entries, |entry: &Entry| span(entry.stamp, cut)) {
                 let chunks = chunked(series.shape, &entries);
                 self.file(files, range)?.put((host, series.number), series.shape, &chunks)?;

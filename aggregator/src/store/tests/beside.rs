@@ -107,7 +107,7 @@ async fn a_backup_has_the_block_files_and_a_damaged_one_is_named() {
     std::fs::rename(&file, &aside).unwrap();
     std::fs::create_dir(&file).unwrap();
     let rest = Running::start(dir.path(), &clock());
-    let answer = rest.store.select(&[], ALL, &[Field::Last]);
+    let answer = select(&rest.store, &[], &[Field::Last]);
     assert!(matches!(answer, Err(SelectError::Unreadable(_))), "what cannot be read now is not left out: {answer:?}");
     std::fs::remove_dir(&file).unwrap();
     assert_eq!(dump(&rest.store, &[]).concat().matches('@').count(), 2, "what is gone is left out");

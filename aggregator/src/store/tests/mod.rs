@@ -18,7 +18,10 @@ use common::window::{Counter, Gauge, Window};
 use common::wire::codec::{self, State};
 
 use super::*;
+use crate::store::select::Field;
 use crate::store::select::Is;
+use crate::store::select::STALE;
+use crate::store::select::Samples;
 
 const HOST: HostId = HostId(1);
 const SPOOL: SpoolId = SpoolId([1; 16]);
@@ -160,16 +163,30 @@ fn equal(name: &str, value: &str) -> Matcher {
     Matcher { name: name.to_owned(), is: Is::Equal(value.to_owned()) }
 }
 
+/// Everything that matches.
+fn select(store: &Store, matchers: &[Matcher], fields: &[Field]) -> Result<Vec<(Labels, Samples)>, SelectError> {
+    answer(store, Question { matchers, range: ALL, fields, latest: false })
+}
+
+fn answer(store: &Store, question: Question<'_>) -> Result<Vec<(Labels, Samples)>, SelectError> {
+    let mut held = Vec::new();
+    store.select::<SelectError>(question, &mut |selected| {
+        held.push((selected.labels.whole(), selected.samples.clone()));
+        Ok(())
+    })?;
+    Ok(held)
+}
+
 /// Everything stored, as `labels value@second`, a mark as `!`.
 fn dump(store: &Store, matchers: &[Matcher]) -> Vec<String> {
-    let line = |selected: Selected| {
-        let samples = selected.stamps.iter().zip(&selected.columns[0]).map(|(stamp, value)| {
+    let line = |(labels, samples): (Labels, Samples)| {
+        let samples = samples.stamps.iter().zip(&samples.columns[0]).map(|(stamp, value)| {
             let second = stamp.as_millis() / 1_000 - 1_000_000;
-            if value.to_bits() == select::STALE { format!(" !@{second}") } else { format!(" {value}@{second}") }
+            if value.to_bits() == STALE { format!(" !@{second}") } else { format!(" {value}@{second}") }
         });
-        format!("{}{}", selected.labels, samples.collect::<String>())
+        format!("{labels}{}", samples.collect::<String>())
     };
-    let mut lines: Vec<String> = store.select(matchers, ALL, &FIELDS).unwrap().into_iter().map(line).collect();
+    let mut lines: Vec<String> = select(store, matchers, &FIELDS).unwrap().into_iter().map(line).collect();
     lines.sort();
     lines
 }

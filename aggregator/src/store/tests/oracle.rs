@@ -190,6 +190,29 @@ impl World {
         self.store().set_host_labels(HOST, labels).await.unwrap();
     }
 
+    /// Who asks for the latest alone hears the latest of all.
+    fn check_latest(&self) {
+        for back in [0, 1, 40, 3_000] {
+            let through = stamp(self.window.saturating_sub(back));
+            let ask = |latest: bool, range: TimeRange| {
+                let held = answer(self.store(), Question { matchers: &[], range, fields: &FIELDS, latest }).unwrap();
+                let mut told: Vec<String> = held
+                    .into_iter()
+                    .map(|(labels, samples)| {
+                        let values = samples.columns.iter().map(|column| column.last().unwrap().to_bits());
+                        format!("{labels} {:?} {:?}", samples.stamps.last(), values.collect::<Vec<_>>())
+                    })
+                    .collect();
+                told.sort();
+                told
+            };
+            for length in [10, 300, 100_000] {
+                let range = TimeRange { after: through.before(Duration::from_secs(length)), through };
+                assert_eq!(ask(true, range), ask(false, range), "{length} s through {through:?}");
+            }
+        }
+    }
+
     fn expected(&self) -> Vec<String> {
         let line = |(labels, samples): (&String, &BTreeMap<u64, Option<f64>>)| {
             let samples = samples.iter().map(|(window, value)| match value {
@@ -213,6 +236,7 @@ fn walk(steps: Vec<Step>) {
             let told = format!("{step:?}");
             world.step(step).await;
             assert_eq!(dump(world.store(), &[]), world.expected(), "after {told}");
+            world.check_latest();
         }
         world.step(Step::Restart).await;
         world.settle(1_000, None);

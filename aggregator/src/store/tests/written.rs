@@ -22,9 +22,10 @@ async fn write(running: &Running, origin: HostId, series: Vec<Written>) {
 
 /// Stamps in milliseconds and bits of the values of the series of one name, those of each origin apart.
 fn bits(store: &Store, name: &str) -> Vec<Vec<(i64, u64)>> {
-    let selected = store.select(&[equal(NAME, name)], ALL, &[Field::Last]).unwrap();
-    let samples = |series: &Selected| {
-        series.stamps.iter().zip(&series.columns[0]).map(|(at, value)| (at.as_millis(), value.to_bits())).collect()
+    let selected = select(store, &[equal(NAME, name)], &[Field::Last]).unwrap();
+    let samples = |(_, samples): &(Labels, Samples)| {
+        let values = samples.columns[0].iter().map(|value| value.to_bits());
+        samples.stamps.iter().map(|at| at.as_millis()).zip(values).collect()
     };
     selected.iter().map(samples).collect()
 }
@@ -42,7 +43,7 @@ async fn every_value_is_kept_to_the_bit_at_its_millisecond() {
         (0..).zip(odd.into_iter().chain([payload])).map(|(at, value)| (T + at, Some(value))).collect();
     let mut expect: Vec<_> = samples.iter().map(|(at, value)| (*at, value.unwrap().to_bits())).collect();
     write(&running, ORIGIN, vec![series("odd", &samples), series("odd", &[(T + 1_000, None)])]).await;
-    expect.push((T + 1_000, select::STALE));
+    expect.push((T + 1_000, STALE));
     assert_eq!(bits(&running.store, "odd"), [expect.clone()]);
     running.stop();
     let again = Running::start(dir.path(), &clock());
@@ -103,7 +104,7 @@ async fn what_the_first_version_wrote_of_itself_is_read() {
     }
     let running = Running::start(dir.path(), &clock());
     assert_eq!(bits(&running.store, "a"), [[(T, 0.5_f64.to_bits())]]);
-    assert_eq!(bits(&running.store, "b"), [[(T, select::STALE)]]);
+    assert_eq!(bits(&running.store, "b"), [[(T, STALE)]]);
     write(&running, HostId::AGGREGATOR, vec![series("a", &[(T + 1, Some(1.0))]), series("c", &[(T, Some(2.0))])]).await;
     let number = |connection: &Connection| {
         connection.query_row("SELECT max(id) FROM origin_series", [], |row| row.get::<_, i64>(0))

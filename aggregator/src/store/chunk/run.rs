@@ -1,0 +1,81 @@
+//! The same window again and again: what a chunk grows from.
+
+use common::batch::WINDOW;
+use common::time::{TimeRange, Timestamp};
+use common::window::Window;
+
+use crate::store::chunk::Entry;
+use crate::store::chunk::Shape;
+use crate::store::chunk::same;
+use crate::store::select::Field;
+use crate::store::select::STALE;
+use crate::store::select::Samples;
+
+/// The same window, or mark, again and again, a window's length apart.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Run {
+    pub(in crate::store) first: Timestamp,
+    pub(in crate::store) windows: u32,
+    pub(in crate::store) window: Option<Window>,
+}
+
+impl Run {
+    /// Stamp of the latest.
+    pub(in crate::store) fn last(self) -> Timestamp {
+        self.first.after(WINDOW * (self.windows - 1))
+    }
+
+    /// How many there are.
+    pub(in crate::store) const fn len(self) -> usize {
+        self.windows as usize
+    }
+
+    /// Whether an entry is one more.
+    pub(in crate::store) fn continues(self, entry: Entry) -> bool {
+        let alike = match (self.window, entry.window) {
+            (Some(left), Some(right)) => same(left, right),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        alike && entry.stamp == self.last().after(WINDOW)
+    }
+
+    /// All of them.
+    pub(in crate::store) fn entries(self) -> impl DoubleEndedIterator<Item = Entry> {
+        let Self { first, windows, window } = self;
+        (0..windows).map(move |at| Entry { stamp: first.after(WINDOW * at), window })
+    }
+
+    /// Appends those that are in a range.
+    pub(in crate::store) fn append_within(
+        self,
+        (shape, fields): (Shape, &[Field]),
+        range: TimeRange,
+        into: &mut Samples,
+    ) {
+        let stamps = (0..self.windows).map(|at| self.first.after(WINDOW * at));
+        into.stamps
+            .extend(stamps.skip_while(|stamp| *stamp <= range.after).take_while(|stamp| *stamp <= range.through));
+        for (field, column) in fields.iter().zip(&mut into.columns) {
+            column.resize(into.stamps.len(), value(self.window, *field, shape));
+        }
+    }
+}
+
+/// One field of an entry. A mark reads as a mark in all of them.
+fn value(window: Option<Window>, field: Field, shape: Shape) -> f64 {
+    let Some(window) = window else {
+        return f64::from_bits(STALE);
+    };
+    match (window, field) {
+        (_, Field::Count) => f64::from(window.count()),
+        (Window::Counter(counter), Field::Peak) if shape.peak => counter.peak,
+        (_, Field::Peak) => f64::NAN,
+        (Window::Gauge(gauge), Field::Min) => gauge.min,
+        (Window::Gauge(gauge), Field::Max) => gauge.max,
+        (Window::Gauge(gauge), Field::Sum) => gauge.sum,
+        (Window::Counter(counter), Field::Increase) => counter.increase,
+        (Window::Gauge(_), Field::Last | Field::Increase)
+        | (Window::Counter(_), Field::Last | Field::Min | Field::Max | Field::Sum) => window.last(),
+    }
+}
