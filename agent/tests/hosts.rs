@@ -23,11 +23,11 @@ use exposition::documented;
 use exposition::exposition;
 use exposition::family;
 
-/// Collects below `host`'s `proc` and `sys`; no mount point answers, so that the machine the test runs on does not show.
+/// Collects below `host`'s `proc`, `sys` and `cgroup`; no mount point answers, so that the machine the test runs on does
+/// not show.
 fn collect(host: &Path) -> BTreeMap<Labels, f64> {
-    let nowhere = PathBuf::from("/nowhere");
-    let [procfs, sysfs] = ["proc", "sys"].map(|tree| host.join(tree));
-    let roots = Roots { procfs, sysfs, rootfs: nowhere.clone(), cgroupfs: nowhere };
+    let [procfs, sysfs, cgroupfs] = ["proc", "sys", "cgroup"].map(|tree| host.join(tree));
+    let roots = Roots { procfs, sysfs, rootfs: "/nowhere".into(), cgroupfs };
     let config = Config { roots, ..Config::read(&Layers::default()).unwrap() };
     let collected = once::collect(&config, &Clock::moved(Timestamp::from_seconds(1_700_000_000)));
     collected.into_iter().map(|(labels, value)| (labels.with("job", ""), value)).collect()
@@ -159,6 +159,124 @@ fn each_kernel_is_read_by_its_own_columns() {
         };
         let failed: Vec<_> = told.iter().filter(is_failed).collect();
         assert!(failed.is_empty(), "of {version}: {failed:?}");
+    }
+}
+
+/// What kernels of a version tell of a container, by the end of the metric's name.
+struct Cgroup {
+    host: &'static str,
+    there: &'static [(&'static str, f64)],
+    absent: &'static [&'static str],
+}
+
+const CGROUPS: &[Cgroup] = &[
+    Cgroup {
+        host: "generated-3.10",
+        there: &[
+            ("cpu_usage_seconds_total", 2.001),
+            ("cpu_system_seconds_total", 20.03),
+            ("cpu_cfs_throttled_seconds_total", 2.006),
+            ("spec_memory_limit_bytes", 0.0),
+            ("memory_working_set_bytes", 2007.0 * 4096.0 - 2036.0),
+            ("memory_cache", 2025.0),
+            ("memory_mapped_file", 2028.0),
+            ("memory_swap", 2029.0),
+            ("memory_failures_total/pgmajfault/container", 2019.0),
+            ("memory_failures_total/pgmajfault/hierarchy", 2033.0),
+            ("fs_writes_bytes_total", 2040.0),
+            ("fs_reads_total", 2045.0),
+        ],
+        absent: &["oom_events_total", "threads", "pressure_", "memory_workingset_"],
+    },
+    Cgroup {
+        host: "generated-4.18",
+        there: &[
+            ("cpu_usage_seconds_total", 2.001),
+            ("cpu_user_seconds_total", 20.02),
+            ("cpu_cfs_periods_total", 2005.0),
+            ("memory_kernel_usage", 2011.0 * 4096.0),
+            ("memory_rss", 2030.0),
+            ("memory_mapped_file", 2033.0),
+            ("memory_swap", 2036.0),
+            ("memory_working_set_bytes", 2008.0 * 4096.0 - 2043.0),
+            ("oom_events_total", 2046.0),
+            // What lies inside is told with it.
+            ("fs_writes_bytes_total", 2054.0),
+            ("fs_reads_total", 2065.0),
+            ("threads", 2071.0),
+        ],
+        absent: &["pressure_"],
+    },
+    Cgroup {
+        host: "generated-5.4",
+        there: &[
+            ("cpu_usage_seconds_total", 20.01),
+            ("cpu_cfs_throttled_seconds_total", 20.06),
+            // Without a sum of its own: stacks and slab.
+            ("memory_kernel_usage", 2011.0 + 2012.0),
+            ("memory_mapped_file", 2015.0),
+            ("memory_failures_total/pgmajfault/hierarchy", 2027.0),
+            ("memory_workingset_refault_file_total", 2028.0),
+            ("memory_failcnt", 2042.0),
+            ("oom_events_total", 2044.0),
+            ("fs_reads_total", 2052.0),
+            ("pressure_cpu_waiting_seconds_total", 2.06),
+        ],
+        absent: &["memory_max_usage_bytes", "memory_workingset_refault_anon_total", "pressure_cpu_stalled_"],
+    },
+    Cgroup {
+        host: "generated-5.15",
+        there: &[
+            ("cpu_cfs_periods_total", 2004.0),
+            // Stacks, page tables, per CPU, slab.
+            ("memory_kernel_usage", 2013.0 + 2014.0 + 2015.0 + 2032.0),
+            ("memory_workingset_refault_anon_total", 2033.0),
+            ("memory_workingset_refault_file_total", 2034.0),
+            ("pressure_cpu_stalled_seconds_total", 2.075),
+        ],
+        absent: &["memory_max_usage_bytes"],
+    },
+    Cgroup {
+        host: "generated-6.1",
+        there: &[
+            ("memory_max_usage_bytes", 2010.0 * 4096.0),
+            ("memory_kernel_usage", 2014.0),
+            ("memory_swap", 2011.0 * 4096.0),
+            ("oom_events_total", 2067.0),
+        ],
+        absent: &[],
+    },
+    Cgroup {
+        host: "debian-6.18",
+        there: &[
+            ("cpu_system_seconds_total", 20.03),
+            ("cpu_cfs_periods_total", 2006.0),
+            ("cpu_cfs_throttled_seconds_total", 20.08),
+            ("memory_kernel_usage", 2016.0),
+            ("memory_failures_total/pgfault/container", 2059.0),
+            ("oom_events_total", 2079.0),
+            ("fs_writes_bytes_total", 2092.0),
+            ("pressure_io_stalled_seconds_total", 2.121),
+        ],
+        absent: &[],
+    },
+];
+
+#[test]
+fn each_kernels_cgroups_are_read_by_their_own_columns() {
+    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/hosts");
+    for Cgroup { host, there, absent } in CGROUPS {
+        let told = collect(&hosts.join(host)).into_iter().filter_map(|(labels, value)| {
+            let [name, kind, scope] = [NAME, "failure_type", "scope"].map(|label| labels.get(label));
+            Some(([name.strip_prefix("container_")?, kind, scope].join("/").trim_end_matches('/').to_owned(), value))
+        });
+        let told: BTreeMap<_, _> = told.collect();
+        for (metric, value) in *there {
+            assert_eq!(told.get(*metric), Some(value), "{metric} of {host}");
+        }
+        for metric in *absent {
+            assert!(!told.keys().any(|name| name.starts_with(metric)), "{metric} of {host}");
+        }
     }
 }
 

@@ -69,48 +69,58 @@ enum Kept {
 struct Row {
     subject: Subject,
     controller: Controller,
-    v1: &'static str,
-    v2: &'static str,
+    /// What the file is called in versions 1 and 2: the first that is there.
+    names: [&'static [&'static str]; 2],
     kept: Kept,
 }
 
 impl Row {
-    /// What the file is called in a version, where it has one.
-    fn name(&self, version: Version) -> Option<&'static str> {
-        let name = match version {
-            Version::V1 => self.v1,
-            Version::V2 => self.v2,
-        };
-        Some(name).filter(|name| !name.is_empty())
+    fn names(&self, version: Version) -> &'static [&'static str] {
+        let [v1, v2] = self.names;
+        match version {
+            Version::V1 => v1,
+            Version::V2 => v2,
+        }
     }
 }
 
-const fn row(subject: Subject, controller: Controller, [v1, v2]: [&'static str; 2], kept: Kept) -> Row {
-    Row { subject, controller, v1, v2, kept }
+const fn row(subject: Subject, controller: Controller, names: [&'static [&'static str]; 2], kept: Kept) -> Row {
+    Row { subject, controller, names, kept }
 }
 
 /// One row a subject, in the order of [`Subject`].
 const ROWS: [Row; Subject::IoPressure as usize + 1] = [
-    row(Subject::Cpu, Controller::CpuAccounting, ["cpuacct.usage", "cpu.stat"], Kept::Always),
-    row(Subject::CpuSplit, Controller::CpuAccounting, ["cpuacct.stat", ""], Kept::Busy),
-    row(Subject::Throttling, Controller::Cpu, ["cpu.stat", ""], Kept::Busy),
-    row(Subject::Shares, Controller::Cpu, ["cpu.shares", "cpu.weight"], Kept::Never),
-    row(Subject::Memory, Controller::Memory, ["memory.usage_in_bytes", "memory.current"], Kept::Always),
-    row(Subject::MemoryMost, Controller::Memory, ["memory.max_usage_in_bytes", "memory.peak"], Kept::Busy),
-    row(Subject::MemoryFailures, Controller::Memory, ["memory.failcnt", ""], Kept::Busy),
-    row(Subject::MemoryStat, Controller::Memory, ["memory.stat", "memory.stat"], Kept::Busy),
-    row(Subject::MemoryKernel, Controller::Memory, ["memory.kmem.usage_in_bytes", ""], Kept::Busy),
-    row(Subject::Swap, Controller::Memory, ["", "memory.swap.current"], Kept::Busy),
-    row(Subject::Oom, Controller::Memory, ["memory.oom_control", "memory.events"], Kept::Busy),
-    row(Subject::OomLocal, Controller::Memory, ["memory.oom_control", "memory.events.local"], Kept::Busy),
-    row(Subject::Io, Controller::Io, ["blkio.throttle.io_service_bytes_recursive", "io.stat"], Kept::Always),
-    row(Subject::IoOperations, Controller::Io, ["blkio.throttle.io_serviced_recursive", ""], Kept::Busy),
-    row(Subject::Tasks, Controller::Tasks, ["pids.current", "pids.current"], Kept::Busy),
-    row(Subject::Processes, Controller::CpuAccounting, ["cgroup.procs", "cgroup.procs"], Kept::Never),
-    row(Subject::Populated, Controller::Tasks, ["", "cgroup.events"], Kept::Never),
-    row(Subject::CpuPressure, Controller::Cpu, ["", "cpu.pressure"], Kept::Busy),
-    row(Subject::MemoryPressure, Controller::Memory, ["", "memory.pressure"], Kept::Busy),
-    row(Subject::IoPressure, Controller::Io, ["", "io.pressure"], Kept::Always),
+    row(Subject::Cpu, Controller::CpuAccounting, [&["cpuacct.usage"], &["cpu.stat"]], Kept::Always),
+    row(Subject::CpuSplit, Controller::CpuAccounting, [&["cpuacct.stat"], &[]], Kept::Busy),
+    row(Subject::Throttling, Controller::Cpu, [&["cpu.stat"], &[]], Kept::Busy),
+    row(Subject::Shares, Controller::Cpu, [&["cpu.shares"], &["cpu.weight"]], Kept::Never),
+    row(Subject::Memory, Controller::Memory, [&["memory.usage_in_bytes"], &["memory.current"]], Kept::Always),
+    row(Subject::MemoryMost, Controller::Memory, [&["memory.max_usage_in_bytes"], &["memory.peak"]], Kept::Busy),
+    row(Subject::MemoryFailures, Controller::Memory, [&["memory.failcnt"], &[]], Kept::Busy),
+    row(Subject::MemoryStat, Controller::Memory, [&["memory.stat"], &["memory.stat"]], Kept::Busy),
+    row(Subject::MemoryKernel, Controller::Memory, [&["memory.kmem.usage_in_bytes"], &[]], Kept::Busy),
+    row(Subject::Swap, Controller::Memory, [&[], &["memory.swap.current"]], Kept::Busy),
+    row(Subject::Oom, Controller::Memory, [&["memory.oom_control"], &["memory.events"]], Kept::Busy),
+    row(Subject::OomLocal, Controller::Memory, [&["memory.oom_control"], &["memory.events.local"]], Kept::Busy),
+    // Before 4.16 what lies inside is not told with it.
+    row(
+        Subject::Io,
+        Controller::Io,
+        [&["blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes"], &["io.stat"]],
+        Kept::Always,
+    ),
+    row(
+        Subject::IoOperations,
+        Controller::Io,
+        [&["blkio.throttle.io_serviced_recursive", "blkio.throttle.io_serviced"], &[]],
+        Kept::Busy,
+    ),
+    row(Subject::Tasks, Controller::Tasks, [&["pids.current"], &["pids.current"]], Kept::Busy),
+    row(Subject::Processes, Controller::CpuAccounting, [&["cgroup.procs"], &["cgroup.procs"]], Kept::Never),
+    row(Subject::Populated, Controller::Tasks, [&[], &["cgroup.events"]], Kept::Never),
+    row(Subject::CpuPressure, Controller::Cpu, [&[], &["cpu.pressure"]], Kept::Busy),
+    row(Subject::MemoryPressure, Controller::Memory, [&[], &["memory.pressure"]], Kept::Busy),
+    row(Subject::IoPressure, Controller::Io, [&[], &["io.pressure"]], Kept::Always),
 ];
 
 const _: () = {
@@ -135,7 +145,8 @@ pub(super) struct Files {
 #[derive(Debug)]
 struct Found {
     version: Version,
-    /// In which of the directories.
+    /// Which of its names it has, and in which of the directories.
+    name: u8,
     directory: u8,
     descriptor: KeptDescriptor,
 }
@@ -154,9 +165,9 @@ impl Files {
     }
 
     fn open(&mut self, host: &mut Host, row: &Row, version: Version, directory: PathBuf) -> Option<Found> {
-        let name = row.name(version)?;
         let mut descriptor = KeptDescriptor::default();
-        host.read_kept(&mut descriptor, |_| directory.join(name)).ok()?;
+        let mut names = row.names(version).iter();
+        let name = names.position(|name| host.read_kept(&mut descriptor, |_| directory.join(name)).is_ok())?;
         if row.kept != Kept::Always {
             descriptor.close();
         }
@@ -165,7 +176,7 @@ impl Files {
             self.directories.push(directory.into());
             self.directories.len() - 1
         });
-        Some(Found { version, directory: u8::try_from(directory).ok()?, descriptor })
+        Some(Found { version, name: u8::try_from(name).ok()?, directory: u8::try_from(directory).ok()?, descriptor })
     }
 
     /// Whether one is there.
@@ -183,8 +194,8 @@ impl Files {
     pub(super) fn read<'a>(&mut self, host: &'a mut Host, subject: Subject) -> Option<(Version, &'a [u8])> {
         let row = &ROWS[subject as usize];
         let Self { found, directories, .. } = self;
-        let Found { version, directory, descriptor } = found[subject as usize].as_mut()?;
-        let name = row.name(*version)?;
+        let Found { version, name, directory, descriptor } = found[subject as usize].as_mut()?;
+        let name = row.names(*version)[usize::from(*name)];
         match host.read_kept(descriptor, |_| directories[usize::from(*directory)].join(name)) {
             Ok(bytes) => {
                 if row.kept == Kept::Never {
