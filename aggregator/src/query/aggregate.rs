@@ -1,5 +1,6 @@
 //! Aggregations over series: `sum by (instance) (…)`, `topk(3, …)`.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::DefaultHasher;
 use std::hash::Hash as _;
@@ -57,9 +58,9 @@ pub(super) fn aggregate(
             Some(Node::Text(label)) => groups()?.count_values(grid, label, &aggregate.grouping),
             Some(_) | None => Err(QueryError::bad("count_values needs the name of a label")),
         },
-        AggregateOp::Topk => groups()?.pick(grid, &parameter("topk")?, |left, right| ascending(right, left)),
-        AggregateOp::Bottomk => groups()?.pick(grid, &parameter("bottomk")?, ascending),
-        AggregateOp::Limitk => groups()?.pick(grid, &parameter("limitk")?, |_, _| std::cmp::Ordering::Equal),
+        AggregateOp::Topk => fold.pick(&parameter("topk")?, |left, right| ascending(right, left)),
+        AggregateOp::Bottomk => fold.pick(&parameter("bottomk")?, ascending),
+        AggregateOp::Limitk => fold.pick(&parameter("limitk")?, |_, _| Ordering::Equal),
         AggregateOp::LimitRatio => {
             let ratios = parameter("limit_ratio")?;
             warn_of_ratios(evaluator, &ratios)?;
@@ -82,21 +83,15 @@ impl Fold<'_> {
         add: impl Fn(&mut S, f64),
         end: impl Fn(S) -> f64,
     ) -> Result<Vec<Series>, QueryError> {
-        let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+        let mut places = Places::default();
         let mut groups: Vec<(Labels, bool, Vec<Option<S>>)> = Vec::new();
-        let mut key = Vec::new();
         self.evaluator.stream(&self.aggregate.of, self.grid, &mut |series| {
-            group_key(series.labels, &self.aggregate.grouping, &mut key);
-            let place = match places.get(&key) {
-                Some(place) => *place,
-                None => {
-                    self.evaluator.budget.hold(self.grid.count)?;
-                    let labels = group_labels(&series.labels.whole(), &self.aggregate.grouping);
-                    groups.push((labels, false, vec![None; self.grid.count]));
-                    places.insert(key.clone(), groups.len() - 1);
-                    groups.len() - 1
-                }
-            };
+            let place = places.of(series.labels, &self.aggregate.grouping);
+            if place == groups.len() {
+                self.evaluator.budget.hold(self.grid.count)?;
+                let labels = group_labels(&series.labels.whole(), &self.aggregate.grouping);
+                groups.push((labels, false, vec![None; self.grid.count]));
+            }
             let (_, drops_name, states) = &mut groups[place];
             *drops_name |= series.drops_name;
             let present = series.values.iter().zip(states).filter(|(value, _)| is_present(**value));
@@ -108,6 +103,94 @@ impl Fold<'_> {
             Series { labels, drops_name, values }
         });
         Ok(ended.collect())
+    }
+
+    /// Keeps the first k series of each group in an order of their values, at each step. NaN comes last.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
+    fn pick(&self, counts: &[f64], order: impl Fn(f64, f64) -> Ordering) -> Result<Vec<Series>, QueryError> {
+        if let Some(nan) = counts.iter().find(|count| count.is_nan() || count.is_infinite()) {
+            return Err(QueryError::execution(format!("scalar value {nan} overflows int64")));
+        }
+        let order = |left: f64, right: f64| left.is_nan().cmp(&right.is_nan()).then_with(|| order(left, right));
+        let counts: Vec<usize> = counts.iter().map(|count| *count as usize).collect();
+        let mut places = Places::default();
+        let mut groups: Vec<(Vec<Series>, Vec<Best>)> = Vec::new();
+        self.evaluator.stream(&self.aggregate.of, self.grid, &mut |series| {
+            let place = places.of(series.labels, &self.aggregate.grouping);
+            if place == groups.len() {
+                self.evaluator.budget.hold(self.grid.count)?;
+                groups.push((Vec::new(), vec![Best::default(); self.grid.count]));
+            }
+            let (members, steps) = &mut groups[place];
+            let mut is_picked = false;
+            for ((best, count), value) in steps.iter_mut().zip(&counts).zip(series.values) {
+                is_picked |= is_present(*value) && best.offer((*value, members.len()), *count, &order);
+            }
+            if is_picked {
+                self.evaluator.budget.hold(self.grid.count)?;
+                members.push(Series::absent(series.labels.whole(), series.drops_name, self.grid));
+            }
+            Ok(())
+        })?;
+        let mut answer = Vec::new();
+        for (mut members, mut steps) in groups {
+            for (step, (best, count)) in steps.iter_mut().zip(&counts).enumerate() {
+                best.settle(*count, &order);
+                best.ranked.iter().for_each(|(value, at)| members[*at].values[step] = *value);
+            }
+            // What an instant query answers is in the order of the ranks.
+            match &steps[..] {
+                [best] => answer.extend(best.ranked.iter().map(|(_, at)| members[*at].clone())),
+                _ => answer.extend(members.into_iter().filter(|series| !series.is_absent())),
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// Which group a series falls into, groups in the order of their first series.
+#[derive(Default)]
+struct Places {
+    known: HashMap<Vec<u8>, usize>,
+    key: Vec<u8>,
+}
+
+impl Places {
+    fn of(&mut self, labels: Levels<'_>, grouping: &Grouping) -> usize {
+        group_key(labels, grouping, &mut self.key);
+        if let Some(place) = self.known.get(&self.key) {
+            return *place;
+        }
+        self.known.insert(self.key.clone(), self.known.len());
+        self.known.len() - 1
+    }
+}
+
+/// The first values in an order, each with the place of its series; and some that came since they were told apart.
+#[derive(Clone, Default)]
+struct Best {
+    ranked: Vec<(f64, usize)>,
+    /// What is not before this one is not among them.
+    bar: Option<f64>,
+}
+
+impl Best {
+    /// Whether a value may be among the first `count`. Of equal ones those are that came first.
+    fn offer(&mut self, value: (f64, usize), count: usize, order: &impl Fn(f64, f64) -> Ordering) -> bool {
+        if count == 0 || self.bar.is_some_and(|bar| order(value.0, bar).is_ge()) {
+            return false;
+        }
+        self.ranked.push(value);
+        if count.saturating_mul(2) <= self.ranked.len() {
+            self.settle(count, order);
+        }
+        true
+    }
+
+    fn settle(&mut self, count: usize, order: &impl Fn(f64, f64) -> Ordering) {
+        self.ranked.sort_by(|(left, _), (right, _)| order(*left, *right));
+        self.ranked.truncate(count);
+        self.bar = self.ranked.last().filter(|_| self.ranked.len() == count).map(|(value, _)| *value);
     }
 }
 
@@ -241,42 +324,5 @@ impl Groups {
         }
         kept.retain(|series| !series.is_absent());
         kept
-    }
-
-    /// Keeps the first k series of each group in an order of their values, at each step. NaN comes last.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to lie within the group")]
-    fn pick(
-        self,
-        grid: Grid,
-        counts: &[f64],
-        order: impl Fn(f64, f64) -> std::cmp::Ordering,
-    ) -> Result<Vec<Series>, QueryError> {
-        if let Some(nan) = counts.iter().find(|count| count.is_nan() || count.is_infinite()) {
-            return Err(QueryError::execution(format!("scalar value {nan} overflows int64")));
-        }
-        let mut answer = Vec::new();
-        for (_, members) in self.0 {
-            let mut picked: Vec<Series> =
-                members.iter().map(|series| Series::absent(series.labels.clone(), series.drops_name, grid)).collect();
-            let mut ranks: Vec<usize> = Vec::with_capacity(members.len());
-            for (step, count) in counts.iter().enumerate() {
-                let value = |at: usize| members[at].values[step];
-                ranks.clear();
-                ranks.extend((0..members.len()).filter(|at| is_present(value(*at))));
-                ranks.sort_by(|left, right| {
-                    let (left, right) = (value(*left), value(*right));
-                    left.is_nan().cmp(&right.is_nan()).then_with(|| order(left, right))
-                });
-                ranks.truncate(if *count < 1.0 { 0 } else { *count as usize });
-                ranks.iter().for_each(|at| picked[*at].values[step] = value(*at));
-            }
-            // What an instant query answers is in the order of the ranks.
-            if grid.count == 1 {
-                answer.extend(ranks.iter().map(|at| picked[*at].clone()));
-            } else {
-                answer.extend(picked.into_iter().filter(|series| !series.is_absent()));
-            }
-        }
-        Ok(answer)
     }
 }

@@ -307,10 +307,11 @@ impl Evaluator<'_> {
         let scalars: Vec<Node> = arguments.iter().filter(|argument| as_range(argument).is_none()).cloned().collect();
         let scalars = Scalars::evaluate(self, &scalars, grid)?;
         let mut sliding = Sliding::default();
+        let mut named = String::new();
         let mut each = |labels: Levels<'_>, drops_name: bool, of: (Kind, &Samples)| {
             self.slide(over, (range, of), (&scalars, grid), &mut sliding)?;
             let series = Passing { labels, drops_name: drops_name || !over.keeps_name, values: &sliding.values };
-            self.remark(over.remark, &scalars, series)?;
+            self.remark(over.remark, &scalars, (series, &mut named))?;
             give_present(series, give)
         };
         match &range.of {
@@ -327,8 +328,13 @@ impl Evaluator<'_> {
         }
     }
 
-    /// Says what is to be said of a function's arguments, where it gave an answer.
-    fn remark(&self, remark: Remark, scalars: &Scalars, answer: Passing<'_>) -> Result<(), QueryError> {
+    /// Says what is to be said of a function's arguments, where it gave an answer; of a metric that is `named` it was said.
+    fn remark(
+        &self,
+        remark: Remark,
+        scalars: &Scalars,
+        (answer, named): (Passing<'_>, &mut String),
+    ) -> Result<(), QueryError> {
         let answered = |step: usize| is_present(answer.values[step]);
         let scalars = |at: usize| scalars.0.get(at).into_iter().flatten().copied().enumerate();
         match remark {
@@ -337,7 +343,8 @@ impl Evaluator<'_> {
                 const ENDINGS: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
                 let name = answer.labels.get(NAME);
                 let is_named = !name.is_empty() && !ENDINGS.iter().any(|end| name.ends_with(end));
-                if is_named && !answer.is_absent() {
+                if is_named && name != named && !answer.is_absent() {
+                    name.clone_into(named);
                     self.inform(&format!(
                         "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
                     ));

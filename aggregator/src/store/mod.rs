@@ -82,7 +82,7 @@ pub struct StoreConfig {
     pub retention: Retention,
     /// How often it is looked whether something is to be sealed, merged or removed; nothing is if that is never.
     pub settle_every: Option<Duration>,
-    /// Samples that one selection may answer.
+    /// Entries that are read at once of some series of one host.
     pub samples_max: usize,
 }
 

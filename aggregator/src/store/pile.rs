@@ -4,7 +4,6 @@
 
 use std::cmp::Reverse;
 use std::ops::Range;
-use std::time::Duration;
 
 use common::metric::{Kind, Labels};
 use common::time::{TimeRange, Timestamp};
@@ -142,7 +141,7 @@ impl Pile {
     }
 
     fn push(&mut self, mut stretch: Stretch, range: TimeRange) {
-        stretch.first = stretch.first.max(range.after.after(Duration::from_millis(1)));
+        stretch.first = stretch.first.max(Timestamp::from_millis(range.after.as_millis().saturating_add(1)));
         stretch.last = stretch.last.min(range.through);
         if stretch.first <= stretch.last {
             self.stretches.push(stretch);
@@ -176,7 +175,8 @@ fn read(stretches: &[Stretch], bytes: &[u8], fields: &[Field], (unpacked, into):
     let apart = stretches.windows(2).all(|pair| pair[0].last < pair[1].first);
     let mut writers = Vec::new();
     for Stretch { writer, shape, first, last, kept, .. } in stretches {
-        let range = TimeRange { after: first.before(Duration::from_millis(1)), through: *last };
+        let after = Timestamp::from_millis(first.as_millis().saturating_sub(1));
+        let range = TimeRange { after, through: *last };
         match kept {
             Kept::Chunk { first, last, bytes: at } => {
                 let chunk = ChunkRef { first: *first, last: *last, bytes: &bytes[at.clone()] };

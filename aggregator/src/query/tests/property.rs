@@ -102,8 +102,65 @@ fn growth(samples: &[(f64, f64)], (after, through): (f64, f64), counter: bool) -
     Some(grown * stands_for / covered)
 }
 
+/// What `topk`, `bottomk` and `limitk` keep at one step: the places of the first of each group, in their order.
+fn first(op: &str, count: usize, values: &[Option<f64>]) -> Vec<usize> {
+    let mut ranks: Vec<usize> = (0..values.len()).filter(|at| values[*at].is_some()).collect();
+    let value = |at: usize| values[at].unwrap();
+    let order = |left: &usize, right: &usize| {
+        let (left, right) = (value(*left), value(*right));
+        let by_value = match op {
+            "topk" => right.total_cmp(&left),
+            "bottomk" => left.total_cmp(&right),
+            _ => std::cmp::Ordering::Equal,
+        };
+        left.is_nan().cmp(&right.is_nan()).then(if left.is_nan() { std::cmp::Ordering::Equal } else { by_value })
+    };
+    ranks.sort_by(order);
+    ranks.truncate(count);
+    ranks
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn the_first_of_a_group_are_the_first_when_all_are_sorted(
+        values in prop::collection::vec(prop::collection::vec(prop_oneof![8 => (0..9_i32).prop_map(|value| Some(f64::from(value))), 1 => Just(Some(f64::NAN)), 1 => Just(None)], 3), 1..60),
+        count in 0..12_usize,
+        op in prop::sample::select(vec!["topk", "bottomk", "limitk"]),
+    ) {
+        let memory = Memory::default();
+        let series = |at: usize| labels("metric", &[("at", &format!("{at:02}"))]);
+        for (at, steps) in values.iter().enumerate() {
+            for (step, value) in (0..).zip(steps) {
+                let stamp = Timestamp::from_seconds(1_000 * step + 10);
+                match value {
+                    Some(value) => memory.append_sample(&series(at), stamp, *value),
+                    None => memory.mark_stale(&series(at), stamp),
+                }
+            }
+        }
+        let engine = engine(memory);
+        let query = format!("{op}({count}, metric)");
+        let step = |step: usize| values.iter().map(|steps| steps[step]).collect::<Vec<_>>();
+        let instant = engine.instant(&query, Timestamp::from_seconds(10)).unwrap();
+        let Value::Vector(picked) = instant else { panic!("{instant:?}") };
+        let expect: Vec<Labels> = first(op, count, &step(0)).into_iter().map(series).collect();
+        prop_assert_eq!(picked.into_iter().map(|(labels, ..)| labels).collect::<Vec<_>>(), expect);
+        let (start, end) = (Timestamp::from_seconds(10), Timestamp::from_seconds(2_010));
+        let range = engine.range(&query, start, end, Duration::from_secs(1_000)).unwrap();
+        let Value::Matrix(picked) = range else { panic!("{range:?}") };
+        let picked: Vec<(Labels, i64)> = picked
+            .into_iter()
+            .flat_map(|(labels, samples)| samples.into_iter().map(move |(at, _)| (labels.clone(), at.as_millis() / 1_000_000)))
+            .collect();
+        let mut expect: Vec<(Labels, i64)> = (0..)
+            .zip(0..3)
+            .flat_map(|(number, at)| first(op, count, &step(at)).into_iter().map(move |at| (series(at), number)))
+            .collect();
+        expect.sort();
+        prop_assert_eq!(picked, expect);
+    }
 
     #[test]
     fn functions_are_what_they_are_defined_to_be(steps in steps(), range_ms in 500_i64..60_000, later in any::<bool>(), shift_ms in 1_i64..20_000) {

@@ -11,6 +11,9 @@ use crate::store::select::Field;
 use crate::store::select::STALE;
 use crate::store::select::Samples;
 
+#[expect(clippy::cast_possible_truncation, reason = "it is ten seconds")]
+const WINDOW_MILLIS: i64 = WINDOW.as_millis() as i64;
+
 /// The same window, or mark, again and again, a window's length apart.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Run {
@@ -22,7 +25,11 @@ pub(in crate::store) struct Run {
 impl Run {
     /// Stamp of the latest.
     pub(in crate::store) fn last(self) -> Timestamp {
-        self.first.after(WINDOW * (self.windows - 1))
+        self.stamp(self.windows.saturating_sub(1))
+    }
+
+    fn stamp(self, at: u32) -> Timestamp {
+        Timestamp::from_millis(self.first.as_millis().saturating_add(WINDOW_MILLIS * i64::from(at)))
     }
 
     /// How many there are.
@@ -42,8 +49,8 @@ impl Run {
 
     /// All of them.
     pub(in crate::store) fn entries(self) -> impl DoubleEndedIterator<Item = Entry> {
-        let Self { first, windows, window } = self;
-        (0..windows).map(move |at| Entry { stamp: first.after(WINDOW * at), window })
+        let Self { windows, window, .. } = self;
+        (0..windows).map(move |at| Entry { stamp: self.stamp(at), window })
     }
 
     /// Appends those that are in a range.
@@ -53,7 +60,7 @@ impl Run {
         range: TimeRange,
         into: &mut Samples,
     ) {
-        let stamps = (0..self.windows).map(|at| self.first.after(WINDOW * at));
+        let stamps = (0..self.windows).map(|at| self.stamp(at));
         into.stamps
             .extend(stamps.skip_while(|stamp| *stamp <= range.after).take_while(|stamp| *stamp <= range.through));
         for (field, column) in fields.iter().zip(&mut into.columns) {

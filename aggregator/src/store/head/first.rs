@@ -15,13 +15,22 @@ impl<T: Ord> First<T> {
         Self { found: BTreeSet::new(), limit }
     }
 
+    /// Whether it was taken in.
+    pub(super) fn has<Q>(&self, item: &Q) -> bool
+    where
+        T: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        self.found.contains(item)
+    }
+
     /// Takes one in, made only if it is new. Returns how many more are held.
     pub(super) fn push<Q>(&mut self, item: &Q) -> usize
     where
         T: Borrow<Q> + for<'a> From<&'a Q>,
         Q: Ord + ?Sized,
     {
-        if self.found.contains(item) { 0 } else { self.push_new(item.into()) }
+        if self.has(item) { 0 } else { self.push_new(item.into()) }
     }
 
     /// Takes one in. Returns how many more are held.

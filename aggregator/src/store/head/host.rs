@@ -1,8 +1,9 @@
 //! One host in the head: its labels, its entities and its series, each numbered and kept once.
 
+mod find;
 mod sealing;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, RwLock};
 
 use common::batch::{Batch, Event, RunId};
@@ -16,18 +17,17 @@ use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
 use crate::store::commit::Written;
 use crate::store::head::Appended;
-use crate::store::head::columns::Candidate;
 use crate::store::head::columns::Column;
 use crate::store::head::columns::ColumnId;
 use crate::store::head::columns::Columns;
-use crate::store::head::columns::leave_open;
+pub(super) use crate::store::head::host::find::Address;
+pub(super) use crate::store::head::host::find::Found;
 pub(in crate::store) use crate::store::head::host::sealing::Applied;
 pub(in crate::store) use crate::store::head::host::sealing::Frozen;
+use crate::store::head::postings::Postings;
 use crate::store::head::read;
 use crate::store::head::series::Series;
 use crate::store::head::write;
-use crate::store::pile::Pile;
-use crate::store::pile::Piled;
 
 /// Events kept of one host: a day of one every ten seconds. Older ones go first.
 const EVENTS_PER_HOST_MAX: usize = 8_640;
@@ -44,8 +44,7 @@ pub(super) struct Host {
     current: u32,
     entities: Vec<Labels>,
     entity_ids: HashMap<Labels, u32>,
-    /// Names of labels that entities have.
-    entity_names: BTreeSet<Arc<str>>,
+    postings: Postings,
     /// By number.
     series: Vec<Slot>,
     next_number: u32,
@@ -85,16 +84,6 @@ struct Run {
     used: Timestamp,
 }
 
-/// A series that a question is about.
-pub(super) struct Found<'a> {
-    host: &'a Host,
-    slot: &'a Slot,
-    place: u32,
-}
-
-/// Where a series is found again once the host was let go of: its place, unless others went, and its number.
-pub(super) type Address = (u32, u32);
-
 impl Default for Host {
     fn default() -> Self {
         Self {
@@ -102,7 +91,7 @@ impl Default for Host {
             current: 0,
             entities: Vec::new(),
             entity_ids: HashMap::new(),
-            entity_names: BTreeSet::new(),
+            postings: Postings::default(),
             series: Vec::new(),
             next_number: 0,
             index: BTreeMap::new(),
@@ -232,62 +221,6 @@ impl Host {
         (self.series.len() as u64, bytes as u64)
     }
 
-    /// The series that match, by column.
-    pub(super) fn find<'a>(&'a self, candidates: &'a [Candidate<'_>]) -> impl Iterator<Item = Found<'a>> {
-        // A question that names no metric is asked of what the host has, not of all that there is.
-        let few = candidates.len() <= self.index.len();
-        let asked = if few { candidates } else { &[] };
-        let by_candidate = asked.iter().filter(|candidate| self.may_match(candidate)).flat_map(|candidate| {
-            let keys = self.index.range((candidate.id, 0, 0)..=(candidate.id, u32::MAX, u32::MAX));
-            keys.map(move |(_, place)| (candidate, *place))
-        });
-        let had = if few { None } else { Some(&self.index) };
-        let by_series = had.into_iter().flatten().filter_map(|((column, ..), place)| {
-            let at = candidates.binary_search_by_key(column, |candidate| candidate.id).ok()?;
-            Some((&candidates[at], *place))
-        });
-        by_candidate.chain(by_series).filter_map(|(candidate, place)| {
-            let slot = &self.series[place as usize];
-            let (_, entity, labels) = slot.key;
-            let open = leave_open(&self.entities[entity as usize], candidate.open.iter().copied())?;
-            let labels = &self.labels[labels as usize];
-            let matches = open.iter().all(|matcher| matcher.matches(labels.get(&matcher.name)));
-            matches.then_some(Found { host: self, slot, place })
-        })
-    }
-
-    /// Puts on a pile what there is of some series in `range`; nothing of those that have nothing there, unless block
-    /// files may have something in `sealed`.
-    pub(super) fn put(
-        &self,
-        some: &[Address],
-        (range, sealed, latest): (TimeRange, Option<TimeRange>, bool),
-        pile: &mut Pile,
-    ) {
-        for (place, number) in some {
-            let held = self.series.get(*place as usize).filter(|slot| slot.number == *number);
-            let moved = || self.series.binary_search_by_key(number, |slot| slot.number).ok().map(|at| &self.series[at]);
-            let Some(slot) = held.or_else(moved) else {
-                continue;
-            };
-            let (_, entity, labels) = slot.key;
-            let (entity, host) = (&self.entities[entity as usize], &self.labels[labels as usize]);
-            let labels = [slot.column.labels.clone(), entity.clone(), host.clone()];
-            let shape = slot.column.shape;
-            pile.begin(Piled { number: *number, labels, kind: shape.kind, sealed: false });
-            let newest = slot.series.put(shape, (range, latest), pile).filter(|newest| range.after < *newest);
-            let newer = |newest: Timestamp| slot.sealed.is_some_and(|(sealed, _)| newest < sealed);
-            let sealed = newest.is_none_or(newer) && sealed.is_some_and(|sealed| slot.was_sealed_in(sealed));
-            pile.end(sealed);
-        }
-    }
-
-    /// Whether the labels of the host itself leave a chance: most questions are about one host or one group of them.
-    fn may_match(&self, candidate: &Candidate<'_>) -> bool {
-        let mut decided = candidate.open.iter().filter(|matcher| !self.entity_names.contains(matcher.name.as_str()));
-        decided.all(|matcher| self.labels.iter().any(|labels| matcher.matches(labels.get(&matcher.name))))
-    }
-
     /// Drops what is not after `cutoff`, and the series that nothing is left of, neither here nor in block files.
     pub(super) fn drop_through(&mut self, cutoff: Timestamp) {
         for slot in &mut self.series {
@@ -343,7 +276,7 @@ impl Host {
         let labels = std::mem::take(&mut self.labels);
         let current = labels[self.current as usize].clone();
         self.entity_ids.clear();
-        self.entity_names.clear();
+        self.postings.clear();
         self.index.clear();
         self.current = intern(&mut self.labels, &current);
         for slot in slots.into_iter().filter(|slot| !slot.is_gone()) {
@@ -417,9 +350,7 @@ impl Host {
         let id = u32::try_from(self.entities.len()).unwrap_or(u32::MAX);
         self.entities.push(labels.clone());
         self.entity_ids.insert(labels.clone(), id);
-        let unseen = labels.iter().filter(|(name, _)| !self.entity_names.contains(*name));
-        let unseen: Vec<Arc<str>> = unseen.map(|(name, _)| name.into()).collect();
-        self.entity_names.extend(unseen);
+        self.postings.insert(id, labels);
         id
     }
 
@@ -445,35 +376,6 @@ impl Slot {
 
     fn append(&mut self, entry: Entry) -> u64 {
         self.series.append(self.column.shape, entry)
-    }
-}
-
-impl<'a> Found<'a> {
-    /// Where it is found again.
-    pub(super) const fn address(&self) -> Address {
-        (self.place, self.slot.number)
-    }
-
-    /// All its labels. What a series says of itself wins over what is said of its host.
-    pub(super) fn labels(&self) -> Labels {
-        let [column, entity, host] = self.levels();
-        host.clone().and(entity).and(column)
-    }
-
-    /// One of its labels.
-    pub(super) fn label(&self, name: &str) -> &'a str {
-        self.levels().into_iter().map(|labels| labels.get(name)).find(|value| !value.is_empty()).unwrap_or("")
-    }
-
-    /// Whether it has a sample in `range`. May err towards yes by what lies between its samples.
-    pub(super) fn touches(&self, range: TimeRange) -> bool {
-        self.slot.series.touches(range) || self.slot.was_sealed_in(range)
-    }
-
-    /// The nearest first.
-    fn levels(&self) -> [&'a Labels; 3] {
-        let (_, entity, labels) = self.slot.key;
-        [&self.slot.column.labels, &self.host.entities[entity as usize], &self.host.labels[labels as usize]]
     }
 }
 

@@ -5,6 +5,7 @@
 pub(super) mod columns;
 mod first;
 pub(super) mod host;
+mod postings;
 mod series;
 
 use std::collections::BTreeMap;
@@ -244,7 +245,7 @@ impl Head {
         (limit, spend): (usize, Spend<'_, E>),
     ) -> Result<Vec<Labels>, E> {
         let mut answer = First::new(limit);
-        self.each_in(matchers, range, spend, |found| answer.push_new(found.labels()))?;
+        self.each(matchers, spend, |found| if found.touches(range) { answer.push_new(found.labels()) } else { 0 })?;
         Ok(answer.into_sorted())
     }
 
@@ -256,8 +257,10 @@ impl Head {
         (limit, spend): (usize, Spend<'_, E>),
     ) -> Result<Vec<Arc<str>>, E> {
         let mut answer = First::<Arc<str>>::new(limit);
-        let names = |found: &Found<'_>| found.labels().iter().map(|(name, _)| answer.push(name)).sum();
-        self.each_in(matchers, range, spend, names)?;
+        self.each(matchers, spend, |found| {
+            let is_new = found.names().any(|name| !answer.has(name));
+            if is_new && found.touches(range) { found.names().map(|name| answer.push(name)).sum() } else { 0 }
+        })?;
         Ok(answer.into_sorted())
     }
 
@@ -270,31 +273,31 @@ impl Head {
         (limit, spend): (usize, Spend<'_, E>),
     ) -> Result<Vec<Arc<str>>, E> {
         let mut answer = First::<Arc<str>>::new(limit);
-        self.each_in(matchers, range, spend, |found| match found.label(name) {
-            "" => 0,
-            value => answer.push(value),
+        // Neighbours mostly have the same.
+        let mut seen = String::new();
+        self.each(matchers, spend, |found| {
+            let value = found.label(name);
+            if value.is_empty() || value == seen || !found.touches(range) {
+                return 0;
+            }
+            value.clone_into(&mut seen);
+            answer.push(value)
         })?;
         Ok(answer.into_sorted())
     }
 
-    /// Gives those of the series that match and have a sample in `range` to somebody who says how many answers more that
-    /// makes.
-    fn each_in<E>(
+    /// Gives the series that match to somebody who says how many answers more that makes.
+    fn each<E>(
         &self,
         matchers: &[Matcher],
-        range: TimeRange,
         spend: Spend<'_, E>,
         mut give: impl FnMut(&Found<'_>) -> usize,
     ) -> Result<(), E> {
-        self.each(matchers, |found| spend(if found.touches(range) { give(found) } else { 0 }))
-    }
-
-    fn each<E>(&self, matchers: &[Matcher], mut give: impl FnMut(&Found<'_>) -> Result<(), E>) -> Result<(), E> {
         let candidates = read(&self.columns).candidates(matchers);
         for (_, host) in self.all() {
             let host = read(&host);
             for found in host.find(&candidates) {
-                give(&found)?;
+                spend(give(&found))?;
             }
         }
         Ok(())

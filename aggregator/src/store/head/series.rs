@@ -87,30 +87,37 @@ impl Series {
         before + if self.late.is_full() { self.settle(shape) } else { 0 }
     }
 
-    /// Puts what there is in a range on a pile; of what only its latest entry counts, no more than that takes. Answers
-    /// whether that is in there: the first stamp of what it lies in.
+    /// Puts what there is in a range on a pile. Where only the latest entry counts, no more than what that lies in, if that
+    /// is easily known; then it answers the first stamp of that.
     pub(super) fn put(&self, shape: Shape, (range, latest): (TimeRange, bool), pile: &mut Pile) -> Option<Timestamp> {
         let frozen = self.frozen.as_deref().unwrap_or_default();
-        let overlapped = frozen.last().zip(self.first_stamp()).is_some_and(|(frozen, first)| first <= frozen.last);
         let late = self.late.reaching(range);
-        let tail = self.tail.reaching(range);
-        let chunks = [(Writer::Frozen, reaching(frozen, range)), (Writer::Growing, reaching(&self.chunks, range))];
-        if latest && late.is_empty() && !overlapped {
-            // Everything ascends: what is behind is newer.
-            if let Some(run) = tail.last() {
-                pile.push_run((Writer::Growing, shape), *run, range);
-                return Some(run.first);
-            }
-            let (writer, chunk) = chunks.iter().rev().find_map(|(writer, chunks)| Some((*writer, chunks.last()?)))?;
-            pile.push_chunk((writer, shape), chunk.lend(), range);
-            return Some(chunk.first);
+        if latest && late.is_empty() && !self.is_overlapped() {
+            return self.put_latest(shape, range, pile);
         }
-        for (writer, chunks) in chunks {
-            chunks.iter().for_each(|chunk| pile.push_chunk((writer, shape), chunk.lend(), range));
+        for (writer, chunks) in [(Writer::Frozen, frozen), (Writer::Growing, &self.chunks)] {
+            reaching(chunks, range).iter().for_each(|chunk| pile.push_chunk((writer, shape), chunk.lend(), range));
         }
-        tail.iter().for_each(|run| pile.push_run((Writer::Growing, shape), *run, range));
+        self.tail.reaching(range).iter().for_each(|run| pile.push_run((Writer::Growing, shape), *run, range));
         late.iter().for_each(|run| pile.push_run((Writer::Late, shape), *run, range));
         None
+    }
+
+    /// The same where everything ascends: what the latest entry of the range lies in is the last that begins in time, and
+    /// mostly the last of all.
+    fn put_latest(&self, shape: Shape, range: TimeRange, pile: &mut Pile) -> Option<Timestamp> {
+        if let Some(run) = self.tail.0.iter().rfind(|run| run.first <= range.through) {
+            pile.push_run((Writer::Growing, shape), *run, range);
+            return Some(run.first);
+        }
+        let frozen = self.frozen.as_deref().unwrap_or_default();
+        let mut chunks = frozen
+            .iter()
+            .map(|chunk| (Writer::Frozen, chunk))
+            .chain(self.chunks.iter().map(|chunk| (Writer::Growing, chunk)));
+        let (writer, chunk) = chunks.rfind(|(_, chunk)| chunk.first <= range.through)?;
+        pile.push_chunk((writer, shape), chunk.lend(), range);
+        Some(chunk.first)
     }
 
     /// Whether there is an entry in `range`. May err towards yes by what lies between the entries of one chunk.
@@ -199,6 +206,12 @@ impl Series {
         let chunks = self.frozen.as_deref().unwrap_or_default().iter().chain(&self.chunks);
         let chunks: usize = chunks.map(|chunk| size_of::<Chunk>() + chunk.bytes.len()).sum();
         chunks + (self.tail.0.capacity() + self.late.0.capacity()) * size_of::<Run>()
+    }
+
+    /// Whether what is set aside goes on behind the beginning of the rest.
+    fn is_overlapped(&self) -> bool {
+        let frozen = self.frozen.as_ref().and_then(|frozen| frozen.last());
+        frozen.is_some_and(|frozen| self.first_stamp().is_some_and(|first| first <= frozen.last))
     }
 
     /// The latest stamp of what is not set aside.

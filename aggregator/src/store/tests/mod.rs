@@ -2,6 +2,7 @@
 
 mod backup;
 mod beside;
+mod found;
 mod full;
 mod oracle;
 mod spools;

@@ -1,0 +1,72 @@
+//! What is found by labels is what matches, whatever the index looks at; and so are label names and values.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::store::commit::Written;
+
+/// Series with one sample, some with labels that their host has too.
+const SERIES: &[&[(&str, &str)]] = &[
+    &[(NAME, "a"), ("device", "sda"), ("env", "test")],
+    &[(NAME, "a"), ("device", "sdb")],
+    &[(NAME, "a"), ("device", "sdb"), ("env", "live")],
+    &[(NAME, "b"), ("device", "sda")],
+    &[(NAME, "b"), ("instance", "other")],
+    &[(NAME, "c")],
+];
+
+fn matcher(name: &str, is: Is) -> Matcher {
+    Matcher { name: name.to_owned(), is }
+}
+
+fn matchers() -> Vec<Matcher> {
+    let regex = |pattern: &str| regex::Regex::new(&format!("^(?:{pattern})$")).unwrap();
+    let values = ["", "a", "b", "sda", "sdb", "test", "live", "web-1", "other"];
+    let names = [NAME, "device", "env", "instance", "nothing"];
+    let of = |name: &'static str, value: &str| {
+        [Is::Equal(value.to_owned()), Is::NotEqual(value.to_owned()), Is::Match(regex(&format!("{value}|c")))]
+            .map(|is| matcher(name, is))
+    };
+    names.iter().flat_map(|name| values.iter().flat_map(|value| of(name, value))).collect()
+}
+
+#[tokio::test]
+async fn what_is_found_by_labels_is_what_matches() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let store = &running.store;
+    store.set_host_labels(HOST, Labels::new().with("instance", "web-1").with("env", "test")).await.unwrap();
+    let written = |labels: &&[(&str, &str)]| Written {
+        labels: labels.iter().copied().collect(),
+        samples: vec![(stamp(1), Some(1.0))],
+    };
+    let series = SERIES.iter().map(written).collect();
+    let append = Append::Written { origin: HOST, series };
+    store.commit(Commit { appends: vec![append], records: Vec::new() }).await.unwrap();
+
+    let labels = |matchers: &[Matcher]| -> BTreeSet<Labels> {
+        select(store, matchers, &FIELDS).unwrap().into_iter().map(|(labels, _)| labels).collect()
+    };
+    let all = labels(&[]);
+    assert_eq!(all.len(), SERIES.len());
+    let matchers = matchers();
+    for first in &matchers {
+        for second in &matchers {
+            let asked = [first.clone(), second.clone()];
+            let is_meant = |labels: &&Labels| asked.iter().all(|matcher| matcher.matches(labels.get(&matcher.name)));
+            let meant: BTreeSet<Labels> = all.iter().filter(is_meant).cloned().collect();
+            assert_eq!(labels(&asked), meant, "{asked:?}");
+        }
+        let asked = [first.clone()];
+        let found = labels(&asked);
+        let spend: Spend<'_, ()> = &|_| Ok(());
+        let names = store.label_names(&asked, ALL, (usize::MAX, spend)).unwrap();
+        let expect: BTreeSet<&str> = found.iter().flat_map(Labels::iter).map(|(name, _)| name).collect();
+        assert_eq!(names.iter().map(AsRef::as_ref).collect::<BTreeSet<&str>>(), expect, "{asked:?}");
+        let values = store.label_values("device", &asked, ALL, (usize::MAX, spend)).unwrap();
+        let expect: BTreeSet<&str> =
+            found.iter().map(|labels| labels.get("device")).filter(|v| !v.is_empty()).collect();
+        assert_eq!(values.iter().map(AsRef::as_ref).collect::<BTreeSet<&str>>(), expect, "{asked:?}");
+    }
+    running.stop();
+}
