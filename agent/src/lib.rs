@@ -99,6 +99,7 @@ pub async fn run(
         config: config.uplink.clone(),
         spool,
         recorder: sampler.recorder(),
+        counts: sampler.counts(),
         first_run,
         stamps: stamps.clone(),
         clock: clock.clone(),

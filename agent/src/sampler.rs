@@ -86,6 +86,12 @@ impl Sampler {
         self.recorder.clone()
     }
 
+    /// What it shows of the rest of the agent.
+    #[must_use]
+    pub fn counts(&self) -> Arc<OwnCounts> {
+        Arc::clone(&self.own)
+    }
+
     /// Samples once. Returns the stamp of the tick.
     pub fn tick(&mut self) -> Timestamp {
         let stamp = self.stamps.at(self.clock.boot());

@@ -92,7 +92,8 @@ impl Bench {
     fn uplink(&self, state_dir: &Path, join: Option<String>) -> Uplink {
         Uplink {
             config: config::Uplink {
-                aggregator: Some(self.address.to_string()),
+                aggregators: vec![self.address.to_string()],
+                proxy: None,
                 join,
                 state_dir: state_dir.to_owned(),
             },
@@ -104,6 +105,7 @@ impl Bench {
             },
             spool: Spool::new(RunId([2; 16]), SpoolId([3; 16])),
             recorder: Recorder::default(),
+            counts: Arc::default(),
             first_run: RunId([2; 16]),
             stamps: Stamps::new(self.clock.wall(), self.clock.boot()),
             clock: self.clock.clone(),
@@ -225,7 +227,7 @@ async fn a_certificate_that_is_not_known_is_refused() {
     let mut tasks = JoinSet::new();
     tasks.spawn(ingest.run(stop.clone()));
     let mut uplink = bench.uplink(state.path(), None);
-    uplink.config.aggregator = Some(address.to_string());
+    uplink.config.aggregators = vec![address.to_string()];
     let refused = bench.refused(uplink).await;
     assert!(refused.contains("not known here"), "{refused}");
     stop.cancel();

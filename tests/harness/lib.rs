@@ -168,7 +168,7 @@ impl Cluster {
         let mut config = agent::config::Config::read(&Layers::default())?;
         config.instance = Some(name.to_owned());
         config.roots = roots.clone();
-        config.uplink.aggregator = Some(aggregator.to_string());
+        config.uplink.aggregators = vec![aggregator.to_string()];
         config.uplink.join = token.map(ToOwned::to_owned);
         config.uplink.state_dir = self.dir.path().join(name);
         std::fs::create_dir_all(&config.uplink.state_dir)?;

@@ -23,6 +23,7 @@ const HOMES: &[(&str, &str)] = &[
     ("procfs::", "agent/src/host agent/src/collect"),
     ("sysinfo::", "agent/src/host"),
     ("regex_lite::", "agent/src/config"),
+    ("percent_encoding::", "agent/src/config"),
     ("promql_parser::", "aggregator/src/query"),
     ("gotmpl::", "aggregator/src/notify/template aggregator/src/alert/template"),
 ];

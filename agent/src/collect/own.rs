@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use common::catalog::Metric;
 use common::catalog::metric;
@@ -42,6 +43,14 @@ pub struct OwnCounts {
     pub dropped_batches: AtomicU64,
     /// Sessions with the aggregator after the first.
     pub reconnects: AtomicU64,
+    /// Packets to the aggregator that were lost.
+    pub lost_packets: AtomicU64,
+    /// Time to the aggregator and back, in microseconds; 0 while it is not known.
+    pub round_trip_us: AtomicU64,
+    /// What may be on its way at once.
+    pub congestion_window_bytes: AtomicU64,
+    /// Whether the session goes over TCP.
+    pub session_over_tcp: AtomicU64,
     /// How far back the flight recorder reaches, in seconds.
     pub recorded_seconds: AtomicU64,
     /// Series that found no room.
@@ -52,6 +61,8 @@ pub struct OwnCounts {
 
 const CPU_SECONDS: &Metric = metric("lapwing_agent_cpu_seconds_total");
 const RESIDENT_BYTES: &Metric = metric("lapwing_agent_resident_memory_bytes");
+const ROUND_TRIP: &Metric = metric("lapwing_agent_round_trip_seconds");
+const CONGESTION_WINDOW: &Metric = metric("lapwing_agent_congestion_window_bytes");
 const CLOCK_OFFSET: &Metric = metric("lapwing_agent_clock_offset_seconds");
 
 const DENIED: &Metric = metric("lapwing_agent_denied");
@@ -59,7 +70,7 @@ const DENIED: &Metric = metric("lapwing_agent_denied");
 type Count = fn(&OwnCounts) -> &AtomicU64;
 
 /// Metrics of [`OwnCounts`], and which count each shows.
-const COUNTS: [(&Metric, Count); 11] = [
+const COUNTS: [(&Metric, Count); 13] = [
     (metric("lapwing_agent_samples_total"), |own| &own.samples),
     (metric("lapwing_agent_late_ticks_total"), |own| &own.late_ticks),
     (metric("lapwing_agent_skipped_windows_total"), |own| &own.skipped_windows),
@@ -69,6 +80,8 @@ const COUNTS: [(&Metric, Count); 11] = [
     (metric("lapwing_agent_spool_disk_failing"), |own| &own.spool_disk_failing),
     (metric("lapwing_agent_dropped_batches_total"), |own| &own.dropped_batches),
     (metric("lapwing_agent_reconnects_total"), |own| &own.reconnects),
+    (metric("lapwing_agent_lost_packets_total"), |own| &own.lost_packets),
+    (metric("lapwing_agent_session_over_tcp"), |own| &own.session_over_tcp),
     (metric("lapwing_agent_recorded_seconds"), |own| &own.recorded_seconds),
     (metric("lapwing_agent_refused_series_total"), |own| &own.refused_series),
 ];
@@ -79,6 +92,8 @@ pub(super) struct Own {
     cpu: SeriesKey,
     resident: SeriesKey,
     offset: SeriesKey,
+    round_trip: SeriesKey,
+    congestion_window: SeriesKey,
     series: [SeriesKey; COUNTS.len()],
     /// What the agent may see changes only with the process: asked once.
     denied: [(SeriesKey, bool); SIGHTS.len()],
@@ -96,6 +111,8 @@ impl Own {
             cpu: series(CPU_SECONDS),
             resident: series(RESIDENT_BYTES),
             offset: series(CLOCK_OFFSET),
+            round_trip: series(ROUND_TRIP),
+            congestion_window: series(CONGESTION_WINDOW),
             series: COUNTS.map(|(metric, _)| series(metric)),
             denied,
         }
@@ -120,6 +137,11 @@ impl Collector for Own {
         }
         tick.samples.put(self.cpu, host::own_cpu_time().as_secs_f64());
         tick.samples.put(self.offset, self.counts.clock_offset_ms.load(Relaxed) as f64 / 1e3);
+        let round_trip_us = self.counts.round_trip_us.load(Relaxed);
+        if 0 < round_trip_us {
+            tick.samples.put(self.round_trip, Duration::from_micros(round_trip_us).as_secs_f64());
+            tick.samples.put_count(self.congestion_window, self.counts.congestion_window_bytes.load(Relaxed));
+        }
         // Our own kernel's, whatever tree the host is read from.
         let statm = tick.host.read_once(Path::new("/proc/self/statm"))?;
         let [_size, resident_pages] = text::array(statm.trim_ascii_end()).ok_or(CollectError::Malformed("statm"))?;

@@ -1,5 +1,6 @@
 //! What the agent is told: `RawConfig` is what was written, [`Config`] what is meant.
 
+mod proxy;
 mod rule;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use serde::Serialize;
 
 use crate::config::rule::RawRule;
 
+pub use proxy::NotAProxy;
+pub use proxy::Proxy;
 pub use rule::EXPRESSION_BYTES_MAX;
 pub use rule::GROUP_NAME_BYTES_MAX;
 pub use rule::GROUP_RULES_MAX;
@@ -27,6 +30,9 @@ pub use rule::group_name;
 
 /// The file that is read when none is named, if it exists.
 pub const DEFAULT_FILE: &str = "/etc/lapwing/agent.toml";
+
+/// Variables that name a proxy to every program, where ours are not told of another.
+const PROXY_VARIABLES: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
 
 /// Labels that an operator may put on a host: enough for every scheme seen, few enough to be in each series.
 pub const HOST_LABELS_MAX: usize = 32;
@@ -165,8 +171,10 @@ pub enum CommandLine {
 /// Where batches go, and what the agent knows of the aggregator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
-    /// `HOST:PORT`.
-    pub aggregator: Option<String>,
+    /// Each `HOST:PORT`: one of them is enough, the first that answers is taken.
+    pub aggregators: Vec<String>,
+    /// What TCP goes through.
+    pub proxy: Option<Proxy>,
     /// The token that enrols this host.
     pub join: Option<String>,
     /// Where the identity is kept.
@@ -263,13 +271,15 @@ struct RawUplink {
     #[serde(skip_serializing_if = "Option::is_none")]
     aggregator: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     join: Option<String>,
     state_dir: PathBuf,
 }
 
 impl Default for RawUplink {
     fn default() -> Self {
-        Self { aggregator: None, join: None, state_dir: "/var/lib/lapwing-agent".into() }
+        Self { aggregator: None, proxy: None, join: None, state_dir: "/var/lib/lapwing-agent".into() }
     }
 }
 
@@ -315,7 +325,7 @@ impl Config {
 pub fn environment() -> Vec<(String, String)> {
     let lossy = |text: OsString| text.to_string_lossy().into_owned();
     let all = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
-    all.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect()
+    all.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX) || PROXY_VARIABLES.contains(&name.as_str())).collect()
 }
 
 /// The layers put together, as a file that says the same. The join token is a secret: it is not shown.
@@ -327,6 +337,9 @@ pub fn print(layers: &Layers<'_>) -> Result<String, ConfigError> {
     let mut raw: RawConfig = layers.read()?;
     if let Some(join) = &mut raw.uplink.join {
         "(not shown)".clone_into(join);
+    }
+    if let Some((_, address)) = raw.uplink.proxy.as_ref().and_then(|proxy| proxy.rsplit_once('@')) {
+        raw.uplink.proxy = Some(format!("http://{address}"));
     }
     toml::to_string(&raw).map_err(|error| layers.refuse("uplink", error.to_string()))
 }
@@ -364,14 +377,32 @@ fn is_label_name(name: &str) -> bool {
     allowed && !name.starts_with("__") && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
 }
 
+/// The proxy that every program is told of, and by which variable.
+fn for_all_programs<'a>(layers: &'a Layers<'_>) -> Option<&'a (String, String)> {
+    layers.environment.iter().find(|(name, _)| PROXY_VARIABLES.contains(&name.as_str()))
+}
+
+fn read_proxy(text: &str) -> Result<Option<Proxy>, NotAProxy> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+}
+
 fn uplink(layers: &Layers<'_>, raw: RawUplink) -> Result<Uplink, ConfigError> {
-    if let Some(aggregator) = &raw.aggregator {
+    let RawUplink { aggregator, proxy, join, state_dir } = raw;
+    let aggregators = aggregator.iter().flat_map(|all| all.split(',')).map(|one| one.trim().to_owned());
+    let aggregators: Vec<String> = aggregators.collect();
+    for aggregator in &aggregators {
         let port = aggregator.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
         if port.is_none_or(|port| port.parse::<u16>().is_err()) {
             return Err(layers.refuse("uplink.aggregator", format!("is `{aggregator}`, which is not HOST:PORT")));
         }
     }
-    Ok(Uplink { aggregator: raw.aggregator, join: raw.join, state_dir: raw.state_dir })
+    let proxy = match (proxy, for_all_programs(layers)) {
+        (Some(own), _) => read_proxy(&own).map_err(|error| layers.refuse("uplink.proxy", error.to_string()))?,
+        (None, Some((variable, proxy))) => read_proxy(proxy)
+            .map_err(|error| layers.refuse("uplink.proxy", format!("is taken from {variable}, which {error}")))?,
+        (None, None) => None,
+    };
+    Ok(Uplink { aggregators, proxy, join, state_dir })
 }
 
 #[cfg(test)]
@@ -414,6 +445,15 @@ mod tests {
             "[uplink]\naggregator = 'localhost'",
             "agent.toml, line 2: `uplink.aggregator` is `localhost`, which is not HOST:PORT",
         );
+        check(
+            "[uplink]\naggregator = 'a:1, b'",
+            "agent.toml, line 2: `uplink.aggregator` is `b`, which is not HOST:PORT",
+        );
+        check(
+            "[uplink]\nproxy = 'socks5://u:sesame@a:1'",
+            "agent.toml, line 2: `uplink.proxy` is no proxy that can be used: give `http://HOST:PORT`, or \
+             `http://USER:PASSWORD@HOST:PORT`",
+        );
         assert!(read("[collect]\noff = ['load']").unwrap_err().contains("names `load`, which is none of time stat"));
         check(
             "[collect]\ncpu_limit_percent = -1",
@@ -423,8 +463,24 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_for_all_programs_is_taken_where_the_file_names_none() {
+        let check = |text: &str, variables: &[(&str, &str)], expect: Option<&str>| {
+            let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let layers = Layers { file: Some(("f", text)), environment: variables.collect(), ..Layers::default() };
+            let proxy = Config::read(&layers).unwrap().uplink.proxy;
+            assert_eq!(proxy.map(|proxy| proxy.to_string()).as_deref(), expect, "{text}");
+        };
+        let all = ("HTTPS_PROXY", "http://all:1");
+        check("", &[], None);
+        check("", &[all], Some("all:1"));
+        check("[uplink]\nproxy = 'http://own:1'", &[all], Some("own:1"));
+        check("[uplink]\nproxy = ''", &[all], None);
+        check("[uplink]\nproxy = 'http://own:1'", &[all, ("LAPWING__UPLINK__PROXY", "http://mine:1")], Some("mine:1"));
+    }
+
+    #[test]
     fn a_printed_configuration_says_the_same_and_no_secret() {
-        let text = "[host]\ninstance = 'web'\n[[processes.groups]]\ncmdline = ['a']\n[uplink]\njoin = 'sesame'\naggregator = 'a:1'";
+        let text = "[host]\ninstance = 'web'\n[[processes.groups]]\ncmdline = ['a']\n[uplink]\njoin = 'sesame'\naggregator = 'a:1, b:1'\nproxy = 'http://c:1'";
         let printed = print(&Layers { file: Some(("agent.toml", text)), ..Layers::default() }).unwrap();
         assert!(!printed.contains("sesame"), "{printed}");
         let expect = read(text).unwrap();

@@ -12,6 +12,7 @@ use common::wire::message::read_renew_after;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::config;
 use crate::uplink::Ended;
 use crate::uplink::connection::Credentials;
 use crate::uplink::connection::Link;
@@ -31,7 +32,7 @@ const RENEW_MOST: Duration = Duration::from_secs(3_600);
 
 /// Where certificates are asked for, by whom, and where they are kept.
 pub(super) struct Desk<'a> {
-    pub(super) aggregator: &'a str,
+    pub(super) uplink: &'a config::Uplink,
     pub(super) hostname: &'a str,
     pub(super) state: &'a StateDir,
     pub(super) clock: &'a Clock,
@@ -59,7 +60,7 @@ impl Desk<'_> {
         let csr = self.state.request(&key)?;
         let enroll = Message::Enroll(Enroll { token, csr, hostname: self.hostname.to_owned(), ext: Vec::new() });
         let answer = async {
-            let mut link = Link::dial(self.aggregator, credentials, &[Transport::Quic, Transport::Tcp]).await?;
+            let mut link = Link::dial(self.uplink, credentials, &[Transport::Quic, Transport::Tcp]).await?;
             link.say(&enroll).await?;
             let answer = link.hear().await?;
             link.close().await;

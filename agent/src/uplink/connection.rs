@@ -1,5 +1,6 @@
 //! One connection to the aggregator: frames in order, over QUIC or, where UDP does not pass, over TLS on TCP.
 
+use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -17,6 +18,7 @@ use common::wire::message::Message;
 use quinn::Connection;
 use quinn::Endpoint;
 use quinn::IdleTimeout;
+use quinn::PathStats;
 use quinn::RecvStream;
 use quinn::SendStream;
 use quinn::TransportConfig;
@@ -33,7 +35,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::config;
+use crate::config::Proxy;
 use crate::uplink::identity::Identity;
+use crate::uplink::proxy;
 use crate::uplink::verify::Believe;
 use crate::uplink::verify::Verifier;
 
@@ -70,15 +75,9 @@ const CHUNK_BYTES: usize = 16 << 10;
 /// Why there is no connection, or none any more.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
-    /// The name does not resolve.
-    #[error("cannot resolve {0}: {1}")]
-    Resolve(String, #[source] io::Error),
-    /// No address answers; this is what the last one did.
-    #[error("cannot reach {0} at {1}: {2}")]
-    Reach(String, SocketAddr, String),
-    /// The name has no address.
-    #[error("{0} has no address")]
-    NoAddress(String),
+    /// Nothing that was tried answers; this is what each did.
+    #[error("cannot reach the aggregator: {}", .0.join("; "))]
+    Reach(Vec<String>),
     /// TLS cannot be set up.
     #[error("cannot set up TLS: {0}")]
     Tls(String),
@@ -100,6 +99,8 @@ pub(super) enum Credentials<'a> {
 /// A link to the aggregator.
 pub(super) struct Link {
     wire: Wire,
+    /// Which of the aggregators.
+    aggregator: String,
     reader: Reader,
     /// A frame was begun and not finished: nothing can follow it.
     torn: bool,
@@ -110,41 +111,72 @@ enum Wire {
     Tcp(Box<TlsStream<TcpStream>>),
 }
 
+/// One way to an aggregator.
+enum Way<'a> {
+    Direct(Transport, SocketAddr),
+    /// TCP, to a name that the proxy resolves.
+    Proxy(&'a Proxy, &'a str),
+}
+
+impl Way<'_> {
+    async fn take(&self, tls: Arc<ClientConfig>) -> Result<Wire, String> {
+        let stream = match self {
+            Self::Direct(Transport::Quic, address) => return Link::connect_quic(*address, tls).await,
+            Self::Direct(Transport::Tcp, address) => TcpStream::connect(address).await,
+            Self::Proxy(proxy, aggregator) => proxy::tunnel(proxy, aggregator).await,
+        };
+        let wire = async { Link::connect_tcp(stream?, tls).await };
+        wire.await.map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(Transport::Quic, address) => write!(f, "{address} by QUIC"),
+            Self::Direct(Transport::Tcp, address) => write!(f, "{address} by TCP"),
+            Self::Proxy(proxy, aggregator) => write!(f, "{aggregator} by TCP through the proxy {proxy}"),
+        }
+    }
+}
+
 impl Link {
-    /// Dials all addresses of a name in turn, by each transport in turn. What is told of a failure is about the first.
+    /// Dials the aggregators in turn, each by each transport, all its addresses.
     pub(super) async fn dial(
-        aggregator: &str,
+        uplink: &config::Uplink,
         credentials: &Credentials<'_>,
         transports: &[Transport],
     ) -> Result<Self, LinkError> {
         let tls = Arc::new(client_config(credentials)?);
-        let addresses = tokio::net::lookup_host(aggregator).await;
-        let addresses: Vec<_> = addresses.map_err(|error| LinkError::Resolve(aggregator.to_owned(), error))?.collect();
-        let mut failure = None;
-        for transport in transports {
-            for address in &addresses {
-                let failed = |why: String| LinkError::Reach(aggregator.to_owned(), *address, why);
-                let error = match timeout(CONNECT_TIMEOUT, Self::connect(*transport, *address, Arc::clone(&tls))).await
-                {
-                    Ok(Ok(wire)) => return Ok(Self { wire, reader: Reader::new(FRAME_BYTES_MAX), torn: false }),
-                    Ok(Err(why)) => failed(why),
-                    Err(_) => failed(format!("no answer within {CONNECT_TIMEOUT:?}")),
+        let mut failures = Vec::new();
+        for aggregator in &uplink.aggregators {
+            for transport in transports {
+                let ways = match (transport, &uplink.proxy) {
+                    (Transport::Tcp, Some(proxy)) => vec![Way::Proxy(proxy, aggregator)],
+                    (Transport::Quic | Transport::Tcp, _) => match tokio::net::lookup_host(aggregator).await {
+                        Ok(addresses) => addresses.map(|address| Way::Direct(*transport, address)).collect(),
+                        Err(error) => {
+                            failures.push(format!("{aggregator} does not resolve: {error}"));
+                            continue;
+                        }
+                    },
                 };
-                failure.get_or_insert(error);
+                for way in ways {
+                    match timeout(CONNECT_TIMEOUT, way.take(Arc::clone(&tls))).await {
+                        Ok(Ok(wire)) => {
+                            let (aggregator, reader) = (aggregator.clone(), Reader::new(FRAME_BYTES_MAX));
+                            return Ok(Self { wire, aggregator, reader, torn: false });
+                        }
+                        Ok(Err(why)) => failures.push(format!("{way}: {why}")),
+                        Err(_) => failures.push(format!("{way}: no answer within {CONNECT_TIMEOUT:?}")),
+                    }
+                }
             }
         }
-        Err(failure.unwrap_or_else(|| LinkError::NoAddress(aggregator.to_owned())))
+        Err(LinkError::Reach(failures))
     }
 
-    async fn connect(transport: Transport, address: SocketAddr, tls: Arc<ClientConfig>) -> Result<Wire, String> {
-        match transport {
-            Transport::Quic => Self::connect_quic(address, tls).await,
-            Transport::Tcp => Self::connect_tcp(address, tls).await.map_err(|error| error.to_string()),
-        }
-    }
-
-    async fn connect_tcp(address: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<Wire> {
-        let stream = TcpStream::connect(address).await?;
+    async fn connect_tcp(stream: TcpStream, tls: Arc<ClientConfig>) -> io::Result<Wire> {
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
         Ok(Wire::Tcp(Box::new(TlsConnector::from(tls).connect(name, stream).await?)))
@@ -163,6 +195,19 @@ impl Link {
         let connection = connecting.await.map_err(|error| error.to_string())?;
         let (send, receive) = connection.open_bi().await.map_err(|error| error.to_string())?;
         Ok(Wire::Quic { endpoint, connection, send, receive })
+    }
+
+    /// The aggregator at its other end, as it was named.
+    pub(super) fn aggregator(&self) -> &str {
+        &self.aggregator
+    }
+
+    /// How its way is, as far as the transport knows.
+    pub(super) fn path(&self) -> Option<PathStats> {
+        match &self.wire {
+            Wire::Quic { connection, .. } => Some(connection.stats().path),
+            Wire::Tcp(_) => None,
+        }
     }
 
     /// What carries it.

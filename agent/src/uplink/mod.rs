@@ -4,10 +4,13 @@ mod certificate;
 mod connection;
 pub mod dialogue;
 mod identity;
+mod proxy;
 pub mod recall;
 mod verify;
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use common::backoff::Backoff;
@@ -20,6 +23,7 @@ use common::wire::message::read_renew_after;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::collect::OwnCounts;
 use crate::config;
 use crate::recorder::Recorder;
 use crate::spool::Spool;
@@ -69,6 +73,8 @@ pub struct Uplink {
     pub spool: Spool,
     /// What the aggregator may ask for.
     pub recorder: Recorder,
+    /// Where it says how the way to the aggregator is.
+    pub counts: Arc<OwnCounts>,
     /// The run of its first rows.
     pub first_run: RunId,
     /// Set to the aggregator's time once a session.
@@ -126,10 +132,12 @@ impl Uplink {
     /// # Errors
     /// When trying again is no use.
     pub async fn run(self, stop: CancellationToken) -> Result<(), UplinkError> {
-        let aggregator = self.config.aggregator.clone().ok_or(UplinkError::NoAggregator)?;
+        if self.config.aggregators.is_empty() {
+            return Err(UplinkError::NoAggregator);
+        }
         let state = StateDir::new(self.config.state_dir.clone());
-        let desk =
-            Desk { aggregator: &aggregator, hostname: &self.introduction.hostname, state: &state, clock: &self.clock };
+        let hostname = &self.introduction.hostname;
+        let desk = Desk { uplink: &self.config, hostname, state: &state, clock: &self.clock };
         let Some(mut identity) = self.identity(&desk, &stop).await? else { return Ok(()) };
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MOST);
         let mut transport = Transport::Quic;
@@ -209,7 +217,7 @@ impl Uplink {
         };
         let dialled = tokio::select! {
             () = stop.cancelled() => return Ended::Stopped,
-            dialled = Link::dial(desk.aggregator, &credentials, &transports) => dialled,
+            dialled = Link::dial(desk.uplink, &credentials, &transports) => dialled,
         };
         let mut link = match dialled {
             Ok(link) => link,
@@ -220,16 +228,19 @@ impl Uplink {
         }
         *transport = link.transport();
         let on_tcp = *transport == Transport::Tcp;
+        let there = config::Uplink { aggregators: vec![link.aggregator().to_owned()], ..self.config.clone() };
+        self.counts.session_over_tcp.store(u64::from(on_tcp), Relaxed);
         let due = Due::default();
         let talked = tokio::select! {
             talked = self.talk(&mut link, &due) => talked,
             never = desk.keep_renewed(identity, &due) => match never {},
-            () = self.quic_passes(desk, &credentials), if on_tcp => {
+            () = self.quic_passes(&there, &credentials), if on_tcp => {
                 *transport = Transport::Quic;
                 Err(Ended::Lost(LinkError::Broken("UDP passes again".to_owned())))
             }
             () = stopped(stop, &self.spool) => Ok(()),
         };
+        self.counts.round_trip_us.store(0, Relaxed);
         match talked {
             Ok(()) => {
                 drop(link.say(&goodbye((self.farewell)(), "the agent stops")).await);
@@ -244,10 +255,10 @@ impl Uplink {
     }
 
     /// Waits until QUIC passes again, looking now and then.
-    async fn quic_passes(&self, desk: &Desk<'_>, credentials: &Credentials<'_>) {
+    async fn quic_passes(&self, there: &config::Uplink, credentials: &Credentials<'_>) {
         loop {
             self.clock.sleep(QUIC_AGAIN).await;
-            if let Ok(link) = Link::dial(desk.aggregator, credentials, &[Transport::Quic]).await {
+            if let Ok(link) = Link::dial(there, credentials, &[Transport::Quic]).await {
                 return link.close().await;
             }
         }
@@ -258,6 +269,7 @@ impl Uplink {
         let recalls = Recalls::new(self.recorder.clone(), self.first_run);
         let (mut dialogue, hello) = Dialogue::open(self.spool.clone(), recalls, &self.introduction, self.clock.wall());
         link.say(&hello).await?;
+        let mut lost = 0;
         let mut unwelcome = pin!(tokio::time::sleep(WELCOME_TIMEOUT));
         loop {
             while let Some(message) = dialogue.next(self.clock.boot()) {
@@ -271,12 +283,25 @@ impl Uplink {
                 () = self.spool.filled() => {}
                 () = dialogue.recorded() => {}
                 () = self.clock.sleep_until_boot(wakes_at.unwrap_or_default()), if wakes_at.is_some() => {}
-                filled = link.fill() => filled?,
+                filled = link.fill() => {
+                    filled?;
+                    lost = self.note_path(link, lost);
+                }
             }
             while let Some(message) = link.next()? {
                 self.hear(&mut dialogue, message, due)?;
             }
         }
+    }
+
+    /// Shows how the way to the aggregator is. Answers how many packets the link lost, of which `lost` are counted.
+    fn note_path(&self, link: &Link, lost: u64) -> u64 {
+        let Some(path) = link.path() else { return lost };
+        let micros = u64::try_from(path.rtt.as_micros()).unwrap_or(u64::MAX);
+        self.counts.round_trip_us.store(micros, Relaxed);
+        self.counts.congestion_window_bytes.store(path.cwnd, Relaxed);
+        self.counts.lost_packets.fetch_add(path.lost_packets.saturating_sub(lost), Relaxed);
+        path.lost_packets
     }
 
     fn hear(&self, dialogue: &mut Dialogue, message: Message, due: &Due) -> Result<(), Ended> {

@@ -20,6 +20,12 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("lapwing_agent_container_engine_up", Unit::None, "Whether a container engine answers that may be asked.")
         .own()
         .labels(&["socket"]),
+    gauge(
+        "lapwing_agent_congestion_window_bytes",
+        Unit::Bytes,
+        "What may be on its way to the aggregator at once, by QUIC.",
+    )
+    .own(),
     counter("lapwing_agent_cpu_seconds_total", Unit::Seconds, "CPU time that the agent used.").own().decimals(3),
     gauge(
         "lapwing_agent_denied",
@@ -36,14 +42,24 @@ pub(super) const METRICS: &[Metric] = &[
     .own(),
     counter("lapwing_agent_late_ticks_total", Unit::None, "Ticks that came so late that another was due already.")
         .own(),
+    counter("lapwing_agent_lost_packets_total", Unit::None, "Packets to the aggregator that were lost, by QUIC.").own(),
     gauge("lapwing_agent_process_interval_seconds", Unit::Seconds, "How often the agent looks at processes.").own(),
     counter("lapwing_agent_reconnects_total", Unit::None, "Sessions with the aggregator after the first.").own(),
     gauge("lapwing_agent_recorded_seconds", Unit::Seconds, "How far back the flight recorder reaches.").own(),
     counter("lapwing_agent_refused_series_total", Unit::None, "Times that a new series found no room.").own(),
     gauge("lapwing_agent_resident_memory_bytes", Unit::Bytes, "Memory that the agent holds.").own(),
+    gauge("lapwing_agent_round_trip_seconds", Unit::Seconds, "Time to the aggregator and back, by QUIC, smoothed.")
+        .own()
+        .decimals(6),
     counter("lapwing_agent_samples_total", Unit::None, "Values folded into windows.").own(),
     counter("lapwing_agent_skipped_windows_total", Unit::None, "Windows not written because the clock was set back.")
         .own(),
+    gauge(
+        "lapwing_agent_session_over_tcp",
+        Unit::None,
+        "Whether the aggregator is reached by TCP because UDP does not pass.",
+    )
+    .own(),
     gauge("lapwing_agent_spool_batches", Unit::None, "Batches that wait for their acknowledgement.").own(),
     counter(
         "lapwing_agent_spool_corrupt_files_total",
