@@ -168,11 +168,7 @@ fn copy_database(from_dir: &Path, to_dir: &Path, copied: &mut Copied) -> Result<
         }
         // One file, without a log beside it.
         copy.pragma_update(None, "journal_mode", "DELETE")?;
-        // What an older program wrote has none; it is brought up to date where it is opened.
-        let has_blocks = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'block')";
-        if copy.query_row(has_blocks, [], |row| row.get(0))? {
-            copy_blocks(from_dir, to_dir, &catalog::blocks(&copy)?, copied)?;
-        }
+        copy_blocks(from_dir, to_dir, &recorded(&copy)?, copied)?;
     }
     copied.count(finish(&unfinished, to)?);
     Ok(())
@@ -194,9 +190,15 @@ fn copy_blocks(from: &Path, to: &Path, blocks: &[(Block, u64)], copied: &mut Cop
     Ok(())
 }
 
+/// The block files of a database. One that an older program wrote knows none; it is brought up to date where it is opened.
+fn recorded(database: &Connection) -> rusqlite::Result<Vec<(Block, u64)>> {
+    let knows_some = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'block')";
+    if database.query_row(knows_some, [], |row| row.get(0))? { catalog::blocks(database) } else { Ok(Vec::new()) }
+}
+
 /// Removes the block files that an earlier backup had and that are merged or expired since.
 fn remove_replaced(to: &Path) -> Result<(), BackupError> {
-    let recorded = catalog::blocks(&reading(&to.join(FILE))?).unwrap_or_default();
+    let recorded = recorded(&reading(&to.join(FILE))?)?;
     let recorded: Vec<PathBuf> = recorded.iter().map(|(block, _)| to.join(block.to_string())).collect();
     for tier in Tier::ALL {
         for path in names(&to.join(tier.directory())) {
