@@ -30,8 +30,13 @@ const READ: &[(&str, &str, &str, &str)] = &[
         "pressure, kinds of memory, processes, network",
         "limits; each window while it is young or changes",
     ),
-    ("one that used none", "CPU time", "memory, IO, its pressure, network", "the same as of the others"),
-    ("directories of cgroups", "those in which the kernel says that something came or went", "–", "all"),
+    ("one that used none", "CPU time", "memory, IO, its pressure, network", "the same as of the others but limits"),
+    (
+        "directories of cgroups",
+        "those in which the kernel says that something came or went",
+        "–",
+        "all that lie in no container or service",
+    ),
     (
         "a process in a container or service",
         "`stat`, when that has used a clock tick since its processes were read last",

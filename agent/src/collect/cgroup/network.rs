@@ -79,11 +79,11 @@ impl Network {
         self.interfaces = Roster::default();
     }
 
-    /// As long as the file shows the same namespace, whose process it is does not matter.
+    /// As long as the file shows the same namespace, whose process it is does not matter. What does not run leaves none.
     fn find(&mut self, host: &mut Host, of: &Place<'_>) -> Option<(PathBuf, u64)> {
         let shown = |host: &Host, file: &Path| host.version(file).map(|version| version.inode);
         if let Some((file, namespace)) = &self.known
-            && shown(host, file) == Some(*namespace)
+            && (!of.ran || shown(host, file) == Some(*namespace))
         {
             return self.known.clone();
         }
@@ -112,4 +112,6 @@ pub(super) struct Place<'a> {
     pub trees: &'a Trees,
     pub cgroup: &'a str,
     pub entity: u32,
+    /// Whether anything in it may have run since its network was looked at last.
+    pub ran: bool,
 }

@@ -3,7 +3,7 @@
 //! A cgroup that used no CPU since the last tick did nothing that a counter of it could show, so only its CPU time is
 //! read each second. The rest is read when that moved: once a window, or at once where a second counts. What happens to
 //! a cgroup in which nothing runs is that the kernel takes or writes back its memory and that its tasks wait for a
-//! device: that is read once a window, and everything once a minute.
+//! device: that is read once a window, and everything but its limits once a minute.
 
 use common::metric::Tier;
 
@@ -60,10 +60,14 @@ pub(super) struct Usage {
     oom_kills: u64,
     /// Ticks for which limits are read each window.
     limits_move: u32,
+    /// Whether anything in it ran since they were read last.
+    ran_since_limits: bool,
     fresh: bool,
     /// Whether anything in it ran since the tick before, and since all of it was read last.
     used_cpu: bool,
     used_cpu_in_window: bool,
+    /// Whether anything may have run between the latest two times that all of it was read; once a minute it may have.
+    ran_before_window: bool,
     /// Whether containers or services of their own lie inside.
     pub holds_others: bool,
 }
@@ -80,9 +84,11 @@ impl Usage {
             oom_read: None,
             oom_kills: 0,
             limits_move: YOUNG_TICKS,
+            ran_since_limits: true,
             fresh: true,
             used_cpu: true,
             used_cpu_in_window: true,
+            ran_before_window: true,
             holds_others: false,
         }
     }
@@ -99,7 +105,8 @@ impl Usage {
         let fresh = std::mem::take(&mut self.fresh);
         let all = fresh || moment.first_in_window;
         // A runtime makes a cgroup first and sets its limits then; later they change when it says so, or by hand.
-        if all && (0 < self.limits_move || moment.due(Tier::Minute)) {
+        if all && (0 < self.limits_move || (moment.due(Tier::Minute) && self.ran_since_limits)) {
+            self.ran_since_limits = false;
             self.files.find(host, around.trees, cgroup);
             self.read_limits(host, &mut around, cgroup);
         }
@@ -109,9 +116,10 @@ impl Usage {
         // A cgroup whose CPU time is nowhere counted may always have moved.
         self.used_cpu = fresh || before.is_none() || self.figures.get(Figure::Cpu) != before;
         self.used_cpu_in_window |= self.used_cpu;
+        self.ran_since_limits |= self.used_cpu;
         let killed = if all {
-            let ran = std::mem::take(&mut self.used_cpu_in_window) || moment.due(Tier::Minute);
-            self.read_window(host, ran)
+            self.ran_before_window = std::mem::take(&mut self.used_cpu_in_window) || moment.due(Tier::Minute);
+            self.read_window(host, self.ran_before_window)
         } else if self.used_cpu {
             self.read_second(host)
         } else {
@@ -141,6 +149,11 @@ impl Usage {
         let get = |figure| self.figures.get(figure);
         let split = |figure| get(figure).unwrap_or_default();
         Some(CpuTime { usage: get(Figure::Cpu)?, user: split(Figure::User), system: split(Figure::System) })
+    }
+
+    /// Whether anything in it may have run in the window before this one.
+    pub(super) fn ran_before_window(&self) -> bool {
+        self.ran_before_window
     }
 
     /// Says when it began, in seconds since the epoch.

@@ -1,7 +1,8 @@
 //! Which cgroups there are: all trees, from their roots down.
 //!
-//! A directory is listed when the kernel says that something came or went in it, and each once a minute. One that the
-//! kernel has no room to watch is listed each second, or, inside a container or service, each second while it is young.
+//! A directory is listed when the kernel says that something came or went in it, and once a minute. Inside a container or
+//! service the kernel's word is enough. One that it has no room to watch is listed each second, or, inside, each second
+//! while it is young and once a minute.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -87,7 +88,7 @@ impl Walk {
         let (mut changes, mut outcome) = (Vec::new(), Ok(()));
         let (mut at, mut listings) = (0, 0);
         while at < self.directories.len() {
-            if everywhere || lost || self.directories[at].is_due() {
+            if lost || self.directories[at].is_due(everywhere) {
                 let listed = self.list(host, roots, at, &mut changes);
                 if self.directories[at].path.is_empty() {
                     outcome = outcome.and(listed);
@@ -232,10 +233,14 @@ impl Directory {
         }
     }
 
-    /// Whether something may have come or gone in it.
-    fn is_due(&self) -> bool {
-        let young = if self.watch.is_some() { 1 } else { YOUNG_LISTINGS };
-        self.stirred || self.listings < young || (self.watch.is_none() && !self.inside)
+    /// Whether something may have come or gone in it; `everywhere` asks for those of which that is likely to be known, too.
+    fn is_due(&self, everywhere: bool) -> bool {
+        match (self.watch, self.inside) {
+            (Some(_), true) => self.stirred || self.listings == 0,
+            (Some(_), false) => self.stirred || self.listings == 0 || everywhere,
+            (None, true) => self.listings < YOUNG_LISTINGS || everywhere,
+            (None, false) => true,
+        }
     }
 
     fn begin_listing(&mut self, round: u64) {
@@ -348,6 +353,9 @@ mod tests {
             trees.check(false, &[]);
         }
         assert_eq!(listings(&trees), before);
+        trees.check(true, &[]);
+        // The two roots and the directory of containers: inside of one the kernel's word is enough.
+        assert_eq!(listings(&trees), before + 3);
         trees.make("memory/docker/@/docker/@");
         trees.check(false, &["+/docker/@/docker", "+/docker/@/docker/@"]);
         trees.remove("memory/docker/@/docker/@");

@@ -166,7 +166,8 @@ impl Workload {
     /// Puts the figures of its network interfaces, unless its network namespace is somebody else's.
     pub(super) fn put_network(&mut self, tick: &mut Tick<'_>, trees: &Trees, namespaces: &mut Namespaces) {
         let Some(shown) = &self.shown else { return };
-        let place = Place { trees, cgroup: &self.path, entity: shown.entity };
+        let ran = self.usage.ran_before_window();
+        let place = Place { trees, cgroup: &self.path, entity: shown.entity, ran };
         self.network.put(tick, &place, namespaces);
     }
 

@@ -381,6 +381,20 @@ fn limits_that_the_runtime_writes_down_anew_are_seen_within_a_window() {
 }
 
 #[test]
+fn a_limit_that_was_changed_by_hand_is_seen_within_a_minute_in_which_the_container_runs() {
+    let mut machine = Machine::new();
+    machine.v2();
+    machine.describe("web", 0);
+    machine.ticks(200);
+    machine.write("cgroup/system.slice/docker-@.scope/memory.max", "134217728\n");
+    machine.ticks(121);
+    machine.check("container_spec_memory_limit_bytes", &[67_108_864.0]);
+    machine.write("cgroup/system.slice/docker-@.scope/cpu.stat", "usage_usec 11000000\nuser_usec 1\nsystem_usec 1\n");
+    machine.ticks(60);
+    machine.check("container_spec_memory_limit_bytes", &[134_217_728.0]);
+}
+
+#[test]
 fn broken_and_missing_files_are_missing_values_and_nothing_else() {
     let mut machine = Machine::new();
     machine.v2();

@@ -60,6 +60,22 @@ fn the_network_of_the_host_is_no_containers() {
 }
 
 #[test]
+fn a_container_whose_process_gave_way_to_another_has_the_network_of_that_one() {
+    let mut machine = Machine::new();
+    machine.v2();
+    machine.describe("web", 0);
+    machine.write("proc/1/net/dev", DEV);
+    machine.process("/system.slice/docker-@.scope", 40, None);
+    machine.window();
+    fs::remove_dir_all(machine.base.path().join("proc/40")).unwrap();
+    machine.process("/system.slice/docker-@.scope", 41, None);
+    machine.write("proc/41/net/dev", &DEV.replace("eth0", "eth1"));
+    machine.v2_container("11", "0");
+    machine.window();
+    assert_eq!(machine.values("container_network_receive_bytes_total", "interface"), [("eth1".to_owned(), 10.0)]);
+}
+
+#[test]
 fn a_pod_has_one_network_and_its_sandbox_is_not_listed() {
     let mut machine = Machine::new();
     machine.write("proc/1/net/dev", DEV);
