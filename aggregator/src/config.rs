@@ -110,6 +110,12 @@ pub struct Retention {
     /// Samples as they came.
     #[serde(deserialize_with = "stretch")]
     pub raw: Duration,
+    /// Their windows of five minutes.
+    #[serde(deserialize_with = "stretch")]
+    pub five_minutes: Duration,
+    /// Those of an hour.
+    #[serde(deserialize_with = "stretch")]
+    pub one_hour: Duration,
     /// Bytes of all block files, after which the oldest go whatever their age.
     #[serde(deserialize_with = "size")]
     pub bytes: Option<u64>,
@@ -279,7 +285,8 @@ impl Default for Store {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { raw: Duration::from_secs(15 * 24 * 3_600), bytes: None }
+        let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
+        Self { raw: days(15), five_minutes: days(90), one_hour: days(730), bytes: None }
     }
 }
 

@@ -199,9 +199,10 @@ fn explain(error: &LockError) -> anyhow::Error {
 }
 
 fn open(config: &Config, clock: &Clock, lock: Lock) -> anyhow::Result<(Store, Writer)> {
+    let config::Retention { raw, five_minutes, one_hour, bytes } = config.retention;
     let store = StoreConfig {
         commit_interval: config.store.commit_interval,
-        retention: store::Retention { raw: config.retention.raw, bytes: config.retention.bytes },
+        retention: store::Retention { raw, five_minutes, one_hour, bytes },
         samples_max: config.query.samples_max,
         ..StoreConfig::default()
     };

@@ -147,22 +147,25 @@ impl Evaluator<'_> {
         of: impl Fn(f64, Timestamp) -> f64,
         give: &mut Give<'_>,
     ) -> Result<(), QueryError> {
-        let back = (self.lookback_ms, selector.shift);
+        let moments = grid.moments().map(|moment| self.moment(selector.shift, moment));
+        let lookbacks = self.source.lookbacks(self.lookback_ms, moments);
+        let back = (lookbacks.first().copied().unwrap_or(self.lookback_ms), selector.shift);
         let mut values = Vec::with_capacity(grid.count);
         // One step sees one sample.
         let what = (grid, INSTANT, grid.count == 1);
         self.each_fetched(&selector.matchers, back, what, &mut |series| {
             let Samples { stamps, columns } = &*series.samples;
             let mut next = 0;
-            let value = |moment: i64| {
+            let value = |(step, moment): (usize, i64)| {
                 let at = self.moment(selector.shift, moment);
+                let lookback_ms = lookbacks.get(step).copied().unwrap_or(self.lookback_ms);
                 next = behind(stamps, next, at);
                 let latest = next.checked_sub(1)?;
                 let (value, stamp) = (columns[0][latest], stamps[latest]);
-                (at - self.lookback_ms < stamp.as_millis() && is_present(value)).then(|| of(value, stamp))
+                (at - lookback_ms < stamp.as_millis() && is_present(value)).then(|| of(value, stamp))
             };
             values.clear();
-            values.extend(grid.moments().map(value).map(|value| value.unwrap_or(ABSENT)));
+            values.extend(grid.moments().enumerate().map(value).map(|value| value.unwrap_or(ABSENT)));
             give_present(Passing { labels: series.labels, drops_name: false, values: &values }, give)
         })
     }
@@ -229,6 +232,7 @@ impl Evaluator<'_> {
         if through <= after {
             return Ok(());
         }
+        self.source.said_of(after).iter().for_each(|said| self.inform(said));
         let began = self.budget.clock.monotonic();
         let (mut series, mut samples) = (0, 0);
         let question = Question { matchers, range: TimeRange { after, through }, fields, latest };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::slice::from_ref;
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 use common::metric::{Kind, Labels};
 use common::time::Timestamp;
@@ -26,6 +27,27 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When a budget runs out or the store cannot read, and those of `give`.
     fn select(&self, question: Question<'_>, give: &mut Lend<'_>) -> Result<(), QueryError>;
+
+    /// How long the windows are that answer for a moment, where they are not those that were written. Not longer for
+    /// later moments.
+    fn resolution(&self, _at: Timestamp) -> Option<Duration> {
+        None
+    }
+}
+
+impl dyn Source + '_ {
+    /// How far one looks back from each moment, as far as that is further than usual: two windows where those are long.
+    pub(super) fn lookbacks(&self, usual_ms: i64, moments: impl Iterator<Item = i64>) -> Vec<i64> {
+        let resolutions = moments.map_while(|moment| self.resolution(Timestamp::from_millis(moment)));
+        let two = |resolution: Duration| i64::try_from(2 * resolution.as_millis()).unwrap_or(i64::MAX);
+        resolutions.map(|resolution| two(resolution).max(usual_ms)).collect()
+    }
+
+    /// What is to be said of the windows that answer for a moment, if they are long.
+    pub(super) fn said_of(&self, at: Timestamp) -> Option<String> {
+        let minutes = self.resolution(at)?.as_secs() / 60;
+        Some(format!("windows of {minutes} minutes answer for the beginning of the range"))
+    }
 }
 
 /// Somebody who is lent one series after the other.
@@ -34,6 +56,10 @@ pub type Lend<'a> = dyn FnMut(Selected<'_>) -> Result<(), QueryError> + 'a;
 impl Source for Store {
     fn select(&self, question: Question<'_>, give: &mut Lend<'_>) -> Result<(), QueryError> {
         Self::select(self, question, give)
+    }
+
+    fn resolution(&self, at: Timestamp) -> Option<Duration> {
+        Self::resolution(self, at)
     }
 }
 

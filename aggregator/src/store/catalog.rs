@@ -1,7 +1,7 @@
 //! Which series there are, on disk: known from the first time that a block file is to name them, by a number that their
 //! host gives no other series. And how much of each host's log the block files cover.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use common::batch::HostId;
 use common::metric::{Decimals, Kind, Labels};
@@ -241,3 +241,20 @@ pub(super) fn blocks(connection: &Connection) -> rusqlite::Result<Vec<(Block, u6
     };
     statement.query_map([], block)?.collect()
 }
+
+/// Notes after when a tier has everything.
+pub(super) fn put_begins(connection: &Connection, tier: Tier, begins: Timestamp) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO tier (number, begins_ms) VALUES (?1, ?2)";
+    connection.execute(sql, (tier.number(), begins.as_millis())).map(drop)
+}
+
+/// After when the tiers have everything of which files went for want of room.
+pub(super) fn begins(connection: &Connection) -> rusqlite::Result<Begins> {
+    let mut statement = connection.prepare("SELECT number, begins_ms FROM tier")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, Timestamp::from_millis(row.get(1)?))))?;
+    let rows: Vec<(u8, Timestamp)> = rows.collect::<Result<_, _>>()?;
+    Ok(rows.into_iter().filter_map(|(number, begins)| Some((Tier::numbered(number)?, begins))).collect())
+}
+
+/// After when tiers have everything.
+pub(super) type Begins = BTreeMap<Tier, Timestamp>;

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0008_windows.sql"),
     include_str!("../../migrations/0009_blocks.sql"),
     include_str!("../../migrations/0010_seals.sql"),
+    include_str!("../../migrations/0011_tiers.sql"),
 ];
 
 /// Why a database cannot be used.

@@ -66,7 +66,7 @@ use crate::store::select::Selected;
 use crate::store::select::Spend;
 use crate::store::settle::Settler;
 use crate::store::settle::Stop;
-use crate::store::settle::retain::tiers;
+use crate::store::settle::retain::Kept;
 use crate::store::stage::decode;
 use crate::store::stats::Counters;
 pub use crate::store::stats::Stats;
@@ -102,13 +102,26 @@ impl Default for StoreConfig {
 pub struct Retention {
     /// As they came.
     pub raw: Duration,
-    /// Bytes of all block files, after which the oldest go whatever their age.
+    /// Their windows of five minutes.
+    pub five_minutes: Duration,
+    /// Those of an hour.
+    pub one_hour: Duration,
+    /// Bytes of all block files, after which the finest and oldest go whatever their age.
     pub bytes: Option<u64>,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { raw: Duration::from_secs(15 * 24 * 3_600), bytes: None }
+        let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
+        Self { raw: days(15), five_minutes: days(90), one_hour: days(730), bytes: None }
+    }
+}
+
+impl Retention {
+    /// The longest that anything of a series is kept.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.raw.max(self.five_minutes).max(self.one_hour)
     }
 }
 
@@ -197,11 +210,12 @@ impl Store {
         let mut connection = database::writing(&file).map_err(failed)?;
         migrate(&mut connection).map_err(|why| OpenError::Migration { file: file.clone(), why })?;
         let recorded = catalog::blocks(&connection).map_err(failed)?;
+        let begins = catalog::begins(&connection).map_err(failed)?;
         let shared = Shared {
             config,
             clock,
             head: Head::default(),
-            blocks: Blocks::open(lock.data_dir(), recorded),
+            blocks: Blocks::open(lock.data_dir(), recorded, begins),
             readers: Readers::new(file.clone()),
             counters: Counters::default(),
             health: Mutex::new(Health::Writable),
@@ -279,9 +293,18 @@ impl Store {
         self.union(question.range).select(question, give)
     }
 
+    /// How long the windows are that answer for a moment, where they are not those that were written.
+    #[must_use]
+    pub fn resolution(&self, at: Timestamp) -> Option<Duration> {
+        let Shared { blocks, config, clock, .. } = &*self.shared;
+        let moment = TimeRange { after: at.before(Duration::from_millis(1)), through: at };
+        let tiers = Kept::of(blocks, &config.retention, clock.wall()).tiers(moment);
+        tiers.first().and_then(|(tier, _)| tier.resolution())
+    }
+
     fn union(&self, range: TimeRange) -> Union<'_> {
         let Shared { head, blocks, config, clock, .. } = &*self.shared;
-        let tiers = tiers(&config.retention, clock.wall(), range);
+        let tiers = Kept::of(blocks, &config.retention, clock.wall()).tiers(range);
         Union { head, blocks, tiers, samples_max: config.samples_max }
     }
 

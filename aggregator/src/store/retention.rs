@@ -24,16 +24,18 @@ pub(super) fn expire(
     ledger: &Ledger,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let cutoff = now.before(shared.config.retention.raw);
+    let retention = &shared.config.retention;
+    let cutoff = now.before(retention.raw);
+    let ended = now.before(retention.longest());
     let head = &shared.head;
-    head.drop_through(cutoff);
+    head.drop_through(cutoff, ended);
     let transaction = connection.transaction()?;
     for (host, spool) in ledger.keys() {
         log::remove_through(&transaction, host, spool, cutoff)?;
     }
     log::remove_labels(&transaction)?;
     log::remove_events(&transaction, cutoff)?;
-    catalog::remove_series(&transaction, cutoff)?;
+    catalog::remove_series(&transaction, ended)?;
     origin::remove_through(&transaction, cutoff, |origin, labels| head.has(origin, labels))?;
     transaction.commit()
 }

@@ -3,6 +3,7 @@
 use common::batch::HostId;
 use common::time::TimeRange;
 
+use crate::store::block::Block;
 use crate::store::block::Tier;
 use crate::store::block::set::BlockFile;
 use crate::store::block::set::Blocks;
@@ -35,6 +36,9 @@ impl Union<'_> {
             .first()
             .zip(self.tiers.last())
             .map(|((_, first), (_, last))| TimeRange { after: first.after, through: last.through });
+        // A coarse window is stamped after what it was made of.
+        let coarsest = self.tiers.iter().filter_map(|(tier, _)| tier.resolution()).max().unwrap_or_default();
+        let whole = whole.map(|whole| TimeRange { after: whole.after.before(coarsest), ..whole });
         let (Some(whole), Some(range)) = (whole, raw.or_else(|| Some(nothing(self.tiers.last()?.1)))) else {
             return Ok(());
         };
@@ -56,28 +60,33 @@ impl Union<'_> {
         let (numbers, places): (Vec<u32>, Vec<usize>) = wanted.into_iter().unzip();
         for (tier, range) in &self.tiers {
             // After the head was asked: what it let go of meanwhile is in a file of the list.
-            for file in self.blocks.overlapping(*tier, *range) {
-                self.read(&file, (host, *range), (&numbers, &places), pile)?;
+            let files = self.blocks.overlapping(*tier, *range);
+            let blocks: Vec<Block> = files.iter().map(|file| file.block).collect();
+            for file in files {
+                let parts = file.block.counts(*range, &blocks);
+                self.read(&file, (host, &parts), (&numbers, &places), pile)?;
                 self.within(pile)?;
             }
         }
         Ok(())
     }
 
-    /// Puts what a file has of the wanted series on the pile, where they have their places.
+    /// Puts what a file has of the wanted series in parts of the range on the pile, where they have their places.
     fn read(
         &self,
         file: &BlockFile,
-        (host, range): (HostId, TimeRange),
+        (host, parts): (HostId, &[TimeRange]),
         (numbers, places): (&[u32], &[usize]),
         pile: &mut Pile,
     ) -> Result<(), SelectError> {
         let read = self.blocks.each(file, (host, numbers), |part, series| {
             if let Ok(at) = numbers.binary_search(&series.number) {
                 let by = (Writer::File(file.block.id), series.shape);
-                let chunks = part.chunks(series);
-                let within = chunks.filter(|chunk| range.after < chunk.last && chunk.first <= range.through);
-                within.for_each(|chunk| pile.push_chunk_of(places[at], by, chunk, range));
+                for range in parts {
+                    let chunks = part.chunks(series);
+                    let within = chunks.filter(|chunk| range.after < chunk.last && chunk.first <= range.through);
+                    within.for_each(|chunk| pile.push_chunk_of(places[at], by, chunk, *range));
+                }
             }
         });
         read.map_err(|error| SelectError::Unreadable(error.to_string()))

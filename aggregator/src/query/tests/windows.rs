@@ -1,20 +1,28 @@
 //! What functions make of windows that hold more than one tick.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::metric::Decimals;
+use common::time::Clock;
 use common::time::Timestamp;
 use common::window::Counter;
 use common::window::Gauge;
 use common::window::Window;
 use proptest::prelude::*;
 
+use crate::query::Engine;
+use crate::query::EngineConfig;
+use crate::query::QueryError;
 use crate::query::Value;
+use crate::query::source::Lend;
 use crate::query::source::Memory;
+use crate::query::source::Source;
 use crate::query::tests::answer;
 use crate::query::tests::at;
 use crate::query::tests::engine;
 use crate::query::tests::labels;
+use crate::store::select::Question;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -141,4 +149,34 @@ fn nearly(left: &Value, right: &Value) -> bool {
             .iter()
             .zip(&right)
             .all(|(left, right)| left.0 == right.0 && (left.1 - right.1).abs() <= 1e-9 * (1.0 + right.1.abs()))
+}
+
+/// Windows of an hour through the second one, then of ten seconds.
+struct Pieced(Memory);
+
+impl Source for Pieced {
+    fn select(&self, question: Question<'_>, give: &mut Lend<'_>) -> Result<(), QueryError> {
+        self.0.select(question, give)
+    }
+
+    fn resolution(&self, moment: Timestamp) -> Option<Duration> {
+        (moment <= at(7_200)).then_some(Duration::from_secs(3_600))
+    }
+}
+
+#[test]
+fn one_looks_back_two_windows_where_they_are_long() {
+    let memory = Memory::default();
+    [3_600, 7_200, 7_210].into_iter().for_each(|second| memory.append_sample(&labels("load", &[]), at(second), 1.0));
+    let engine = Engine::new(Arc::new(Pieced(memory)), Clock::moved(Timestamp::default()), EngineConfig::default());
+    let check = |second: i64, expect: &str| {
+        let query = format!("load @ {second}");
+        assert_eq!(answer(&engine, &query), expect, "{query}");
+    };
+    check(3_599, "");
+    check(3_600, "load{} 1");
+    check(7_000, "load{} 1");
+    check(7_200, "load{} 1");
+    check(7_509, "load{} 1");
+    check(7_510, "");
 }

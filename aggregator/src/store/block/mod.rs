@@ -17,15 +17,25 @@ use jiff::tz::TimeZone;
 pub(super) enum Tier {
     /// As they came.
     Raw,
+    /// Of five minutes.
+    FiveMinutes,
+    /// Of an hour.
+    OneHour,
 }
 
 impl Tier {
-    pub(super) const ALL: [Self; 1] = [Self::Raw];
+    /// Finest first.
+    pub(super) const ALL: [Self; 3] = [Self::Raw, Self::FiveMinutes, Self::OneHour];
+
+    /// Those that are made of the raw ones.
+    pub(super) const COARSE: [Self; 2] = [Self::FiveMinutes, Self::OneHour];
 
     /// As the table of files has it.
     pub(super) const fn number(self) -> u8 {
         match self {
             Self::Raw => 0,
+            Self::FiveMinutes => 1,
+            Self::OneHour => 2,
         }
     }
 
@@ -33,10 +43,21 @@ impl Tier {
         Self::ALL.into_iter().find(|tier| tier.number() == number)
     }
 
+    /// The length of its windows, if they all have one.
+    pub(super) const fn resolution(self) -> Option<Duration> {
+        match self {
+            Self::Raw => None,
+            Self::FiveMinutes => Some(Duration::from_secs(300)),
+            Self::OneHour => Some(HOUR),
+        }
+    }
+
     /// What one file of it covers in the end, shortest first.
     const fn stretches(self) -> &'static [fn(Timestamp) -> TimeRange] {
         match self {
             Self::Raw => &[day],
+            Self::FiveMinutes => &[day, month],
+            Self::OneHour => &[day, month, year],
         }
     }
 
@@ -51,6 +72,8 @@ impl Tier {
     pub(super) const fn directory(self) -> &'static str {
         match self {
             Self::Raw => "raw",
+            Self::FiveMinutes => "5m",
+            Self::OneHour => "1h",
         }
     }
 }
@@ -66,7 +89,22 @@ pub(super) struct Block {
 
 impl Block {
     pub(super) fn overlaps(&self, range: TimeRange) -> bool {
-        range.after < self.range.through && self.range.after < range.through
+        overlap(self.range, range)
+    }
+
+    /// The parts of a range where what it has counts beside these files: a coarse one is made of everything in its range,
+    /// and stands in the place of earlier ones there.
+    pub(super) fn counts(&self, range: TimeRange, beside: &[Self]) -> Vec<TimeRange> {
+        let replaces = |later: &&Self| self.tier != Tier::Raw && self.tier == later.tier && self.id < later.id;
+        let mut parts = vec![range];
+        for later in beside.iter().filter(replaces).filter(|later| later.overlaps(range)) {
+            let around = |part: TimeRange| {
+                let before = TimeRange { through: part.through.min(later.range.after), ..part };
+                [before, TimeRange { after: part.after.max(later.range.through), ..part }]
+            };
+            parts = parts.into_iter().flat_map(around).filter(|part| part.after < part.through).collect();
+        }
+        parts
     }
 
     /// The hours of a range, counted from the first one of the file.
@@ -88,6 +126,11 @@ impl fmt::Display for Block {
 /// How long after its end a day is merged: an hour's delay of agents costs no second merging.
 const MERGE_AFTER: Duration = HOUR;
 
+/// Whether two ranges have something in common.
+pub(super) fn overlap(left: TimeRange, right: TimeRange) -> bool {
+    right.after < left.through && left.after < right.through
+}
+
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -107,8 +150,13 @@ fn aligned(stamp: Timestamp, length: Duration) -> TimeRange {
 }
 
 /// The month.
-pub(super) fn month(stamp: Timestamp) -> TimeRange {
+fn month(stamp: Timestamp) -> TimeRange {
     calendar(stamp, Date::first_of_month, Date::last_of_month)
+}
+
+/// The year.
+fn year(stamp: Timestamp) -> TimeRange {
+    calendar(stamp, Date::first_of_year, Date::last_of_year)
 }
 
 fn calendar(stamp: Timestamp, first: fn(Date) -> Date, last: fn(Date) -> Date) -> TimeRange {
@@ -144,6 +192,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_coarse_file_counts_where_no_later_one_is() {
+        let block = |id, tier, after, through| {
+            let [after, through] = [after, through].map(Timestamp::from_seconds);
+            Block { id, tier, range: TimeRange { after, through } }
+        };
+        let check = |tier, expect: &[(i64, i64)]| {
+            let later =
+                [block(1, tier, 0, 9), block(3, tier, 10, 20), block(4, tier, 15, 30), block(5, Tier::OneHour, 0, 99)];
+            let parts = block(2, tier, 0, 40).counts(later[0].range, &later);
+            assert_eq!(parts, [later[0].range]);
+            let parts = block(2, tier, 0, 40).counts(block(2, tier, 0, 40).range, &later);
+            let parts: Vec<_> =
+                parts.iter().map(|part| (part.after.as_millis() / 1_000, part.through.as_millis() / 1_000)).collect();
+            assert_eq!(parts, expect);
+        };
+        check(Tier::Raw, &[(0, 40)]);
+        check(Tier::FiveMinutes, &[(0, 10), (30, 40)]);
+    }
+
+    #[test]
     fn a_file_is_named_by_what_it_covers() {
         let stamp = |text: &str| Timestamp::from_millis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
         let check = |range: fn(Timestamp) -> TimeRange, at: &str, expect: &str| {
@@ -157,6 +225,7 @@ mod tests {
         check(day, "2026-11-21T00:00:00Z", "2026-11-20");
         check(month, "2026-12-01T00:00:00Z", "2026-11");
         check(month, "2026-02-28T23:00:00Z", "2026-02");
+        check(year, "2027-01-01T00:00:00Z", "2026");
         check(hour, "1970-01-01T00:00:00Z", "1969-12-31T23");
     }
 }

@@ -16,6 +16,7 @@ use crate::store::block::file::FileError;
 use crate::store::block::file::FileReader;
 use crate::store::block::part::Part;
 use crate::store::block::part::PartSeries;
+use crate::store::catalog::Begins;
 
 /// Files open at once: a descriptor and some tens of kilobytes each.
 const FILES_OPEN_MAX: usize = 64;
@@ -25,6 +26,7 @@ const FILES_OPEN_MAX: usize = 64;
 pub(in crate::store) struct Blocks {
     data_dir: PathBuf,
     files: RwLock<Arc<Vec<Arc<BlockFile>>>>,
+    begins: RwLock<Begins>,
     /// Counts the times that a file was asked for: who was asked last is known by it.
     asked: AtomicU64,
     /// Parts that were not what was written.
@@ -56,10 +58,11 @@ impl Drop for BlockFile {
 impl Blocks {
     /// Those that are recorded, with their bytes. Whatever else lies in their directories was never finished, or was
     /// replaced: it goes.
-    pub(in crate::store) fn open(data_dir: &Path, recorded: Vec<(Block, u64)>) -> Self {
+    pub(in crate::store) fn open(data_dir: &Path, recorded: Vec<(Block, u64)>, begins: Begins) -> Self {
         let blocks = Self {
             data_dir: data_dir.to_owned(),
             files: RwLock::default(),
+            begins: RwLock::new(begins),
             asked: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
         };
@@ -86,6 +89,16 @@ impl Blocks {
         let all = self.all();
         let wanted = all.iter().filter(|file| file.block.tier == tier && file.block.overlaps(range));
         wanted.map(Arc::clone).collect()
+    }
+
+    /// After when tiers have everything, where files of theirs went for want of room.
+    pub(in crate::store) fn begins(&self) -> Begins {
+        self.begins.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes it.
+    pub(in crate::store) fn begin(&self, begins: Begins) {
+        *self.begins.write().unwrap_or_else(PoisonError::into_inner) = begins;
     }
 
     /// Shows files that are recorded, in place of others.

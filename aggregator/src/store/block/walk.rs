@@ -33,9 +33,9 @@ pub(in crate::store) struct Walk<'a, T> {
 }
 
 /// A series of a file.
-pub(in crate::store) type Kept = (Shape, Vec<Chunk>);
+pub(in crate::store) type OfSeries = (Shape, Vec<Chunk>);
 
-impl<'a> Walk<'a, Kept> {
+impl<'a> Walk<'a, OfSeries> {
     /// Through the series, by host and number.
     pub(in crate::store) fn series(blocks: &'a Blocks, file: &'a BlockFile) -> Self {
         Self::begin(blocks, file, (Table::Part, series, file.block.range.after))
@@ -75,10 +75,10 @@ impl<'a, T> Walk<'a, T> {
     }
 }
 
-/// Gives what several files have, key by key: all that they have under one together, each with the number of its file.
+/// Gives what several files have, key by key: all that they have under one together, each with its file.
 pub(in crate::store) fn together<T, E: From<FileError>>(
     mut walks: Vec<Walk<'_, T>>,
-    mut give: impl FnMut(Key, Vec<(i64, T)>) -> Result<(), E>,
+    mut give: impl FnMut(Key, Vec<(Block, T)>) -> Result<(), E>,
 ) -> Result<(), E> {
     loop {
         let mut next: Option<Key> = None;
@@ -91,17 +91,13 @@ pub(in crate::store) fn together<T, E: From<FileError>>(
         let mut found = Vec::new();
         for walk in &mut walks {
             let is_next = walk.waiting.front().is_some_and(|(key, _)| *key == next);
-            found.extend(if is_next {
-                walk.waiting.pop_front().map(|(_, one)| (walk.file.block.id, one))
-            } else {
-                None
-            });
+            found.extend(if is_next { walk.waiting.pop_front().map(|(_, one)| (walk.file.block, one)) } else { None });
         }
         give(next, found)?;
     }
 }
 
-fn series(block: &Block, _: Timestamp, Row { key: (host, first), data }: Row) -> Vec<(Key, Kept)> {
+fn series(block: &Block, _: Timestamp, Row { key: (host, first), data }: Row) -> Vec<(Key, OfSeries)> {
     let part = Part::read((first, block.range.after), &data);
     let kept = part.series().iter().map(|series| {
         let chunks = part.chunks(*series).map(|chunk| chunk.to_chunk()).collect();

@@ -221,11 +221,12 @@ impl Host {
         (self.series.len() as u64, bytes as u64)
     }
 
-    /// Drops what is not after `cutoff`, and the series that nothing is left of, neither here nor in block files.
-    pub(super) fn drop_through(&mut self, cutoff: Timestamp) {
+    /// Drops what is not after `cutoff`, and the series that nothing is left of: neither here, nor in block files, where
+    /// those are that did not end before `ended`.
+    pub(super) fn drop_through(&mut self, cutoff: Timestamp, ended: Timestamp) {
         for slot in &mut self.series {
             slot.series.drop_through(cutoff);
-            slot.recorded.take_if(|life| life.last.is_some_and(|last| last <= cutoff));
+            slot.recorded.take_if(|life| life.last.is_some_and(|last| last <= ended));
         }
         self.events.retain(|event| cutoff < event.at);
         let empty = self.series.iter().filter(|slot| slot.is_gone()).count();

@@ -197,9 +197,9 @@ impl Head {
         sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
     }
 
-    /// Drops what is not after `cutoff`, and the series of which, after `sealed`, nothing is left in block files either.
-    pub(super) fn drop_through(&self, cutoff: Timestamp) {
-        self.all().into_iter().for_each(|(_, host)| write(&host).drop_through(cutoff));
+    /// Drops what is not after `cutoff`, and the series that have nothing after `ended` in block files either.
+    pub(super) fn drop_through(&self, cutoff: Timestamp, ended: Timestamp) {
+        self.all().into_iter().for_each(|(_, host)| write(&host).drop_through(cutoff, ended));
     }
 
     /// Runs that were last used at or before `cutoff`.

@@ -1,4 +1,5 @@
-//! The files of a finished day become one, whatever they were: of the hours, of what came late, of the day before that came.
+//! The files of a finished day become one, whatever they were: of the hours, of what came late, of the day before that came;
+//! coarser windows are made of them on the way. Those of days become a month's, and of months a year's.
 //!
 //! They are read side by side, series by series, so that it takes little memory; readers have the old ones until they are
 //! done with them.
@@ -7,14 +8,16 @@ use std::sync::Arc;
 
 use common::time::{TimeRange, Timestamp};
 
+use crate::store::Shared;
 use crate::store::beside;
 use crate::store::block::Block;
 use crate::store::block::Tier;
 use crate::store::block::file::Beside;
 use crate::store::block::file::FileWriter;
 use crate::store::block::file::Key;
+use crate::store::block::overlap;
 use crate::store::block::set::BlockFile;
-use crate::store::block::walk::Kept;
+use crate::store::block::walk::OfSeries;
 use crate::store::block::walk::Walk;
 use crate::store::block::walk::together;
 use crate::store::catalog;
@@ -22,150 +25,248 @@ use crate::store::chunk::Chunk;
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
 use crate::store::chunk::merge;
+use crate::store::head::Head;
 use crate::store::settle::SettleError;
 use crate::store::settle::Settler;
+use crate::store::settle::fold::fold;
+use crate::store::settle::retain::Kept;
 use crate::store::settle::seal::ENTRIES_IN_CHUNK;
 use crate::store::settle::seal::chunked;
 
 /// Series between two questions whether to stop.
 const SERIES_IN_STEP: usize = 1_000;
 
-/// Which files become one.
+/// What is to be made of which files.
 #[derive(Debug, PartialEq, Eq)]
 struct Merge {
+    /// That of the files.
     tier: Tier,
     range: TimeRange,
     ids: Vec<i64>,
+    /// A file each of these: of that of the files to take their place, of coarser ones beside them.
+    make: Vec<Tier>,
+}
+
+/// Files that are being written.
+struct Making<'a> {
+    merge: &'a Merge,
+    head: &'a Head,
+    sources: Vec<Block>,
+    files: Vec<FileWriter>,
 }
 
 impl Settler {
     /// Merges what is to be. Answers whether there was something.
     pub(super) fn merge(&mut self, now: Timestamp, cut: Timestamp) -> Result<bool, SettleError> {
-        let files = self.shared.blocks.all();
-        let blocks: Vec<Block> = files.iter().map(|file| file.block).collect();
+        let shared = Arc::clone(&self.shared);
+        let kept = Kept::of(&shared.blocks, &shared.config.retention, now);
         let rested = |(tier, range): (Tier, TimeRange)| {
             let rest = range.through.since(range.after) / 4;
             self.merged.get(&(tier, range.through)).is_none_or(|merged| rest <= now.since(*merged))
         };
-        let Some(merge) = due(&blocks, cut, rested) else {
+        let Some(merge) = due(&kept, cut, rested) else {
             return Ok(false);
         };
-        let sources: Vec<Arc<BlockFile>> =
-            files.iter().filter(|file| merge.ids.contains(&file.block.id)).map(Arc::clone).collect();
+        let files = shared.blocks.all();
+        let sources: Vec<&BlockFile> =
+            files.iter().map(|file| &**file).filter(|file| merge.ids.contains(&file.block.id)).collect();
         let made = self.make(&merge, &sources)?;
-        self.replace(&merge.ids, made)?;
+        let gone = if merge.make.contains(&merge.tier) { &*merge.ids } else { &[] };
+        self.replace(gone, &made)?;
         self.merged.insert((merge.tier, merge.range.through), now);
         Ok(true)
     }
 
-    /// Writes one file of several.
-    fn make(&mut self, merge: &Merge, sources: &[Arc<BlockFile>]) -> Result<(Block, u64), SettleError> {
-        let Self { shared, next_block, .. } = self;
-        let block = Block { id: *next_block, tier: merge.tier, range: merge.range };
-        *next_block += 1;
-        let blocks = &shared.blocks;
-        let mut file = FileWriter::create(blocks.data_dir(), block)?;
+    /// Writes files of what others have.
+    fn make(&mut self, merge: &Merge, sources: &[&BlockFile]) -> Result<Vec<(Block, u64)>, SettleError> {
+        let Shared { blocks, head, stop, .. } = &*self.shared;
+        let mut files = Vec::new();
+        for tier in &merge.make {
+            let block = Block { id: self.next_block, tier: *tier, range: merge.range };
+            files.push(FileWriter::create(blocks.data_dir(), block)?);
+            self.next_block += 1;
+        }
+        let mut making = Making { merge, head, sources: sources.iter().map(|source| source.block).collect(), files };
         let mut series = 0;
-        together(sources.iter().map(|source| Walk::series(blocks, source)).collect(), |(host, number), kept| {
+        together(sources.iter().map(|source| Walk::series(blocks, source)).collect(), |key, kept| {
             if series % SERIES_IN_STEP == 0 {
-                shared.stop.go_on()?;
+                stop.go_on()?;
             }
             series += 1;
-            // One that was forgotten is left out.
-            if let Some(shape) = shared.head.shape(host, number) {
-                file.put((host, number), shape, &one(shape, kept))?;
-            }
-            Ok::<_, SettleError>(())
+            making.put(key, kept)
         })?;
         for what in Beside::ALL {
-            let walk = |source| Walk::beside(blocks, source, (what, merge.range.after));
-            together(sources.iter().map(|source| walk(source)).collect(), |key: Key, found| {
-                shared.stop.go_on()?;
-                let written = found.into_iter().map(|(_, data)| data).collect();
-                file.put_beside(what, key, &beside::join(what, written))?;
-                Ok::<_, SettleError>(())
-            })?;
+            let from = merge.range.after;
+            together(
+                sources.iter().map(|source| Walk::beside(blocks, source, (what, from))).collect(),
+                |key, found| {
+                    stop.go_on()?;
+                    making.put_beside(what, key, found)
+                },
+            )?;
         }
-        shared.stop.go_on()?;
-        Ok((block, file.finish()?))
+        let finish = |file: FileWriter| {
+            stop.go_on()?;
+            Ok((file.block(), file.finish()?))
+        };
+        making.files.into_iter().map(finish).collect()
     }
 
-    /// Records a file in place of others, and shows it.
-    fn replace(&self, gone: &[i64], made: (Block, u64)) -> Result<(), SettleError> {
-        let removed = gone.to_owned();
+    /// Records files in place of others, and shows them.
+    fn replace(&self, gone: &[i64], made: &[(Block, u64)]) -> Result<(), SettleError> {
+        let (removed, new) = (gone.to_owned(), made.to_owned());
         self.change(move |transaction, _| {
             catalog::remove_blocks(transaction, &removed)?;
-            catalog::put_block(transaction, &made.0, made.1)
+            new.iter().try_for_each(|(block, bytes)| catalog::put_block(transaction, block, *bytes))
         })?;
-        self.shared.blocks.replace(gone, &[made]);
+        self.shared.blocks.replace(gone, made);
+        Ok(())
+    }
+}
+
+impl Making<'_> {
+    /// Adds a series. One that was forgotten is left out.
+    fn put(&mut self, key: Key, kept: Vec<(Block, OfSeries)>) -> Result<(), SettleError> {
+        let Some(shape) = self.head.shape(key.0, key.1) else {
+            return Ok(());
+        };
+        let chunks = one(shape, kept, &self.sources);
+        let mut entries: Option<Vec<Entry>> = None;
+        for file in &mut self.files {
+            match file.block().tier.resolution().filter(|_| file.block().tier != self.merge.tier) {
+                None => file.put(key, shape, &chunks)?,
+                Some(resolution) => {
+                    let decoded = || chunks.iter().flat_map(|chunk| chunk.decode(shape)).collect();
+                    let folded = fold(shape, entries.get_or_insert_with(decoded), resolution);
+                    file.put(key, shape, &chunked(shape, &folded))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what lies beside the samples of a host in an hour, which coarser files do not have.
+    fn put_beside(&self, what: Beside, key: Key, found: Vec<(Block, Vec<u8>)>) -> Result<(), SettleError> {
+        let written = found.into_iter().map(|(_, data)| data).collect();
+        if let Some(file) = self.files.iter().find(|file| file.block().tier == self.merge.tier) {
+            file.put_beside(what, key, &beside::join(what, written))?;
+        }
         Ok(())
     }
 }
 
 /// What is to be merged first. `rested` says of what was merged already whether it may be again: what comes late comes in
-/// many pieces.
-fn due(blocks: &[Block], cut: Timestamp, rested: impl Fn((Tier, TimeRange)) -> bool) -> Option<Merge> {
+/// many pieces. A longer stretch waits for its days: the number of a file says which raw files it was made of.
+fn due(kept: &Kept<'_>, cut: Timestamp, rested: impl Fn((Tier, TimeRange)) -> bool) -> Option<Merge> {
     let mut merges: Vec<Merge> = Vec::new();
-    for block in blocks {
+    for block in &kept.blocks {
         let Some(range) = block.tier.finished(block.range.through, cut) else {
             continue;
         };
-        match merges.iter_mut().find(|merge| (merge.tier, merge.range) == (block.tier, range)) {
-            Some(merge) => merge.ids.push(block.id),
-            None => merges.push(Merge { tier: block.tier, range, ids: vec![block.id] }),
+        let at = merges.iter().position(|merge| (merge.tier, merge.range) == (block.tier, range));
+        let at = at.unwrap_or(merges.len());
+        if at == merges.len() {
+            merges.push(Merge { tier: block.tier, range, ids: Vec::new(), make: Vec::new() });
         }
+        let Merge { ids, make, .. } = &mut merges[at];
+        let lacking = Tier::COARSE.into_iter().filter(|coarse| kept.lacks(*coarse, *block));
+        let scattered = (!ids.is_empty() || block.range != range).then_some(block.tier);
+        make.extend(scattered.into_iter().chain(lacking));
+        make.sort_unstable();
+        make.dedup();
+        ids.push(block.id);
     }
-    merges.retain(|Merge { tier, range, ids }| {
-        let is_whole = |block: &&Block| ids.contains(&block.id) && block.range == *range;
-        let is_merged = blocks.iter().any(|block| is_whole(&block));
-        if is_merged { 1 < ids.len() && rested((*tier, *range)) } else { true }
-    });
-    merges.into_iter().min_by_key(|merge| (merge.tier, merge.range.through))
+    merges.retain(|merge| !merge.make.is_empty());
+    merges.sort_by_key(|merge| (merge.tier, merge.range.through));
+    let waited_for: Vec<TimeRange> =
+        merges.iter().filter(|merge| merge.tier == Tier::Raw).map(|merge| merge.range).collect();
+    let is_due = |merge: &Merge| {
+        let is_merged = kept.blocks.iter().any(|block| merge.ids.contains(&block.id) && block.range == merge.range);
+        let is_first = !is_merged || merge.make.iter().all(|tier| *tier != merge.tier);
+        let waits = merge.tier != Tier::Raw && waited_for.iter().any(|day| overlap(merge.range, *day));
+        !waits && (is_first || rested((merge.tier, merge.range)))
+    };
+    merges.into_iter().find(is_due)
 }
 
 /// What files have of a series as chunks of one: as they are, where that is one behind the other and not in shreds.
-fn one(shape: Shape, mut kept: Vec<(i64, Kept)>) -> Vec<Chunk> {
+fn one(shape: Shape, mut kept: Vec<(Block, OfSeries)>, sources: &[Block]) -> Vec<Chunk> {
     kept.sort_by_key(|(_, (_, chunks))| chunks.first().map(|chunk| chunk.first));
     let chunks = || kept.iter().flat_map(|(_, (_, chunks))| chunks);
     let in_order = chunks().zip(chunks().skip(1)).all(|(chunk, next)| chunk.last < next.first);
     let entries: usize = chunks().map(Chunk::len).sum();
-    if in_order && chunks().count() <= 2 * entries.div_ceil(ENTRIES_IN_CHUNK) {
+    let in_shreds = 2 * entries.div_ceil(ENTRIES_IN_CHUNK) < chunks().count();
+    let is_whole = |(block, (of, _)): &(Block, OfSeries)| {
+        // What an agent says of a column may change.
+        (of.kind, of.peak) == (shape.kind, shape.peak) && block.counts(block.range, sources) == [block.range]
+    };
+    if in_order && !in_shreds && kept.iter().all(is_whole) {
         return kept.into_iter().flat_map(|(_, (_, chunks))| chunks).collect();
     }
-    chunked(shape, &entries_of(kept))
-}
-
-/// All entries of a series, ascending; of two with one stamp that of the later file stands.
-fn entries_of(mut kept: Vec<(i64, Kept)>) -> Vec<Entry> {
-    kept.sort_by_key(|(id, _)| *id);
-    let chunks = kept.iter().flat_map(|(_, (shape, chunks))| chunks.iter().map(move |chunk| chunk.decode(*shape)));
-    merge(Vec::new(), chunks.flatten())
+    kept.sort_by_key(|(block, _)| block.id);
+    let decoded = kept.iter().flat_map(|(block, (shape, chunks))| {
+        let parts = block.counts(block.range, sources);
+        let entries = chunks.iter().flat_map(move |chunk| chunk.decode(*shape));
+        entries.filter(move |entry| parts.iter().any(|part| part.contains(entry.stamp)))
+    });
+    chunked(shape, &merge(Vec::new(), decoded))
 }
 
 #[cfg(test)]
 mod tests {
+    use Tier::{FiveMinutes, OneHour, Raw};
+
     use super::*;
+    use crate::store::Retention;
     use crate::store::block::day;
     use crate::store::block::hour;
 
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_seconds(3_600 * hours)
+    }
+
+    const fn block(id: i64, tier: Tier, range: TimeRange) -> Block {
+        Block { id, tier, range }
+    }
+
+    fn check(blocks: &[Block], (cut, rested): (i64, bool), expect: Option<(&[i64], &[Tier])>) {
+        let retention = Retention::default();
+        let kept = Kept::new(blocks.to_vec(), &retention, at(cut));
+        let merge = due(&kept, at(cut), |_| rested);
+        let merge = merge.as_ref().map(|merge| (merge.ids.as_slice(), merge.make.as_slice()));
+        assert_eq!(merge, expect, "{blocks:?} at {cut}");
+    }
+
     #[test]
     fn a_day_is_merged_an_hour_after_its_end_and_what_comes_late_in_its_time() {
-        let at = |hours: i64| Timestamp::from_seconds(3_600 * hours);
-        let block = |id, range| Block { id, tier: Tier::Raw, range };
-        let check = |blocks: &[Block], cut: i64, rested: bool, expect: Option<&[i64]>| {
-            let merge = due(blocks, at(cut), |_| rested);
-            assert_eq!(merge.map(|merge| merge.ids).as_deref(), expect, "{blocks:?} at {cut}");
-        };
-        let hours = [block(1, hour(at(1))), block(2, hour(at(24))), block(3, hour(at(25)))];
-        check(&hours, 24, true, None);
-        check(&hours, 25, true, Some(&[1, 2]));
-        check(&hours, 25, false, Some(&[1, 2]));
-        let merged = [block(3, hour(at(25))), block(4, day(at(24)))];
-        check(&merged, 25, true, None);
-        let late = [block(3, hour(at(25))), block(4, day(at(24))), block(5, day(at(24)))];
-        check(&late, 26, false, None);
-        check(&late, 26, true, Some(&[4, 5]));
-        check(&late, 49, false, Some(&[3]));
-        check(&[], 26, true, None);
+        let all = &Tier::ALL;
+        let hours = [block(1, Raw, hour(at(1))), block(2, Raw, hour(at(24))), block(3, Raw, hour(at(25)))];
+        check(&hours, (24, true), None);
+        check(&hours, (25, true), Some((&[1, 2], all)));
+        check(&hours, (25, false), Some((&[1, 2], all)));
+        let made = [block(5, FiveMinutes, day(at(24))), block(6, OneHour, day(at(24)))];
+        let merged = [&[block(3, Raw, hour(at(25))), block(4, Raw, day(at(24)))], made.as_slice()].concat();
+        check(&merged, (25, true), None);
+        check(&merged, (49, false), Some((&[3], all)));
+        let late = [merged.as_slice(), &[block(7, Raw, day(at(24)))]].concat();
+        check(&late, (26, false), None);
+        check(&late, (26, true), Some((&[4, 7], all)));
+        check(&[block(4, Raw, day(at(24)))], (26, false), Some((&[4], &Tier::COARSE)));
+        check(&[], (26, true), None);
+    }
+
+    #[test]
+    fn days_become_a_month_when_they_are_made_and_months_a_year() {
+        let month = 24 * 31;
+        let days = [block(2, OneHour, day(at(24))), block(3, OneHour, day(at(48)))];
+        check(&days, (month, true), None);
+        check(&days, (month + 1, true), Some((&[2, 3], &[OneHour])));
+        let lacking = [days.as_slice(), &[block(4, Raw, day(at(48)))]].concat();
+        check(&lacking, (month + 1, true), Some((&[4], &Tier::COARSE)));
+        let late = [days.as_slice(), &[block(1, Raw, day(at(48))), block(4, Raw, day(at(48)))]].concat();
+        check(&late, (month + 1, false), None);
+        let twice = [block(2, OneHour, day(at(24))), block(3, OneHour, day(at(24)))];
+        check(&twice, (48, true), Some((&[2, 3], &[OneHour])));
+        check(&days, (24 * 365 + 1, true), Some((&[2, 3], &[OneHour])));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A thread of its own does it, in steps that can end anywhere: a file counts from the commit that records it.
 
+mod fold;
 mod merge;
 pub(super) mod retain;
 mod seal;

@@ -1,6 +1,7 @@
 //! Process tables and events, from the log and from block files.
 
 use super::*;
+use crate::store::block::Tier;
 
 #[tokio::test]
 async fn the_process_table_of_a_moment_is_that_of_the_window_around_it() {
@@ -38,7 +39,7 @@ async fn the_process_table_of_a_moment_is_that_of_the_window_around_it() {
         let batch = Batch { stamp: stamp(3), processes: vec![process], ..Batch::default() };
         running.store.commit(agent.encode(&batch)).await.unwrap();
     }
-    assert_eq!(running.store.shared.blocks.all().len(), 1);
+    assert_eq!(running.store.shared.blocks.overlapping(Tier::Raw, ALL).len(), 1);
     running.stop();
 }
 

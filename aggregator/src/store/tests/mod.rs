@@ -2,6 +2,7 @@
 
 mod backup;
 mod beside;
+mod coarse;
 mod found;
 mod full;
 mod oracle;
@@ -60,7 +61,7 @@ impl Running {
 /// Nothing is sealed but when a test says so, and everything is kept for a day.
 fn config() -> StoreConfig {
     let day = Duration::from_secs(24 * 3_600);
-    let retention = Retention { raw: day, bytes: None };
+    let retention = Retention { raw: day, five_minutes: day, one_hour: day, bytes: None };
     StoreConfig { commit_interval: Duration::ZERO, retention, settle_every: None, ..StoreConfig::default() }
 }
 
@@ -128,8 +129,10 @@ impl Agent {
         let window = |(index, column): (SeriesIndex, &Column)| {
             let value = values[index.0 as usize];
             let window = match column.kind {
-                Kind::Gauge => Window::Gauge(Gauge::of(value)),
-                Kind::Counter => Window::Counter(Counter::first(value)),
+                Kind::Gauge => {
+                    Window::Gauge(Gauge { count: 3, min: value - 1.0, max: value + 2.0, sum: 3.0 * value, last: value })
+                }
+                Kind::Counter => Window::Counter(Counter { count: 3, increase: value + 1.0, ..Counter::first(value) }),
             };
             (index, window)
         };

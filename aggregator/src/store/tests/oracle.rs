@@ -179,6 +179,10 @@ impl World {
         ends.sort_unstable();
         assert!(ends.windows(2).all(|pair| pair[0] != pair[1]), "{ends:?}");
         assert_eq!(verify::verify(self.dir.path()), []);
+        coarse::assert_folded(self.store());
+        for hours in [3, 9, 30] {
+            coarse::assert_pieced(self.store(), Duration::from_secs(3_600 * hours), stamp(self.window + later));
+        }
     }
 
     async fn label(&mut self, env: u8) {
@@ -239,8 +243,9 @@ fn walk(steps: Vec<Step>) {
             world.check_latest();
         }
         world.step(Step::Restart).await;
-        world.settle(1_000, None);
-        world.assert_merged(1_000);
+        // Later than it was ever settled before: whatever came behind what was merged is merged.
+        world.settle(9_000, None);
+        world.assert_merged(9_000);
         world.step(Step::Restart).await;
         assert_eq!(dump(world.store(), &[]), world.expected());
         world.running.take().unwrap().stop();
@@ -277,4 +282,10 @@ fn a_seal_that_was_stopped_does_not_pass_for_one_that_had_nothing_to_write() {
             Restart,
         ]);
     }
+}
+
+#[test]
+fn a_coarse_file_made_anew_takes_the_place_of_what_was_made_before() {
+    use Step::*;
+    walk(vec![Window(1, [0, 0]), Settle(4_069, None), End, Window(1, [0, 0])]);
 }
