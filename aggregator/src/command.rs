@@ -8,11 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use common::time::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::alert::rule;
 use crate::http::control::Question;
+use crate::ingest::trust::Authority;
+use crate::ingest::trust::date;
 use crate::store::backup;
 use crate::store::lock::Lock;
 use crate::store::verify;
@@ -211,6 +214,21 @@ pub fn check_rules(files: &[PathBuf]) -> (String, bool) {
         writeln!(text, "{}: {verdict}", file.display()).unwrap_or_default();
     }
     (text, good)
+}
+
+/// Makes another certificate authority for a data directory.
+///
+/// # Errors
+/// When it is in use, hosts would be locked out, or a file cannot be written.
+pub fn rotate_ca(data_dir: &Path, now: Timestamp, anew: bool) -> anyhow::Result<(String, bool)> {
+    let lock = Lock::take(data_dir)?;
+    let until = date(Authority::rotate(lock.data_dir(), now, anew)?);
+    let text = format!(
+        "The certificate authority is another one: start the aggregator.\n\
+         Agents learn of it when they renew, within 20 days. One that is off until {until} has to join again.\n\
+         Tokens that were made before are good for as long. Copy ca.key where you keep the old one.\n"
+    );
+    Ok((text, true))
 }
 
 /// Copies a data directory.

@@ -8,6 +8,7 @@ mod trust;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use agent::config;
@@ -27,6 +28,7 @@ use aggregator::ingest::trust::Authority;
 use aggregator::store::Store;
 use aggregator::store::StoreConfig;
 use aggregator::store::lock::Lock;
+use aggregator::store::record;
 use common::batch::Batch;
 use common::batch::RunId;
 use common::batch::SpoolId;
@@ -57,6 +59,7 @@ struct Bench {
     data: TempDir,
     clock: Clock,
     store: Store,
+    writing: JoinHandle<()>,
     authority: Arc<Authority>,
     presence: Presence,
     counters: Arc<Counters>,
@@ -66,23 +69,28 @@ struct Bench {
 }
 
 impl Bench {
-    fn start() -> Self {
-        Self::with(Clock::real())
+    async fn start() -> Self {
+        Self::with(Clock::real()).await
     }
 
-    fn with(clock: Clock) -> Self {
-        let data = tempfile::tempdir().unwrap();
+    async fn with(clock: Clock) -> Self {
+        Self::over(tempfile::tempdir().unwrap(), clock).await
+    }
+
+    async fn over(data: TempDir, clock: Clock) -> Self {
         let config = StoreConfig { commit_interval: Duration::from_millis(1), ..StoreConfig::default() };
         let (store, writer) = Store::open(Lock::take(data.path()).unwrap(), config, clock.clone()).unwrap();
-        std::thread::spawn(|| writer.run());
+        let writing = std::thread::spawn(|| writer.run());
         let authority = Arc::new(Authority::open(data.path(), clock.wall()).unwrap());
-        let presence = Presence::new(Vec::new(), Vec::new(), clock.wall());
+        let hosts = store.read(record::hosts::all).await.unwrap();
+        let windows = store.read(record::windows::all).await.unwrap();
+        let presence = Presence::new(hosts, windows, clock.wall());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let ingest = Ingest::bind(any, Arc::clone(&authority), store.clone(), presence.clone(), clock.clone()).unwrap();
         let (address, counters, stop) = (ingest.local_addr().unwrap(), ingest.counters(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(ingest.run(stop.clone()));
-        Self { data, clock, store, authority, presence, counters, address, stop, tasks }
+        Self { data, clock, store, writing, authority, presence, counters, address, stop, tasks }
     }
 
     async fn token(&self, secret: u8, wanted: Wanted) -> String {
@@ -119,10 +127,14 @@ impl Bench {
         ended.unwrap_err().to_string()
     }
 
-    async fn end(mut self) {
+    /// Answers its data directory.
+    async fn end(mut self) -> TempDir {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
         self.store.close();
+        drop(self.store);
+        tokio::task::spawn_blocking(|| self.writing.join()).await.unwrap().unwrap();
+        self.data
     }
 }
 
@@ -153,7 +165,7 @@ fn batch(stamp: Timestamp) -> Batch {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_joins_ships_and_says_goodbye() {
-    let bench = Bench::start();
+    let bench = Bench::start().await;
     let state = tempfile::tempdir().unwrap();
     let wanted = Wanted { labels: Labels::new().with("dc", "one"), ..Wanted::default() };
     let token = bench.token(1, wanted).await;
@@ -181,12 +193,12 @@ async fn a_host_joins_ships_and_says_goodbye() {
     assert_eq!(hosts[0].state, State::Shutdown);
     assert_eq!(bench.counters.batches_total.get(), 40, "the second run has the ids of the first: stored already");
     assert!(bench.data.path().join("ca.key").exists());
-    bench.end().await;
+    drop(bench.end().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_no_right_is_told_why() {
-    let bench = Bench::start();
+    let bench = Bench::start().await;
     let state = || tempfile::tempdir().unwrap();
     let check = async |join: String, expect: &str| {
         let state = state();
@@ -201,12 +213,12 @@ async fn who_has_no_right_is_told_why() {
     check(bench.token(3, none).await, "was used up").await;
     assert_eq!(bench.counters.refused_total.get(), 3);
     assert_eq!(bench.refused(bench.uplink(state().path(), None)).await, UplinkError::NotJoined.to_string());
-    bench.end().await;
+    drop(bench.end().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_is_not_known_is_refused() {
-    let bench = Bench::start();
+    let bench = Bench::start().await;
     let state = tempfile::tempdir().unwrap();
     let token = bench.token(1, Wanted::default()).await;
     let uplink = bench.uplink(state.path(), Some(token));
@@ -232,5 +244,5 @@ async fn a_certificate_that_is_not_known_is_refused() {
     assert!(refused.contains("not known here"), "{refused}");
     stop.cancel();
     while tasks.join_next().await.is_some() {}
-    bench.end().await;
+    drop(bench.end().await);
 }

@@ -58,7 +58,7 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_hole_that_an_agent_left_is_counted_when_its_disk_has_drained() {
-    let bench = Bench::start();
+    let bench = Bench::start().await;
     let state = tempfile::tempdir().unwrap();
     let token = bench.token(1, Wanted::default()).await;
     let start = bench.clock.wall().align_down(Duration::from_secs(10)).before(Duration::from_secs(1_000));
@@ -79,5 +79,5 @@ async fn the_hole_that_an_agent_left_is_counted_when_its_disk_has_drained() {
     bench.live(state.path(), None, &second, &file).await;
     assert_eq!(bench.told(), ["4 windows are missing, 40 s"]);
     assert_eq!(bench.counters.batches_total.get(), 21);
-    bench.end().await;
+    drop(bench.end().await);
 }

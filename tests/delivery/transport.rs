@@ -62,7 +62,7 @@ async fn forward_udp(near: UdpSocket, to: SocketAddr) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_udp_does_not_pass_tcp_does_until_it_passes_again() {
-    let bench = Bench::with(Clock::moved(Clock::real().wall()));
+    let bench = Bench::with(Clock::moved(Clock::real().wall())).await;
     let state = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let way = listener.local_addr().unwrap();
@@ -99,12 +99,12 @@ async fn where_udp_does_not_pass_tcp_does_until_it_passes_again() {
     until(&bench, Duration::ZERO, || bench.presence.snapshot()[0].state == State::Shutdown).await;
     assert_eq!(counts.round_trip_us.load(Relaxed), 0);
     running.join_all().await.into_iter().for_each(Result::unwrap);
-    bench.end().await;
+    drop(bench.end().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_goodbye_over_tcp_arrives() {
-    let bench = Bench::start();
+    let bench = Bench::start().await;
     let state = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut uplink = bench.uplink(state.path(), Some(bench.token(1, Wanted::default()).await));
@@ -120,13 +120,13 @@ async fn a_goodbye_over_tcp_arrives() {
     timeout(PATIENCE, async { tokio::join!(uplink.run(stop.clone()), shipped) }).await.unwrap().0.unwrap();
     assert_eq!(bench.counters.tcp_sessions_total.get(), 1);
     until(&bench, Duration::ZERO, || bench.presence.snapshot()[0].state == State::Shutdown).await;
-    bench.end().await;
+    drop(bench.end().await);
 }
 
 /// Of two aggregators one is nowhere, and the other only behind a proxy, which lets in only those who show that they may.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_ways_are_tried_in_turn_and_a_proxy_is_one() {
-    let bench = Bench::start();
+    let bench = Bench::start().await;
     let state = tempfile::tempdir().unwrap();
     let hole = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -145,5 +145,5 @@ async fn all_ways_are_tried_in_turn_and_a_proxy_is_one() {
     };
     timeout(PATIENCE, async { tokio::join!(uplink.run(stop.clone()), shipped) }).await.unwrap().0.unwrap();
     assert_eq!(bench.counters.tcp_sessions_total.get(), 1);
-    bench.end().await;
+    drop(bench.end().await);
 }

@@ -27,7 +27,7 @@ fn expires(bench: &Bench) -> Timestamp {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_renewed_beside_the_session_and_after_their_end() {
-    let bench = Bench::with(Clock::moved(Clock::real().wall()));
+    let bench = Bench::with(Clock::moved(Clock::real().wall())).await;
     let state = tempfile::tempdir().unwrap();
     let kept = || std::fs::read(state.path().join("certificate.pem")).unwrap_or_default();
     let uplink = bench.uplink(state.path(), Some(bench.token(1, Wanted::default()).await));
@@ -61,12 +61,12 @@ async fn certificates_are_renewed_beside_the_session_and_after_their_end() {
     assert!(bench.clock.wall() < expires(&bench));
     stop.cancel();
     running.join_all().await.into_iter().for_each(Result::unwrap);
-    bench.end().await;
+    drop(bench.end().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_host_is_out_at_once_and_for_good() {
-    let bench = Bench::start();
+    let bench = Bench::start().await;
     let state = tempfile::tempdir().unwrap();
     let several = Wanted { uses: 5, ..Wanted::default() };
     let token = bench.token(1, several).await;
@@ -86,7 +86,51 @@ async fn a_revoked_host_is_out_at_once_and_for_good() {
     std::fs::remove_file(state.path().join("certificate.pem")).unwrap();
     let refused = bench.refused(bench.uplink(state.path(), Some(token.clone()))).await;
     assert!(refused.contains("was revoked"), "{refused}");
-    let stored = bench.store.read(aggregator::store::record::hosts::all).await.unwrap();
+    let stored = bench.store.read(record::hosts::all).await.unwrap();
     assert!(stored[0].revoked, "also after a restart");
-    bench.end().await;
+    drop(bench.end().await);
+}
+
+/// Agents and tokens that know the authority before are let in, learn the new one when they renew, and remember the old
+/// one: a token of it that is still written in their configuration is no other aggregator's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_authority_can_be_rotated_under_agents_that_know_the_one_before() {
+    let bench = Bench::with(Clock::moved(Clock::real().wall())).await;
+    let [early, late] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let known = |state: &TempDir| std::fs::read_to_string(state.path().join("ca.pem")).unwrap_or_default();
+    let token = bench.token(1, Wanted { uses: 2, ..Wanted::default() }).await;
+    let join = |bench: &Bench, state: &TempDir, token: Option<String>| {
+        let (stop, mut running) = (CancellationToken::new(), JoinSet::new());
+        running.spawn(bench.uplink(state.path(), token).run(stop.clone()));
+        (stop, running)
+    };
+    let (stop, running) = join(&bench, &early, Some(token.clone()));
+    until(&bench, Duration::ZERO, || bench.counters.sessions_total.get() == 1).await;
+    stop.cancel();
+    running.join_all().await.into_iter().for_each(Result::unwrap);
+    let before = known(&early);
+
+    let clock = bench.clock.clone();
+    let data = bench.end().await;
+    Authority::rotate(data.path(), clock.wall(), false).unwrap();
+    let bench = Bench::over(data, clock).await;
+    let (stop, running) = join(&bench, &early, None);
+    let (stop_late, running_late) = join(&bench, &late, Some(token.clone()));
+    until(&bench, Duration::ZERO, || bench.counters.sessions_total.get() == 2).await;
+    assert_eq!(known(&early), before, "it learns of the new one with its next certificate");
+    let after = known(&late);
+    assert!(!after.contains(&before), "who comes later knows the new one alone");
+    bench.clock.advance(20 * DAY + DAY / 24);
+    until(&bench, Duration::ZERO, || known(&early) == format!("{after}{before}")).await;
+    for (stop, running) in [(stop, running), (stop_late, running_late)] {
+        stop.cancel();
+        running.join_all().await.into_iter().for_each(Result::unwrap);
+    }
+
+    // The token has long expired: it is not asked for.
+    let (stop, running) = join(&bench, &early, Some(token));
+    until(&bench, Duration::ZERO, || bench.counters.sessions_total.get() == 3).await;
+    stop.cancel();
+    running.join_all().await.into_iter().for_each(Result::unwrap);
+    drop(bench.end().await);
 }

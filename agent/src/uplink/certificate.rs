@@ -9,6 +9,7 @@ use common::wire::message::Enroll;
 use common::wire::message::Message;
 use common::wire::message::Reason;
 use common::wire::message::read_renew_after;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -68,7 +69,11 @@ impl Desk<'_> {
         };
         Ok(match timeout(ENROLL_TIMEOUT, answer).await {
             Ok(Ok(Message::Enrolled(enrolled))) => {
-                self.state.keep(&enrolled.certificate, &enrolled.ca)?;
+                let renewed = match credentials {
+                    Credentials::Renew(identity) => Some(*identity),
+                    Credentials::Identity(_) | Credentials::Join(_) => None,
+                };
+                self.state.keep(&enrolled.certificate, &CertificateDer::from(enrolled.ca), renewed)?;
                 Ok(Given { instance: enrolled.instance, renew_after: read_renew_after(&enrolled.ext) })
             }
             Ok(Ok(Message::Goodbye(goodbye))) => Err(Ended::Dismissed(Reason::from(goodbye.reason), goodbye.text)),

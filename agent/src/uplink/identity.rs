@@ -27,7 +27,19 @@ pub(super) struct Identity {
     pub(super) key: PrivateKeyDer<'static>,
     /// The aggregator's CA.
     pub(super) ca: CertificateDer<'static>,
+    /// Those that it had before, while this host was there, the latest first.
+    pub(super) earlier: Vec<CertificateDer<'static>>,
 }
+
+impl Identity {
+    /// Whether the aggregator's CA is or was the one that a join token names.
+    pub(super) fn knows(&self, ca: [u8; 32]) -> bool {
+        [&self.ca].into_iter().chain(&self.earlier).any(|known| key_hash(known) == Some(ca))
+    }
+}
+
+/// CAs that are remembered: a join token of one of them is no other aggregator's.
+const EARLIER_MAX: usize = 8;
 
 /// The state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +71,7 @@ impl StateDir {
             certificate: self.parse("certificate.pem", &certificate)?,
             key: self.parse("key.pem", &key)?,
             ca: self.parse("ca.pem", &ca)?,
+            earlier: CertificateDer::pem_slice_iter(&ca).skip(1).filter_map(Result::ok).collect(),
         }))
     }
 
@@ -85,12 +98,21 @@ impl StateDir {
         request.map(|request| request.der().to_vec()).map_err(|error| self.error("key.pem", error))
     }
 
-    /// Keeps what enrolment gave. The certificate is written last: it says that the identity is whole.
+    /// Keeps what enrolment gave, and the identity's CAs behind another one. The certificate is written last: it says that
+    /// the identity is whole.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(super) fn keep(&self, certificate: &[u8], ca: &[u8]) -> Result<(), StateError> {
-        self.write("ca.pem", &pem(ca))?;
+    pub(super) fn keep(
+        &self,
+        certificate: &[u8],
+        ca: &CertificateDer<'_>,
+        renewed: Option<&Identity>,
+    ) -> Result<(), StateError> {
+        let known = renewed.into_iter().flat_map(|identity| [&identity.ca].into_iter().chain(&identity.earlier));
+        let earlier = known.filter(|known| *known != ca).take(EARLIER_MAX);
+        let all: String = [ca].into_iter().chain(earlier).map(|ca| pem(ca)).collect();
+        self.write("ca.pem", &all)?;
         self.write("certificate.pem", &pem(certificate))
     }
 
@@ -153,11 +175,19 @@ mod tests {
         assert_eq!(state.key().unwrap().serialized_der(), key.serialized_der());
         assert!(state.identity().unwrap().is_none(), "a key alone is no identity");
         let certificate = CertificateParams::default().self_signed(&key).unwrap();
-        state.keep(certificate.der(), certificate.der()).unwrap();
+        state.keep(certificate.der(), certificate.der(), None).unwrap();
         let identity = state.identity().unwrap().unwrap();
         assert_eq!((&identity.certificate, &identity.ca), (certificate.der(), certificate.der()));
         let mode = fs::metadata(directory.path().join("state/key.pem")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        let next = CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap();
+        for _ in 0..2 {
+            state.keep(certificate.der(), next.der(), Some(&state.identity().unwrap().unwrap())).unwrap();
+        }
+        let renewed = state.identity().unwrap().unwrap();
+        assert_eq!((&renewed.ca, renewed.earlier.as_slice()), (next.der(), &[certificate.der().clone()][..]));
+        let hashes = [&identity.ca, &renewed.ca].map(|ca| key_hash(ca).unwrap());
+        assert!(hashes.into_iter().all(|hash| renewed.knows(hash)) && !renewed.knows([0; 32]));
         fs::write(directory.path().join("state/ca.pem"), "sesame").unwrap();
         assert!(state.identity().unwrap_err().to_string().contains("ca.pem"));
     }

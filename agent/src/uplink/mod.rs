@@ -40,7 +40,6 @@ use crate::uplink::dialogue::goodbye;
 use crate::uplink::identity::Identity;
 use crate::uplink::identity::StateDir;
 use crate::uplink::identity::StateError;
-use crate::uplink::identity::key_hash;
 use crate::uplink::recall::Recalls;
 use crate::window::Stamps;
 
@@ -175,7 +174,7 @@ impl Uplink {
         if let Some(identity) = desk.state.identity()? {
             match token {
                 None => return Ok(Some(identity)),
-                Some(Ok(token)) if key_hash(&identity.ca) == Some(token.ca) => {
+                Some(Ok(token)) if identity.knows(token.ca) => {
                     tracing::info!("this host has joined already: the join token is not used");
                     return Ok(Some(identity));
                 }

@@ -39,14 +39,23 @@ const CA_VALIDITY: Duration = Duration::from_secs(20 * 365 * DAY.as_secs());
 /// A key that was stolen with a host's disk is worth nothing after this.
 const CERTIFICATE_VALIDITY: Duration = Duration::from_secs(30 * DAY.as_secs());
 
+/// How long after a rotation agents are let in that know only the CA before: three times as long as a host that is up needs
+/// at most to learn the new one.
+const OVERLAP: Duration = Duration::from_secs(90 * DAY.as_secs());
+
 /// How long before its end a certificate is renewed, a third of its time: a host may be off for a week and more without
 /// its certificate ending.
 pub(super) const RENEWED_BEFORE: Duration = Duration::from_secs(10 * DAY.as_secs());
+
+/// What a certificate in a file ends with.
+const END: &str = "-----END CERTIFICATE-----\n";
 
 /// Signs the certificates of hosts and of the aggregator itself.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    /// What shows it to those who know only the CA before: its certificate by that one, and that one's own.
+    before: Vec<CertificateDer<'static>>,
 }
 
 /// A certificate chain and its key.
@@ -66,6 +75,12 @@ pub enum TrustError {
     /// A file does not hold what it should.
     #[error("cannot read {0}: {1}")]
     Content(PathBuf, String),
+    /// Hosts would be left behind.
+    #[error(
+        "the CA is new already: until {} there may be agents that know only the one before, and another would lock them \
+         out; `--anew` does it", date(*.0)
+    )]
+    Overlaps(Timestamp),
     /// A certificate cannot be made.
     #[error("cannot make a certificate: {0}")]
     Sign(#[from] rcgen::Error),
@@ -77,18 +92,50 @@ impl Authority {
     /// # Errors
     /// When a file cannot be read, written or understood.
     pub fn open(data_dir: &Path, now: Timestamp) -> Result<Self, TrustError> {
-        let (key_file, certificate_file) = (data_dir.join("ca.key"), data_dir.join("ca.pem"));
+        let [key_file, next_key_file, certificate_file, _] = files(data_dir);
         if !certificate_file.exists() {
             // The certificate is written last: a key without one is a first start that was cut off.
             make(&key_file, &certificate_file, now)?;
         }
-        let key = fs::read_to_string(&key_file).map_err(|error| TrustError::File(key_file.clone(), error))?;
-        let key = KeyPair::from_pem(&key).map_err(|error| TrustError::Content(key_file, error.to_string()))?;
-        let pem = fs::read(&certificate_file).map_err(|error| TrustError::File(certificate_file.clone(), error))?;
         let content = |why: String| TrustError::Content(certificate_file.clone(), why);
-        let certificate = CertificateDer::from_pem_slice(&pem).map_err(|error| content(error.to_string()))?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(read(&certificate_file)?.as_bytes()).collect();
+        let mut chain = chain.map_err(|error| content(error.to_string()))?.into_iter();
+        let certificate = chain.next().ok_or_else(|| content("it has no certificate".to_owned()))?;
+        let mut before: Vec<_> = chain.collect();
+        if before.first().and_then(ends).is_none_or(|ends| ends <= now) {
+            before.clear();
+        }
+        if next_key_file.exists() {
+            finish(&next_key_file, &key_file, &certificate)?;
+        }
+        let key = read_key(&key_file)?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|error| content(error.to_string()))?;
-        Ok(Self { issuer, certificate })
+        Ok(Self { issuer, certificate, before })
+    }
+
+    /// Makes another authority in place of the one of a data directory that nobody uses, whose key is gone then. Those who
+    /// know only the one before are let in for a while: answers until when. `anew` does it though such a while lasts.
+    ///
+    /// # Errors
+    /// When such a while lasts, and when a file cannot be read, written or understood.
+    pub fn rotate(data_dir: &Path, now: Timestamp, anew: bool) -> Result<Timestamp, TrustError> {
+        let old = Self::open(data_dir, now)?;
+        if let Some(until) = old.before.first().and_then(ends).filter(|_| !anew) {
+            return Err(TrustError::Overlaps(until));
+        }
+        let [key_file, next_key_file, certificate_file, next_certificate_file] = files(data_dir);
+        let key = KeyPair::generate()?;
+        let (own, _) = authority(now, CA_VALIDITY);
+        let (known, until) = authority(now, OVERLAP);
+        let before = read(&certificate_file)?;
+        let before = before.split_inclusive(END).next().unwrap_or_default();
+        let chain = [&own.self_signed(&key)?.pem(), &known.signed_by(&key, &old.issuer)?.pem(), before];
+        // Whichever of these is the last one done, `open` finds one authority and its key.
+        write(&next_key_file, 0o600, &key.serialize_pem())?;
+        write(&next_certificate_file, 0o644, &chain.concat())?;
+        rename(&next_certificate_file, &certificate_file)?;
+        rename(&next_key_file, &key_file)?;
+        Ok(until)
     }
 
     /// The CA's certificate.
@@ -120,7 +167,8 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         valid(&mut params, now, CA_VALIDITY);
         let certificate = params.signed_by(&key, &self.issuer)?;
-        let chain = vec![certificate.der().clone(), self.certificate.clone()];
+        let shown = [certificate.der(), &self.certificate].into_iter().chain(&self.before);
+        let chain = shown.cloned().collect();
         Ok(Identity { chain, key: PrivateKeyDer::Pkcs8(key.serialize_der().into()) })
     }
 
@@ -199,6 +247,13 @@ pub fn self_made(
     write(certificate, 0o644, &made.pem())
 }
 
+/// The day of a moment, for a person.
+#[must_use]
+pub fn date(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.as_millis());
+    at.map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default()
+}
+
 /// Until when a certificate is valid.
 #[must_use]
 pub fn ends(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
@@ -208,14 +263,50 @@ pub fn ends(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
 
 fn make(key_file: &Path, certificate_file: &Path, now: Timestamp) -> Result<(), TrustError> {
     let key = KeyPair::generate()?;
+    let (params, _) = authority(now, CA_VALIDITY);
+    let certificate = params.self_signed(&key)?;
+    write(key_file, 0o600, &key.serialize_pem())?;
+    write(certificate_file, 0o644, &certificate.pem())
+}
+
+/// What a certificate of the authority says, and until when.
+fn authority(now: Timestamp, validity: Duration) -> (CertificateParams, Timestamp) {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "Lapwing CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    valid(&mut params, now, CA_VALIDITY);
-    let certificate = params.self_signed(&key)?;
-    write(key_file, 0o600, &key.serialize_pem())?;
-    write(certificate_file, 0o644, &certificate.pem())
+    let until = valid(&mut params, now, validity);
+    (params, until)
+}
+
+/// The authority's key and certificates, each with what it is to become.
+fn files(data_dir: &Path) -> [PathBuf; 4] {
+    ["ca.key", "ca.key.next", "ca.pem", "ca.pem.next"].map(|name| data_dir.join(name))
+}
+
+/// A rotation that was cut off is finished where its certificate is in place, and was none where it is not.
+fn finish(next_key_file: &Path, key_file: &Path, certificate: &CertificateDer<'_>) -> Result<(), TrustError> {
+    let next = read_key(next_key_file).ok().map(|key| sha256(&key.subject_public_key_info()));
+    if next.is_some() && next == key_hash(certificate) {
+        return rename(next_key_file, key_file);
+    }
+    fs::remove_file(next_key_file).map_err(|error| TrustError::File(next_key_file.to_owned(), error))
+}
+
+fn read_key(file: &Path) -> Result<KeyPair, TrustError> {
+    KeyPair::from_pem(&read(file)?).map_err(|error| TrustError::Content(file.to_owned(), error.to_string()))
+}
+
+fn read(file: &Path) -> Result<String, TrustError> {
+    fs::read_to_string(file).map_err(|error| TrustError::File(file.to_owned(), error))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), TrustError> {
+    let renamed = fs::rename(from, to).and_then(|()| match to.parent() {
+        Some(directory) => fs::File::open(directory)?.sync_all(),
+        None => Ok(()),
+    });
+    renamed.map_err(|error| TrustError::File(to.to_owned(), error))
 }
 
 fn write(file: &Path, mode: u32, text: &str) -> Result<(), TrustError> {
@@ -266,12 +357,72 @@ mod tests {
         assert!(Request::parse(b"no request").is_none());
     }
 
+    /// The hashes of the keys of all authorities that a server shows.
+    fn shown(data_dir: &Path, now: Timestamp) -> Vec<[u8; 32]> {
+        let identity = Authority::open(data_dir, now).unwrap().server(now).unwrap();
+        identity.chain.iter().skip(1).map(|certificate| key_hash(certificate).unwrap()).collect()
+    }
+
     #[test]
-    fn a_file_that_is_not_a_certificate_is_named() {
+    fn a_new_authority_is_shown_with_the_one_before_for_ninety_days() {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("ca.pem"), "sesame").unwrap();
-        fs::write(directory.path().join("ca.key"), "sesame").unwrap();
-        let error = Authority::open(directory.path(), NOW).err().unwrap().to_string();
-        assert!(error.contains("ca.key"), "{error}");
+        let dir = directory.path();
+        let first = Authority::open(dir, NOW).unwrap().key_hash();
+        let until = Authority::rotate(dir, NOW, false).unwrap();
+        assert_eq!(until, NOW.after(OVERLAP));
+        let second = Authority::open(dir, NOW).unwrap().key_hash();
+        assert_ne!(first, second);
+        assert_eq!(shown(dir, NOW), [second, second, first]);
+        let refused = Authority::rotate(dir, until.before(DAY), false).unwrap_err();
+        assert!(matches!(refused, TrustError::Overlaps(at) if at == until), "{refused}");
+        assert_eq!(shown(dir, until), [second]);
+
+        Authority::rotate(dir, until, false).unwrap();
+        let third = Authority::open(dir, until).unwrap().key_hash();
+        assert_eq!(shown(dir, until), [third, third, second]);
+        Authority::rotate(dir, until, true).unwrap();
+        assert_eq!(shown(dir, until)[2], third);
+    }
+
+    /// A kill behind each of its writes leaves one authority, and its key.
+    #[test]
+    fn a_rotation_that_is_cut_off_is_done_or_was_none() {
+        let [before, after] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [old, new] = [&before, &after].map(|directory| directory.path());
+        let first = Authority::open(old, NOW).unwrap().key_hash();
+        for file in ["ca.key", "ca.pem"] {
+            fs::copy(old.join(file), new.join(file)).unwrap();
+        }
+        Authority::rotate(new, NOW, false).unwrap();
+        let second = Authority::open(new, NOW).unwrap().key_hash();
+        let check = |written: &[(&str, &str)], expect: [u8; 32]| {
+            let directory = tempfile::tempdir().unwrap();
+            for file in ["ca.key", "ca.pem"] {
+                fs::copy(old.join(file), directory.path().join(file)).unwrap();
+            }
+            for (from, to) in written {
+                fs::copy(new.join(from), directory.path().join(to)).unwrap();
+            }
+            assert_eq!(Authority::open(directory.path(), NOW).unwrap().key_hash(), expect, "{written:?}");
+            assert_eq!(shown(directory.path(), NOW)[0], expect, "{written:?}");
+            assert!(!directory.path().join("ca.key.next").exists(), "{written:?}");
+        };
+        check(&[("ca.key", "ca.key.next")], first);
+        check(&[("ca.key", "ca.key.next"), ("ca.pem", "ca.pem.next")], first);
+        check(&[("ca.key", "ca.key.next"), ("ca.pem", "ca.pem")], second);
+        check(&[("ca.key", "ca.key"), ("ca.pem", "ca.pem")], second);
+        fs::write(old.join("ca.key.next"), "-----BEGIN").unwrap();
+        assert_eq!(Authority::open(old, NOW).unwrap().key_hash(), first, "a key that is not whole");
+    }
+
+    #[test]
+    fn a_file_that_is_not_what_it_should_be_is_named() {
+        for file in ["ca.pem", "ca.key"] {
+            let directory = tempfile::tempdir().unwrap();
+            Authority::open(directory.path(), NOW).unwrap();
+            fs::write(directory.path().join(file), "sesame").unwrap();
+            let error = Authority::open(directory.path(), NOW).err().unwrap().to_string();
+            assert!(error.contains(file) && !error.contains("sesame"), "{error}");
+        }
     }
 }
