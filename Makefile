@@ -1,11 +1,11 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test lint fmt simulate bench bench-agent bench-codec bench-query static soak ui fuzz help
+.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-codec bench-query static soak ui fuzz help
 
 UI = aggregator/ui/web
 PAGE = $(UI)/dist/page/index.html
 
 help:           ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile
 
 run:            ## build, start the aggregator with this host's agent joined, in ./var, and print the link to open
 	@packaging/need run
@@ -26,6 +26,14 @@ test:           ## everything CI runs: format, lint, tidy, unit, property, simul
 	tests/processes/run
 	tests/systemd/run
 	tests/static/run
+
+# Under qemu /proc/self is that of the emulator: what compares with it is left out.
+test-aarch64:   ## unit tests of the agent and of what both programs share, for aarch64 under qemu: not in `make test`
+	@packaging/need static-aarch64
+	CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER=qemu-aarch64-static \
+	cargo test --locked -p agent -p common --lib --target aarch64-unknown-linux-musl -- \
+	--skip agrees_with_the_procfs_crate --skip living_processes_are_read_as_the_kernel_shows_them
 
 simulate:       ## delivery under faults: make simulate SEED=17, or SEEDS=100000
 	SEED=$(SEED) SEEDS=$(SEEDS) cargo test --release --locked -p tests --test simulate -- --nocapture stored_once

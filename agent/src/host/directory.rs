@@ -11,6 +11,7 @@ use rustix::fs::RawDir;
 use rustix::fs::SeekFrom;
 use rustix::fs::seek;
 
+use crate::host::Budget;
 use crate::host::ReadError;
 use crate::host::open;
 
@@ -47,6 +48,11 @@ impl KeptDirectory {
         &self.path
     }
 
+    #[cfg(test)]
+    pub(super) fn is_open(&self) -> bool {
+        self.directory.is_some()
+    }
+
     /// Gives the descriptor back; the next listing opens the directory again.
     pub fn close(&mut self) {
         self.directory = None;
@@ -54,7 +60,7 @@ impl KeptDirectory {
 
     pub(super) fn list(
         &mut self,
-        buffer: &mut Vec<u8>,
+        (buffer, budget): (&mut Vec<u8>, Budget),
         place: u64,
         mut each: impl FnMut(DirectoryEntry<'_>),
     ) -> Result<(), ReadError> {
@@ -71,10 +77,8 @@ impl KeptDirectory {
             }
             Ok(())
         });
-        listed.map_err(|source| {
-            self.directory = None;
-            ReadError::new(&self.path, source)
-        })
+        self.directory.take_if(|directory| listed.is_err() || !budget.has_room_for(directory));
+        listed.map_err(|source| ReadError::new(&self.path, source))
     }
 
     fn open(&mut self, place: u64) -> io::Result<&OwnedFd> {

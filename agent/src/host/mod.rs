@@ -18,6 +18,7 @@ mod watch;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -135,10 +136,11 @@ impl KeptDescriptor {
         self.0 = None;
     }
 
-    /// Fills the buffer with the file from its start. What fails is opened again by the next read.
+    /// Fills the buffer with the file from its start. A descriptor that failed, or has no place within the budget, is not
+    /// kept.
     fn read(
         &mut self,
-        buffer: &mut Vec<u8>,
+        (buffer, budget): (&mut Vec<u8>, Budget),
         in_one_piece: bool,
         open: impl FnOnce() -> io::Result<OwnedFd>,
     ) -> io::Result<usize> {
@@ -147,12 +149,27 @@ impl KeptDescriptor {
             none @ None => none.insert(open()?),
         };
         let filled = fill(buffer, &*file, in_one_piece);
-        if filled.is_err() {
+        if filled.is_err() || !budget.has_room_for(file) {
             self.close();
         }
         filled
     }
 }
+
+/// How many descriptors may be kept. The kernel gives the lowest number that is free, so that a descriptor's own number
+/// tells whether as many are open.
+#[derive(Clone, Copy, Debug)]
+struct Budget(u64);
+
+impl Budget {
+    fn has_room_for(self, file: &OwnedFd) -> bool {
+        u64::try_from(file.as_raw_fd()).is_ok_and(|number| number < self.0)
+    }
+}
+
+/// Of a hundred descriptors that this process may have open, those that may be kept: the others are for the uplink, the
+/// spool, and what is opened for a moment.
+const KEPT_PER_HUNDRED_MAX: u64 = 75;
 
 /// What tells one version of a file from another: who writes anew makes a new file, or moves at least its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +193,7 @@ pub struct Host {
     roots: Roots,
     buffer: Vec<u8>,
     entries: Vec<u8>,
+    budget: Budget,
     /// For devices that may take milliseconds to answer, or for ever. File systems have their own.
     pub devices: Aside,
     /// Whether the tree of processes is the kernel's own.
@@ -191,7 +209,8 @@ impl Host {
         let (buffer, entries) = (vec![0; BUFFER_BYTES], Vec::with_capacity(BUFFER_BYTES));
         let living = kernel::is_procfs(&roots.procfs);
         let ours = living && kernel::is_own_procfs(&roots.procfs);
-        Self { roots, buffer, entries, devices: Aside::default(), living, ours }
+        let budget = Budget((descriptor_limit() / 100).saturating_mul(KEPT_PER_HUNDRED_MAX));
+        Self { roots, buffer, entries, budget, devices: Aside::default(), living, ours }
     }
 
     /// Where the host's trees are.
@@ -206,7 +225,7 @@ impl Host {
     /// When it cannot be opened or read, or is larger than [`FILE_BYTES_MAX`]. The next read opens it again.
     pub fn read(&mut self, kept: &mut KeptFile) -> Result<&[u8], ReadError> {
         let KeptFile { path, kept, in_one_piece } = kept;
-        let read = kept.read(&mut self.buffer, *in_one_piece, || open(path));
+        let read = kept.read((&mut self.buffer, self.budget), *in_one_piece, || open(path));
         read.map(|length| &self.buffer[..length]).map_err(|source| ReadError::new(path, source))
     }
 
@@ -220,8 +239,8 @@ impl Host {
         kept: &mut KeptDescriptor,
         place: impl Fn(&Roots) -> PathBuf,
     ) -> Result<&[u8], ReadError> {
-        let Self { roots, buffer, .. } = self;
-        let read = kept.read(buffer, true, || open(&place(roots)));
+        let Self { roots, buffer, budget, .. } = self;
+        let read = kept.read((buffer, *budget), true, || open(&place(roots)));
         read.map(|length| &buffer[..length]).map_err(|source| ReadError { path: place(roots).into(), source })
     }
 
@@ -298,7 +317,7 @@ impl Host {
         place: u64,
         each: impl FnMut(DirectoryEntry<'_>),
     ) -> Result<(), ReadError> {
-        kept.list(&mut self.entries, place, each)
+        kept.list((&mut self.entries, self.budget), place, each)
     }
 
     /// Whether there is a process of this id, without a look at what it does; nothing where the tree of processes is
@@ -375,6 +394,23 @@ mod tests {
         File::create(&path).unwrap().set_len(FILE_BYTES_MAX as u64 + 1).unwrap();
         let error = host().read_once(&path).unwrap_err();
         assert_eq!((error.is_missing(), error.is_denied()), (false, false));
+    }
+
+    #[test]
+    fn what_is_beyond_the_budget_is_read_and_not_kept() {
+        let mut host = host();
+        for (budget, expect) in [(u64::MAX, true), (0, false)] {
+            host.budget = Budget(budget);
+            let (mut file, mut directory) = (KeptDescriptor::default(), KeptDirectory::new("/proc/self"));
+            for _ in 0..2 {
+                let read = host.read_kept(&mut file, |roots| roots.procfs.join("stat")).unwrap();
+                assert!(read.starts_with(b"cpu "));
+                let mut entries = 0;
+                host.list(&mut directory, |_| entries += 1).unwrap();
+                assert!(10 < entries, "{entries} entries");
+            }
+            assert_eq!([file.0.is_some(), directory.is_open()], [expect; 2]);
+        }
     }
 
     #[test]
