@@ -44,7 +44,7 @@ pub(super) struct Piled {
 
 /// By whom entries were written; who is greater wrote later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Writer {
+pub(super) enum Author {
     /// A block file, by its number.
     File(i64),
     /// The head, what it has set aside to be sealed.
@@ -59,8 +59,8 @@ pub(super) enum Writer {
 #[derive(Debug)]
 struct Stretch {
     series: usize,
-    writer: Writer,
-    /// As its writer had it: what an agent says of a column may change.
+    author: Author,
+    /// As its author had it: what an agent says of a column may change.
     shape: Shape,
     /// What counts of it: from this stamp …
     first: Timestamp,
@@ -109,7 +109,7 @@ impl Pile {
     }
 
     /// Puts a chunk of the latest series on it, of which what is in `range` counts.
-    pub(super) fn push_chunk(&mut self, by: (Writer, Shape), chunk: ChunkRef<'_>, range: TimeRange) {
+    pub(super) fn push_chunk(&mut self, by: (Author, Shape), chunk: ChunkRef<'_>, range: TimeRange) {
         self.push_chunk_of(self.latest(), by, chunk, range);
     }
 
@@ -117,7 +117,7 @@ impl Pile {
     pub(super) fn push_chunk_of(
         &mut self,
         series: usize,
-        (writer, shape): (Writer, Shape),
+        (author, shape): (Author, Shape),
         chunk: ChunkRef<'_>,
         range: TimeRange,
     ) {
@@ -126,14 +126,14 @@ impl Pile {
         self.bytes.extend_from_slice(bytes);
         self.entries += chunk.len();
         let kept = Kept::Chunk { first, last, bytes: from..self.bytes.len() };
-        self.push(Stretch { series, writer, shape, first, last, kept }, range);
+        self.push(Stretch { series, author, shape, first, last, kept }, range);
     }
 
     /// Puts a run of the latest series on it, of which what is in `range` counts.
-    pub(super) fn push_run(&mut self, (writer, shape): (Writer, Shape), run: Run, range: TimeRange) {
+    pub(super) fn push_run(&mut self, (author, shape): (Author, Shape), run: Run, range: TimeRange) {
         self.entries += run.len();
         let (series, first, last) = (self.latest(), run.first, run.last());
-        self.push(Stretch { series, writer, shape, first, last, kept: Kept::Run(run) }, range);
+        self.push(Stretch { series, author, shape, first, last, kept: Kept::Run(run) }, range);
     }
 
     const fn latest(&self) -> usize {
@@ -155,7 +155,7 @@ impl Pile {
         give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let Self { series, stretches, bytes, unpacked, samples, .. } = self;
-        stretches.sort_by_key(|stretch| (stretch.series, stretch.first, stretch.writer));
+        stretches.sort_by_key(|stretch| (stretch.series, stretch.first, stretch.author));
         let mut rest = &stretches[..];
         for (at, Piled { labels, kind, .. }) in series.iter().enumerate() {
             let (own, behind) = rest.split_at(rest.partition_point(|stretch| stretch.series <= at));
@@ -173,8 +173,8 @@ impl Pile {
 /// Unpacks the stretches of one series, which are in the order of their first stamps.
 fn read(stretches: &[Stretch], bytes: &[u8], fields: &[Field], (unpacked, into): (&mut Unpacked, &mut Samples)) {
     let apart = stretches.windows(2).all(|pair| pair[0].last < pair[1].first);
-    let mut writers = Vec::new();
-    for Stretch { writer, shape, first, last, kept, .. } in stretches {
+    let mut authors = Vec::new();
+    for Stretch { author, shape, first, last, kept, .. } in stretches {
         let after = Timestamp::from_millis(first.as_millis().saturating_sub(1));
         let range = TimeRange { after, through: *last };
         match kept {
@@ -185,18 +185,18 @@ fn read(stretches: &[Stretch], bytes: &[u8], fields: &[Field], (unpacked, into):
             Kept::Run(run) => run.append_within((*shape, fields), range, into),
         }
         if !apart {
-            writers.resize(into.len(), *writer);
+            authors.resize(into.len(), *author);
         }
     }
     if !apart {
-        *into = latest_written(&writers, into);
+        *into = latest_written(&authors, into);
     }
 }
 
 /// The same in the order of their stamps; of those with one stamp only the one that was written last.
-fn latest_written(writers: &[Writer], samples: &Samples) -> Samples {
+fn latest_written(authors: &[Author], samples: &Samples) -> Samples {
     let mut order: Vec<usize> = (0..samples.len()).collect();
-    order.sort_by_key(|at| (samples.stamps[*at], Reverse(writers[*at])));
+    order.sort_by_key(|at| (samples.stamps[*at], Reverse(authors[*at])));
     order.dedup_by_key(|at| samples.stamps[*at]);
     let column = |column: &Vec<f64>| order.iter().map(|at| column[*at]).collect();
     Samples {

@@ -8,8 +8,8 @@ use crate::store::block::Tier;
 use crate::store::block::set::BlockFile;
 use crate::store::block::set::Blocks;
 use crate::store::head::Head;
+use crate::store::pile::Author;
 use crate::store::pile::Pile;
-use crate::store::pile::Writer;
 use crate::store::select::Question;
 use crate::store::select::SelectError;
 use crate::store::select::Selected;
@@ -81,7 +81,7 @@ impl Union<'_> {
     ) -> Result<(), SelectError> {
         let read = self.blocks.each(file, (host, numbers), |part, series| {
             if let Ok(at) = numbers.binary_search(&series.number) {
-                let by = (Writer::File(file.block.id), series.shape);
+                let by = (Author::File(file.block.id), series.shape);
                 for range in parts {
                     let chunks = part.chunks(series);
                     let within = chunks.filter(|chunk| range.after < chunk.last && chunk.first <= range.through);

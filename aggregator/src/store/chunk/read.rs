@@ -27,10 +27,11 @@ use crate::store::select::Samples;
 /// The columns of the chunk that was read last; their place is used again for the next.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Unpacked {
-    stamps: Vec<i64>,
     /// Whether an entry marks the end; empty if none does.
     marks: Vec<i64>,
+    /// Empty if all are the same: `count`.
     counts: Vec<i64>,
+    count: i64,
     /// Whether what is usually implied is not; empty if all is.
     odd: Vec<i64>,
     last: Vec<f64>,
@@ -75,12 +76,11 @@ impl ChunkRef<'_> {
         samples.stamps.iter().enumerate().map(entry).collect()
     }
 
-    fn even_stamps(self, len: usize, out: &mut Vec<i64>) {
+    fn even_stamps(self, len: usize) -> impl Iterator<Item = Timestamp> {
         let first = self.first.as_millis();
         let steps = i64::try_from(len).unwrap_or(0).saturating_sub(1).max(1);
         let step = self.last.as_millis().wrapping_sub(first) / steps;
-        out.clear();
-        out.extend((0..).take(len).map(|at: i64| first.wrapping_add(step.wrapping_mul(at))));
+        (0..).take(len).map(move |at: i64| Timestamp::from_millis(first.wrapping_add(step.wrapping_mul(at))))
     }
 }
 
@@ -95,6 +95,9 @@ impl Unpacked {
     ) {
         let from = into.stamps.len();
         self.append(chunk, (shape, fields), into);
+        if range.after < chunk.first && chunk.last <= range.through {
+            return;
+        }
         let new = &into.stamps[from..];
         let (before, through) =
             (new.partition_point(|stamp| *stamp <= range.after), new.partition_point(|stamp| *stamp <= range.through));
@@ -109,11 +112,11 @@ impl Unpacked {
         let flags = reader.byte();
         let scale = Scale::read(flags >> SCALE_SHIFT);
         if flags & STAMPS == 0 {
-            chunk.even_stamps(len, &mut self.stamps);
+            into.stamps.extend(chunk.even_stamps(len));
         } else {
-            integers(&mut reader, len, &mut self.stamps);
+            integers(&mut reader, len, &mut self.mantissas);
+            into.stamps.extend(self.mantissas.iter().map(|stamp| Timestamp::from_millis(*stamp)));
         }
-        into.stamps.extend(self.stamps.iter().map(|stamp| Timestamp::from_millis(*stamp)));
         let mut column = |what: u8, len: usize, out: &mut Vec<i64>| {
             if flags & what == 0 { out.clear() } else { integers(&mut reader, len, out) }
         };
@@ -122,7 +125,7 @@ impl Unpacked {
         column(COUNTS, living, &mut self.counts);
         column(ODD, living, &mut self.odd);
         if flags & COUNTS == 0 {
-            self.counts.resize(living, unzigzag(reader.varint()));
+            self.count = unzigzag(reader.varint());
         }
         values(&mut reader, (scale, living), &[], &mut self.mantissas, &mut self.last);
         if fields.iter().any(|field| !matches!(field, Field::Last | Field::Count)) {
@@ -137,7 +140,8 @@ impl Unpacked {
 
     /// Reads what stands behind the last values.
     fn read_rest(&mut self, reader: &mut Reader<'_>, shape: Shape, scale: Scale) {
-        let Self { counts, odd, last, odd_values: [first, second, third], peaks, mantissas, .. } = self;
+        let Self { counts, count, odd, last, odd_values: [first, second, third], peaks, mantissas, .. } = self;
+        let count = |at: usize| narrow(counts.get(at).copied().unwrap_or(*count));
         let is_odd = |at: &usize| odd.get(*at) == Some(&1);
         let odd: Vec<usize> = (0..last.len()).filter(is_odd).collect();
         match shape.kind {
@@ -146,7 +150,7 @@ impl Unpacked {
                 let base: Vec<f64> = odd.iter().map(|at| last[*at]).collect();
                 values(reader, (scale, odd.len()), &base, mantissas, first);
                 values(reader, (scale, odd.len()), &base, mantissas, second);
-                let even: Vec<f64> = odd.iter().map(|at| still(narrow(counts[*at]), last[*at], scale).sum).collect();
+                let even: Vec<f64> = odd.iter().map(|at| still(count(*at), last[*at], scale).sum).collect();
                 values(reader, (scale, odd.len()), &even, mantissas, third);
             }
             Kind::Counter => {
@@ -163,7 +167,8 @@ impl Unpacked {
     /// Appends one field of the windows. Fields that a kind does not have read `Last`, or NaN.
     fn put(&self, (shape, scale): (Shape, Scale), field: Field, out: &mut Vec<f64>) {
         let from = out.len();
-        let counts = || self.counts.iter().map(|count| narrow(*count));
+        let count = |at: usize| narrow(self.counts.get(at).copied().unwrap_or(self.count));
+        let counts = || (0..self.last.len()).map(count);
         let odd_values = match (shape.kind, field) {
             (_, Field::Count) => {
                 out.extend(counts().map(f64::from));

@@ -28,6 +28,21 @@ impl Run {
         self.stamp(self.windows.saturating_sub(1))
     }
 
+    /// The latest one that is not after a stamp, alone, if there is one.
+    pub(in crate::store) fn latest(self, through: Timestamp) -> Option<Self> {
+        let at = self.through(through).checked_sub(1)?;
+        Some(Self { first: self.stamp(at), windows: 1, ..self })
+    }
+
+    /// How many are not after a stamp.
+    fn through(self, stamp: Timestamp) -> u32 {
+        if stamp < self.first {
+            return 0;
+        }
+        let since = stamp.as_millis().saturating_sub(self.first.as_millis());
+        u32::try_from(since / WINDOW_MILLIS + 1).map_or(self.windows, |count| count.min(self.windows))
+    }
+
     fn stamp(self, at: u32) -> Timestamp {
         Timestamp::from_millis(self.first.as_millis().saturating_add(WINDOW_MILLIS * i64::from(at)))
     }
@@ -84,5 +99,36 @@ fn value(window: Option<Window>, field: Field, shape: Shape) -> f64 {
         (Window::Counter(counter), Field::Increase) => counter.increase,
         (Window::Gauge(_), Field::Last | Field::Increase)
         | (Window::Counter(_), Field::Last | Field::Min | Field::Max | Field::Sum) => window.last(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::metric::{Decimals, Kind};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_within_a_range_is_known_without_looking_at_all(
+            first in prop_oneof![-50_000..50_000_i64, Just(i64::MIN), Just(i64::MAX)],
+            windows in 1..9_u32,
+            ends in prop::array::uniform2(prop_oneof![8 => -150_000..150_000_i64, 1 => Just(i64::MIN), 1 => Just(i64::MAX)]),
+        ) {
+            let run = Run { first: Timestamp::from_millis(first), windows, window: None };
+            let [after, through] = [ends[0].min(ends[1]), ends[0].max(ends[1])].map(Timestamp::from_millis);
+            let range = TimeRange { after, through };
+            let mut samples = Samples::default();
+            let shape = Shape { kind: Kind::Gauge, decimals: Decimals::FULL, peak: false };
+            run.append_within((shape, &[]), range, &mut samples);
+            // At the end of time all that follows falls on its last moment.
+            if first != i64::MAX {
+                let stamps = || run.entries().map(|entry| entry.stamp);
+                let expect: Vec<Timestamp> = stamps().filter(|stamp| range.contains(*stamp)).collect();
+                prop_assert_eq!(samples.stamps, expect);
+                prop_assert_eq!(run.latest(through).map(|run| run.first), stamps().rfind(|stamp| *stamp <= through));
+            }
+        }
     }
 }

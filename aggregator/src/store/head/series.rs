@@ -11,8 +11,8 @@ use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
 use crate::store::chunk::merge;
 use crate::store::chunk::run::Run;
+use crate::store::pile::Author;
 use crate::store::pile::Pile;
-use crate::store::pile::Writer;
 
 /// Differing windows that make a chunk.
 const RUNS_IN_CHUNK: usize = 32;
@@ -95,28 +95,28 @@ impl Series {
         if latest && late.is_empty() && !self.is_overlapped() {
             return self.put_latest(shape, range, pile);
         }
-        for (writer, chunks) in [(Writer::Frozen, frozen), (Writer::Growing, &self.chunks)] {
-            reaching(chunks, range).iter().for_each(|chunk| pile.push_chunk((writer, shape), chunk.lend(), range));
+        for (author, chunks) in [(Author::Frozen, frozen), (Author::Growing, &self.chunks)] {
+            reaching(chunks, range).iter().for_each(|chunk| pile.push_chunk((author, shape), chunk.lend(), range));
         }
-        self.tail.reaching(range).iter().for_each(|run| pile.push_run((Writer::Growing, shape), *run, range));
-        late.iter().for_each(|run| pile.push_run((Writer::Late, shape), *run, range));
+        self.tail.reaching(range).iter().for_each(|run| pile.push_run((Author::Growing, shape), *run, range));
+        late.iter().for_each(|run| pile.push_run((Author::Late, shape), *run, range));
         None
     }
 
     /// The same where everything ascends: what the latest entry of the range lies in is the last that begins in time, and
     /// mostly the last of all.
     fn put_latest(&self, shape: Shape, range: TimeRange, pile: &mut Pile) -> Option<Timestamp> {
-        if let Some(run) = self.tail.0.iter().rfind(|run| run.first <= range.through) {
-            pile.push_run((Writer::Growing, shape), *run, range);
+        if let Some(run) = self.tail.0.iter().rev().find_map(|run| run.latest(range.through)) {
+            pile.push_run((Author::Growing, shape), run, range);
             return Some(run.first);
         }
         let frozen = self.frozen.as_deref().unwrap_or_default();
         let mut chunks = frozen
             .iter()
-            .map(|chunk| (Writer::Frozen, chunk))
-            .chain(self.chunks.iter().map(|chunk| (Writer::Growing, chunk)));
-        let (writer, chunk) = chunks.rfind(|(_, chunk)| chunk.first <= range.through)?;
-        pile.push_chunk((writer, shape), chunk.lend(), range);
+            .map(|chunk| (Author::Frozen, chunk))
+            .chain(self.chunks.iter().map(|chunk| (Author::Growing, chunk)));
+        let (author, chunk) = chunks.rfind(|(_, chunk)| chunk.first <= range.through)?;
+        pile.push_chunk((author, shape), chunk.lend(), range);
         Some(chunk.first)
     }
 
