@@ -17,15 +17,15 @@ pub(super) const METRICS: &[Metric] = &[
     )
     .own()
     .labels(&["collector"]),
-    gauge("lapwing_agent_container_engine_up", Unit::None, "Whether a container engine answers that may be asked.")
-        .own()
-        .labels(&["socket"]),
     gauge(
         "lapwing_agent_congestion_window_bytes",
         Unit::Bytes,
         "What may be on its way to the aggregator at once, by QUIC.",
     )
     .own(),
+    gauge("lapwing_agent_container_engine_up", Unit::None, "Whether a container engine answers that may be asked.")
+        .own()
+        .labels(&["socket"]),
     counter("lapwing_agent_cpu_seconds_total", Unit::Seconds, "CPU time that the agent used.").own().decimals(3),
     gauge(
         "lapwing_agent_denied",
@@ -52,14 +52,14 @@ pub(super) const METRICS: &[Metric] = &[
         .own()
         .decimals(6),
     counter("lapwing_agent_samples_total", Unit::None, "Values folded into windows.").own(),
-    counter("lapwing_agent_skipped_windows_total", Unit::None, "Windows not written because the clock was set back.")
-        .own(),
     gauge(
         "lapwing_agent_session_over_tcp",
         Unit::None,
         "Whether the aggregator is reached by TCP because UDP does not pass.",
     )
     .own(),
+    counter("lapwing_agent_skipped_windows_total", Unit::None, "Windows not written because the clock was set back.")
+        .own(),
     gauge("lapwing_agent_spool_batches", Unit::None, "Batches that wait for their acknowledgement.").own(),
     counter(
         "lapwing_agent_spool_corrupt_files_total",
