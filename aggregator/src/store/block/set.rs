@@ -1,7 +1,9 @@
 //! The files that are read: each opened when it is asked for, some kept open.
 
 use std::fs;
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -20,6 +22,9 @@ use crate::store::catalog::Begins;
 
 /// Files open at once: a descriptor and some tens of kilobytes each.
 const FILES_OPEN_MAX: usize = 64;
+
+/// Where damaged files are kept, below the data directory. Nothing reads them: they are an operator's.
+const QUARANTINE: &str = "quarantine";
 
 /// All files. Readers take the list as it stands, and keep what they took.
 #[derive(Debug)]
@@ -144,6 +149,24 @@ impl Blocks {
         if !file.damaged.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, file = %file.path.display(), "a block file is damaged: what is left of it is served");
         }
+    }
+
+    /// Keeps one that is damaged where nobody removes it, before another takes its place with what is left of it.
+    pub(in crate::store) fn quarantine(&self, file: &BlockFile) -> Result<(), FileError> {
+        // One that is not there has nothing to keep.
+        if !file.damaged.load(Ordering::Relaxed) || !file.path.exists() {
+            return Ok(());
+        }
+        let aside = self.data_dir.join(QUARANTINE).join(file.block.to_string());
+        if let Some(directory) = aside.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        match fs::hard_link(&file.path, &aside) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+        tracing::warn!(file = %aside.display(), "a damaged block file is kept here; what is left of it is merged");
+        Ok(())
     }
 
     /// Times that a part or a file was not what was written.

@@ -72,6 +72,9 @@ impl Settler {
             files.iter().map(|file| &**file).filter(|file| merge.ids.contains(&file.block.id)).collect();
         let made = self.make(&merge, &sources)?;
         let gone = if merge.make.contains(&merge.tier) { &*merge.ids } else { &[] };
+        if !gone.is_empty() {
+            sources.iter().try_for_each(|source| shared.blocks.quarantine(source))?;
+        }
         self.replace(gone, &made)?;
         self.merged.insert((merge.tier, merge.range.through), now);
         Ok(true)

@@ -92,12 +92,7 @@ async fn a_backup_has_the_block_files_and_a_damaged_one_is_named() {
     assert_eq!(dump(&again.store, &[]), expect);
     again.stop();
 
-    let mut bytes = std::fs::read(&file).unwrap();
-    let part = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0);
-    let part = Connection::open(&file).unwrap().query_row("SELECT data FROM part", [], part).unwrap();
-    let at = bytes.windows(part.len()).position(|bytes| bytes == part).unwrap();
-    bytes[at + 1] ^= 0xff;
-    std::fs::write(&file, bytes).unwrap();
+    damage(&file);
     let damage = verify::verify(dir.path());
     assert!(damage.iter().all(|damage| damage.file.starts_with("raw/")) && !damage.is_empty(), "{damage:?}");
     let rest = Running::start(dir.path(), &clock());
@@ -113,4 +108,43 @@ async fn a_backup_has_the_block_files_and_a_damaged_one_is_named() {
     std::fs::remove_dir(&file).unwrap();
     assert_eq!(dump(&rest.store, &[]).concat().matches('@').count(), 2, "what is gone is left out");
     rest.stop();
+}
+
+/// Turns a byte of a file's samples round.
+fn damage(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let part = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0);
+    let part = Connection::open(file).unwrap().query_row("SELECT data FROM part", [], part).unwrap();
+    let at = bytes.windows(part.len()).position(|bytes| bytes == part).unwrap();
+    bytes[at + 1] ^= 0xff;
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_kept_aside_when_what_is_left_of_it_is_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let mut agent = Agent::start(1);
+    for window in [1, 400] {
+        running.store.commit(agent.batch(stamp(window), [1.5, 5.0])).await.unwrap();
+        running.settler().step(stamp(window + 400));
+    }
+    let name = running.store.shared.blocks.all()[0].block.to_string();
+    damage(&dir.path().join(&name));
+    let damaged = std::fs::read(dir.path().join(&name)).unwrap();
+    running.stop();
+
+    let again = Running::start(dir.path(), &clock());
+    let mut settler = again.settler();
+    while settler.step(stamp(24 * 360 + 800)) {}
+    let all = again.store.shared.blocks.all();
+    assert!(all.iter().all(|file| file.block.to_string() != name), "{all:?}");
+    assert_eq!(dump(&again.store, &[]).concat().matches('@').count(), 2, "what was not damaged");
+    assert_eq!(std::fs::read(dir.path().join("quarantine").join(&name)).unwrap(), damaged);
+    assert_eq!(std::fs::read_dir(dir.path().join("quarantine/raw")).unwrap().count(), 1, "the good one is not");
+    drop((settler, all));
+    again.stop();
+    let later = Running::start(dir.path(), &clock());
+    assert!(dir.path().join("quarantine").join(&name).exists());
+    later.stop();
 }
