@@ -28,6 +28,7 @@ fn exit_codes_say_what_went_wrong() {
     check(&["check-config", "--config", file], &[], 64, &slip);
     check(&["run", "--config", file], &[], 64, &slip);
     let variable = [("LAPWING__PROCESSES__COMMAND_LINE", "none")];
+    check(&["check-config"], &[], 0, "the configuration is right\n");
     check(&["check-config"], &variable, 64, "LAPWING__PROCESSES__COMMAND_LINE: unknown value `none`");
     check(&["run", "--aggregator", "nowhere"], &[], 64, "command line, uplink.aggregator");
     check(&["run", "--join", "-N0", "--aggregator", "nowhere"], &[], 64, "command line, uplink.aggregator");
