@@ -127,6 +127,17 @@ impl Bench {
         ended.unwrap_err().to_string()
     }
 
+    /// Lets an agent ship one window, and then stop.
+    async fn ship_one(&self, uplink: Uplink) {
+        let (spool, stop) = (uplink.spool.clone(), CancellationToken::new());
+        spool.push(&batch(self.clock.wall()), &schema(), self.clock.boot());
+        let shipped = async {
+            spool.emptied().await;
+            stop.cancel();
+        };
+        timeout(PATIENCE, async { tokio::join!(uplink.run(stop.clone()), shipped) }).await.unwrap().0.unwrap();
+    }
+
     /// Answers its data directory.
     async fn end(mut self) -> TempDir {
         self.stop.cancel();
@@ -222,13 +233,7 @@ async fn a_certificate_that_is_not_known_is_refused() {
     let state = tempfile::tempdir().unwrap();
     let token = bench.token(1, Wanted::default()).await;
     let uplink = bench.uplink(state.path(), Some(token));
-    let (spool, stop) = (uplink.spool.clone(), CancellationToken::new());
-    spool.push(&batch(bench.clock.wall()), &schema(), bench.clock.boot());
-    let shipped = async {
-        spool.emptied().await;
-        stop.cancel();
-    };
-    timeout(PATIENCE, async { tokio::join!(uplink.run(stop.clone()), shipped) }).await.unwrap().0.unwrap();
+    bench.ship_one(uplink).await;
 
     // The same authority, but an aggregator that has forgotten its hosts.
     let forgetful = Presence::new(Vec::new(), Vec::new(), bench.clock.wall());

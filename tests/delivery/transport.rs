@@ -111,13 +111,7 @@ async fn a_goodbye_over_tcp_arrives() {
     uplink.config.aggregators = vec![listener.local_addr().unwrap().to_string()];
     let mut forwarding = JoinSet::new();
     forwarding.spawn(forward_tcp(listener, bench.address));
-    let (spool, stop) = (uplink.spool.clone(), CancellationToken::new());
-    spool.push(&batch(bench.clock.wall()), &schema(), bench.clock.boot());
-    let shipped = async {
-        spool.emptied().await;
-        stop.cancel();
-    };
-    timeout(PATIENCE, async { tokio::join!(uplink.run(stop.clone()), shipped) }).await.unwrap().0.unwrap();
+    bench.ship_one(uplink).await;
     assert_eq!(bench.counters.tcp_sessions_total.get(), 1);
     until(&bench, Duration::ZERO, || bench.presence.snapshot()[0].state == State::Shutdown).await;
     drop(bench.end().await);
@@ -137,13 +131,7 @@ async fn all_ways_are_tried_in_turn_and_a_proxy_is_one() {
     let mut uplink = bench.uplink(state.path(), Some(bench.token(1, Wanted::default()).await));
     uplink.config.aggregators = vec!["127.0.0.1:1".to_owned(), hole.to_string()];
     uplink.config.proxy = Some(format!("http://a:p%40ss@{proxy}").parse().unwrap());
-    let (spool, stop) = (uplink.spool.clone(), CancellationToken::new());
-    spool.push(&batch(bench.clock.wall()), &schema(), bench.clock.boot());
-    let shipped = async {
-        spool.emptied().await;
-        stop.cancel();
-    };
-    timeout(PATIENCE, async { tokio::join!(uplink.run(stop.clone()), shipped) }).await.unwrap().0.unwrap();
+    bench.ship_one(uplink).await;
     assert_eq!(bench.counters.tcp_sessions_total.get(), 1);
     drop(bench.end().await);
 }

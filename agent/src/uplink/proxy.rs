@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 
 use crate::config::Proxy;
 
+/// What the head of an answer ends with.
+const END: &[u8] = b"\r\n\r\n";
+
 /// Bytes of an answer at most: a status and a few headers.
 const PROXY_ANSWER_BYTES_MAX: usize = 8 << 10;
 
@@ -19,8 +22,8 @@ pub(super) async fn tunnel(proxy: &Proxy, target: &str) -> io::Result<TcpStream>
     let asked = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{shown}\r\n");
     stream.write_all(asked.as_bytes()).await?;
     let mut answer = Vec::new();
-    // The aggregator waits for our first words: nothing follows the answer.
-    while !answer.ends_with(b"\r\n\r\n") {
+    // A page may follow a refusal. Nothing follows a tunnel that opens: the aggregator waits for our first words.
+    while !answer.windows(END.len()).any(|bytes| bytes == END) {
         if PROXY_ANSWER_BYTES_MAX <= answer.len() || stream.read_buf(&mut answer).await? == 0 {
             return Err(io::Error::other("it answers no HTTP"));
         }
@@ -42,7 +45,37 @@ fn status(answer: &[u8]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// What a proxy's answer becomes.
+    async fn check(answer: &'static [u8], expect: Option<&str>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy { address: listener.local_addr().unwrap().to_string(), authorization: None };
+        let answers = async {
+            let (mut asked, _) = listener.accept().await.unwrap();
+            let mut head = [0; 128];
+            assert_ne!(asked.read(&mut head).await.unwrap(), 0);
+            drop(asked.write_all(answer).await);
+        };
+        let (tunnel, ()) = tokio::join!(tunnel(&proxy, "a:1"), answers);
+        let error = tunnel.err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), expect, "{}", String::from_utf8_lossy(answer));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_with_and_without_a_page_behind_it() {
+        check(b"HTTP/1.0 200 Connection established\r\nProxy-agent: p\r\n\r\n", None).await;
+        let user = Some("it wants a user and a password, in `uplink.proxy`");
+        check(b"HTTP/1.0 407 Proxy Authentication Required\r\n\r\n", user).await;
+        check(b"HTTP/1.0 407 Proxy Authentication Required\r\nServer: p\r\n\r\n<html>no</html>", user).await;
+        check(b"HTTP/1.1 403 Filtered\r\n\r\n<html>", Some("it refuses with status 403")).await;
+        check(b"SSH-2.0-x\r\n", Some("it answers no HTTP")).await;
+        check(b"SSH-2.0-x\r\n\r\n", Some("it answers no HTTP")).await;
+        check(b"", Some("it answers no HTTP")).await;
+        check(&[b'a'; 20_000], Some("it answers no HTTP")).await;
+    }
 
     #[test]
     fn an_answer_has_a_status_or_is_none() {
