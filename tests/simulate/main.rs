@@ -7,11 +7,14 @@
 //! what is missing was counted or died with an agent within half a minute of its end; memory and disk stay within their
 //! limits; and everything drains once the faults end.
 //!
+//! `fleet` plays the return of many agents that lost their sessions at once.
+//!
 //! `make simulate SEED=17` plays one seed, `make simulate SEEDS=100000` many.
 #![expect(clippy::unwrap_used, reason = "a simulation that cannot go on should fail")]
 #![expect(clippy::print_stderr, reason = "seeds are printed")]
 
 mod disk;
+mod fleet;
 mod ledger;
 mod random;
 mod world;

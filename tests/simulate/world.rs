@@ -40,6 +40,7 @@ use common::wire::frame;
 use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::Reader;
 use common::wire::message::Ack;
+use common::wire::message::Goodbye;
 use common::wire::message::Message;
 
 use crate::disk::Crash;
@@ -394,7 +395,12 @@ impl World {
                 // An older aggregator now and then.
                 let known = if self.random.chance(30) { CODEC_VARINTS } else { CODEC };
                 self.codec = hello.codec_max.min(known);
-                let welcome = Session::welcome(held, "host", self.codec, (Timestamp::default(), Timestamp::default()));
+                let welcome = Session::welcome(
+                    held,
+                    "host",
+                    self.codec,
+                    (Timestamp::default(), Timestamp::default(), Duration::ZERO),
+                );
                 self.down.push_back(frame::encode(&welcome));
             }
             self.waiting.extend(session.take());
@@ -420,8 +426,9 @@ impl World {
         let committed = if full { Err(CommitError::Full) } else { self.store.commit(&appends, self.wall()) };
         match committed.map_err(|error| (Session::fail(&error), error)) {
             Ok(committed) => self.acknowledge(Session::acknowledge(&committed)),
-            Err((Failed::Retry(busy, _), _)) => {
+            Err((Failed::Retry, _)) => {
                 self.waiting = appends;
+                let (busy, _) = Session::new(HOST).hold_back(Duration::ZERO);
                 self.down.push_back(frame::encode(&busy));
             }
             Err((Failed::End(at, _), error @ CommitError::Unfounded { .. })) if self.let_go => {
@@ -461,7 +468,9 @@ impl World {
             }
         }
         match self.dialogue.as_mut().map(|dialogue| dialogue.hear(message, now)) {
-            Some(AgentHeard::End(reason, text)) => Err(format!("the agent ends the session: {reason:?} {text}")),
+            Some(AgentHeard::End(Goodbye { reason, text, .. })) => {
+                Err(format!("the agent ends the session: {reason:?} {text}"))
+            }
             _ => Ok(()),
         }
     }

@@ -16,12 +16,14 @@ use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::Reader;
 use common::wire::message::Message;
 use quinn::Connection;
+use quinn::ConnectionError;
 use quinn::Endpoint;
 use quinn::IdleTimeout;
 use quinn::PathStats;
 use quinn::RecvStream;
 use quinn::SendStream;
 use quinn::TransportConfig;
+use quinn::TransportErrorCode;
 use quinn::VarInt;
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::ClientConfig;
@@ -78,6 +80,9 @@ pub(super) enum LinkError {
     /// Nothing that was tried answers; this is what each did.
     #[error("cannot reach the aggregator: {}", .0.join("; "))]
     Reach(Vec<String>),
+    /// The aggregator is there, and has no room at present.
+    #[error("the aggregator turned this agent away: too many come at once")]
+    TurnedAway,
     /// TLS cannot be set up.
     #[error("cannot set up TLS: {0}")]
     Tls(String),
@@ -111,6 +116,13 @@ enum Wire {
     Tcp(Box<TlsStream<TcpStream>>),
 }
 
+/// Why one way does not lead there.
+enum Failure {
+    /// The aggregator is there: no other way leads to more room.
+    TurnedAway,
+    Other(String),
+}
+
 /// One way to an aggregator.
 enum Way<'a> {
     Direct(Transport, SocketAddr),
@@ -119,14 +131,14 @@ enum Way<'a> {
 }
 
 impl Way<'_> {
-    async fn take(&self, tls: Arc<ClientConfig>) -> Result<Wire, String> {
+    async fn take(&self, tls: Arc<ClientConfig>) -> Result<Wire, Failure> {
         let stream = match self {
             Self::Direct(Transport::Quic, address) => return Link::connect_quic(*address, tls).await,
             Self::Direct(Transport::Tcp, address) => TcpStream::connect(address).await,
             Self::Proxy(proxy, aggregator) => proxy::tunnel(proxy, aggregator).await,
         };
         let wire = async { Link::connect_tcp(stream?, tls).await };
-        wire.await.map_err(|error| error.to_string())
+        wire.await.map_err(|error| Failure::Other(error.to_string()))
     }
 }
 
@@ -167,7 +179,8 @@ impl Link {
                             let (aggregator, reader) = (aggregator.clone(), Reader::new(FRAME_BYTES_MAX));
                             return Ok(Self { wire, aggregator, reader, torn: false });
                         }
-                        Ok(Err(why)) => failures.push(format!("{way}: {why}")),
+                        Ok(Err(Failure::TurnedAway)) => return Err(LinkError::TurnedAway),
+                        Ok(Err(Failure::Other(why))) => failures.push(format!("{way}: {why}")),
                         Err(_) => failures.push(format!("{way}: no answer within {CONNECT_TIMEOUT:?}")),
                     }
                 }
@@ -182,18 +195,23 @@ impl Link {
         Ok(Wire::Tcp(Box::new(TlsConnector::from(tls).connect(name, stream).await?)))
     }
 
-    async fn connect_quic(address: SocketAddr, tls: Arc<ClientConfig>) -> Result<Wire, String> {
-        let crypto = QuicClientConfig::try_from(tls).map_err(|error| error.to_string())?;
+    async fn connect_quic(address: SocketAddr, tls: Arc<ClientConfig>) -> Result<Wire, Failure> {
+        let other = |error: &dyn ToString| Failure::Other(error.to_string());
+        let crypto = QuicClientConfig::try_from(tls).map_err(|error| other(&error))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport()));
         let any: SocketAddr = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let endpoint = Endpoint::client(any).map_err(|error| error.to_string())?;
-        let connecting = endpoint.connect_with(config, address, SERVER_NAME).map_err(|error| error.to_string())?;
-        let connection = connecting.await.map_err(|error| error.to_string())?;
-        let (send, receive) = connection.open_bi().await.map_err(|error| error.to_string())?;
+        let endpoint = Endpoint::client(any).map_err(|error| other(&error))?;
+        let connecting = endpoint.connect_with(config, address, SERVER_NAME).map_err(|error| other(&error))?;
+        let connection = connecting.await.map_err(|error| {
+            let refused = TransportErrorCode::CONNECTION_REFUSED;
+            let no_room = matches!(&error, ConnectionError::ConnectionClosed(close) if close.error_code == refused);
+            if no_room { Failure::TurnedAway } else { other(&error) }
+        })?;
+        let (send, receive) = connection.open_bi().await.map_err(|error| other(&error))?;
         Ok(Wire::Quic { endpoint, connection, send, receive })
     }
 
@@ -329,4 +347,35 @@ fn transport() -> TransportConfig {
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok());
     transport
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn::ServerConfig;
+    use rcgen::generate_simple_self_signed;
+    use rustls_pki_types::PrivateKeyDer;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_aggregator_without_room_is_not_tried_by_tcp() {
+        let made = generate_simple_self_signed([SERVER_NAME.to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let config = ServerConfig::with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let full = Endpoint::server(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = full.local_addr().unwrap();
+        let tcp = tokio::net::TcpListener::bind(address).await.unwrap();
+        let there = config::Uplink {
+            aggregators: vec![address.to_string()],
+            proxy: None,
+            join: None,
+            state_dir: std::path::PathBuf::new(),
+        };
+        let refuse = async { full.accept().await.unwrap().refuse() };
+        let credentials = Credentials::Join([0; 32]);
+        let dial = Link::dial(&there, &credentials, &[Transport::Quic, Transport::Tcp]);
+        let (dialled, ()) = tokio::join!(dial, refuse);
+        assert!(matches!(dialled.map(drop), Err(LinkError::TurnedAway)));
+        assert!(timeout(Duration::ZERO, tcp.accept()).await.is_err());
+    }
 }

@@ -83,8 +83,8 @@ pub enum Heard {
     Welcome(Welcome),
     /// The aggregator cannot store at present; nothing is sent for so long.
     Busy(Duration),
-    /// The session is over.
-    End(Reason, String),
+    /// The session is over, for what the aggregator says or for something that it may not say.
+    End(Goodbye),
 }
 
 impl Dialogue {
@@ -127,7 +127,7 @@ impl Dialogue {
                 self.silent_until = now.saturating_add(pause);
                 Heard::Busy(pause)
             }
-            Message::Goodbye(Goodbye { reason, text, .. }) => Heard::End(Reason::from(reason), text),
+            Message::Goodbye(goodbye) => Heard::End(goodbye),
             Message::Recall(recall) => {
                 self.recalls.ask(&recall);
                 Heard::Nothing
@@ -138,7 +138,7 @@ impl Dialogue {
             | Message::Enroll(_)
             | Message::Enrolled(_)
             | Message::Recorded(_) => {
-                Heard::End(Reason::Malformed, "the aggregator said what only an agent says".to_owned())
+                Heard::End(words(Reason::Malformed, "the aggregator said what only an agent says"))
             }
         }
     }
@@ -212,11 +212,11 @@ impl Dialogue {
 
     fn welcome(&mut self, welcome: Welcome) -> Heard {
         if self.welcomed {
-            return Heard::End(Reason::Malformed, "the aggregator said welcome twice".to_owned());
+            return Heard::End(words(Reason::Malformed, "the aggregator said welcome twice"));
         }
         if !codec::is_known(welcome.codec) {
             let text = format!("the aggregator wants codec {}; update this agent", welcome.codec);
-            return Heard::End(Reason::Error, text);
+            return Heard::End(words(Reason::Error, &text));
         }
         self.spool.welcome(&welcome.spools, welcome.codec);
         self.schemas.insert(self.spool.run(), welcome.schema_version);
@@ -234,5 +234,9 @@ impl Dialogue {
 /// The last words of a session.
 #[must_use]
 pub fn goodbye(reason: Reason, text: &str) -> Message {
-    Message::Goodbye(Goodbye { reason: reason as u16, text: text.to_owned(), ext: Vec::new() })
+    Message::Goodbye(words(reason, text))
+}
+
+fn words(reason: Reason, text: &str) -> Goodbye {
+    Goodbye { reason: reason as u16, text: text.to_owned(), ext: Vec::new() }
 }

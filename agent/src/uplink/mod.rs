@@ -1,6 +1,7 @@
 //! The QUIC client: connect, greet, send, take acknowledgements, back off.
 
 mod certificate;
+pub mod comeback;
 mod connection;
 pub mod dialogue;
 mod identity;
@@ -13,13 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use common::backoff::Backoff;
 use common::batch::RunId;
 use common::time::Clock;
 use common::trust::JoinToken;
 use common::wire::message::Message;
 use common::wire::message::Reason;
 use common::wire::message::read_renew_after;
+use common::wire::message::read_return_within;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,7 @@ use crate::recorder::Recorder;
 use crate::spool::Spool;
 use crate::uplink::certificate::Desk;
 use crate::uplink::certificate::Due;
+use crate::uplink::comeback::Comeback;
 use crate::uplink::connection::Credentials;
 use crate::uplink::connection::Link;
 use crate::uplink::connection::LinkError;
@@ -42,11 +44,6 @@ use crate::uplink::identity::StateDir;
 use crate::uplink::identity::StateError;
 use crate::uplink::recall::Recalls;
 use crate::window::Stamps;
-
-/// Delays between attempts: soon enough that a restarted aggregator misses one window, far enough apart that 10,000
-/// agents do not come at once.
-const RECONNECT_FIRST: Duration = Duration::from_secs(1);
-const RECONNECT_MOST: Duration = Duration::from_secs(30);
 
 /// How long the aggregator may take to say welcome.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
@@ -138,11 +135,11 @@ impl Uplink {
         let hostname = &self.introduction.hostname;
         let desk = Desk { uplink: &self.config, hostname, state: &state, clock: &self.clock };
         let Some(mut identity) = self.identity(&desk, &stop).await? else { return Ok(()) };
-        let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MOST);
+        let mut comeback = Comeback::new();
         let mut transport = Transport::Quic;
         loop {
             let acknowledged = self.spool.figures().acknowledged_total;
-            let ended = match self.session(&desk, (&identity, &mut transport), &stop).await {
+            let ended = match self.session(&desk, (&identity, &mut transport, &mut comeback), &stop).await {
                 Ended::Stopped => return Ok(()),
                 // A host that was off for weeks: the next attempt shows the new certificate.
                 Ended::Dismissed(Reason::Expired, _) => match desk.renew(&identity).await? {
@@ -157,12 +154,12 @@ impl Uplink {
             }
             // A session that stored nothing was no success, however politely it began.
             if acknowledged < self.spool.figures().acknowledged_total {
-                backoff.reset();
+                comeback.succeed();
             }
             let replaced = matches!(ended, Ended::Dismissed(Reason::Replaced, _));
-            report(ended, &backoff)?;
+            report(ended, comeback.attempts())?;
             let least = if replaced { REPLACED_PAUSE } else { Duration::ZERO };
-            if !self.pause(&mut backoff, least, &stop).await {
+            if !self.pause(&mut comeback, least, &stop).await {
                 return Ok(());
             }
         }
@@ -183,7 +180,7 @@ impl Uplink {
         }
         let token = token.ok_or(UplinkError::NotJoined)??;
         let credentials = Credentials::Join(token.ca);
-        let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MOST);
+        let mut comeback = Comeback::new();
         loop {
             let joined = tokio::select! {
                 () = stop.cancelled() => return Ok(None),
@@ -194,9 +191,9 @@ impl Uplink {
                     tracing::info!(instance = %given.instance, "this host has joined");
                     return desk.state.identity()?.map(Some).ok_or(UplinkError::NotJoined);
                 }
-                Err(ended) => report(ended, &backoff)?,
+                Err(ended) => report(ended, comeback.attempts())?,
             }
-            if !self.pause(&mut backoff, Duration::ZERO, stop).await {
+            if !self.pause(&mut comeback, Duration::ZERO, stop).await {
                 return Ok(None);
             }
         }
@@ -206,7 +203,7 @@ impl Uplink {
     async fn session(
         &self,
         desk: &Desk<'_>,
-        (identity, transport): (&Identity, &mut Transport),
+        (identity, transport, comeback): (&Identity, &mut Transport, &mut Comeback),
         stop: &CancellationToken,
     ) -> Ended {
         let credentials = Credentials::Identity(identity);
@@ -231,7 +228,7 @@ impl Uplink {
         self.counts.session_over_tcp.store(u64::from(on_tcp), Relaxed);
         let due = Due::default();
         let talked = tokio::select! {
-            talked = self.talk(&mut link, &due) => talked,
+            talked = self.talk(&mut link, (&due, comeback)) => talked,
             never = desk.keep_renewed(identity, &due) => match never {},
             () = self.quic_passes(&there, &credentials), if on_tcp => {
                 *transport = Transport::Quic;
@@ -264,7 +261,7 @@ impl Uplink {
     }
 
     /// The session, until it breaks.
-    async fn talk(&self, link: &mut Link, due: &Due) -> Result<(), Ended> {
+    async fn talk(&self, link: &mut Link, (due, comeback): (&Due, &mut Comeback)) -> Result<(), Ended> {
         let recalls = Recalls::new(self.recorder.clone(), self.first_run);
         let (mut dialogue, hello) = Dialogue::open(self.spool.clone(), recalls, &self.introduction, self.clock.wall());
         link.say(&hello).await?;
@@ -288,7 +285,7 @@ impl Uplink {
                 }
             }
             while let Some(message) = link.next()? {
-                self.hear(&mut dialogue, message, due)?;
+                self.hear(&mut dialogue, message, (due, comeback))?;
             }
         }
     }
@@ -303,24 +300,33 @@ impl Uplink {
         path.lost_packets
     }
 
-    fn hear(&self, dialogue: &mut Dialogue, message: Message, due: &Due) -> Result<(), Ended> {
+    fn hear(
+        &self,
+        dialogue: &mut Dialogue,
+        message: Message,
+        (due, comeback): (&Due, &mut Comeback),
+    ) -> Result<(), Ended> {
         match dialogue.hear(message, self.clock.boot()) {
             Heard::Nothing => {}
             Heard::Welcome(welcome) => {
+                comeback.hear(read_return_within(&welcome.ext));
                 let after = read_renew_after(&welcome.ext);
                 due.send_replace(after.map(|after| self.clock.boot().saturating_add(after)));
                 let moved_ms = self.stamps.set(welcome.now, self.clock.boot());
                 tracing::info!(instance = %welcome.instance, moved_ms, "session opened");
             }
             Heard::Busy(pause) => tracing::info!(?pause, "the aggregator cannot store at present"),
-            Heard::End(reason, text) => return Err(Ended::Dismissed(reason, text)),
+            Heard::End(goodbye) => {
+                comeback.hear(read_return_within(&goodbye.ext));
+                return Err(Ended::Dismissed(Reason::from(goodbye.reason), goodbye.text));
+            }
         }
         Ok(())
     }
 
     /// Waits before the next attempt, `least` or longer. False at the stop.
-    async fn pause(&self, backoff: &mut Backoff, least: Duration, stop: &CancellationToken) -> bool {
-        let delay = backoff.next(random()).max(least);
+    async fn pause(&self, comeback: &mut Comeback, least: Duration, stop: &CancellationToken) -> bool {
+        let delay = comeback.next(random()).max(least);
         tokio::select! {
             () = stop.cancelled() => false,
             () = self.clock.sleep(delay) => true,
@@ -335,11 +341,11 @@ async fn stopped(stop: &CancellationToken, spool: &Spool) {
 }
 
 /// Logs why a session ended; an error when trying again is no use.
-fn report(ended: Ended, backoff: &Backoff) -> Result<(), UplinkError> {
+fn report(ended: Ended, attempts: u32) -> Result<(), UplinkError> {
     match ended {
         Ended::Stopped => {}
         // An outage is told once.
-        Ended::Lost(error) if backoff.attempts() == 0 => tracing::warn!(%error, "no session with the aggregator"),
+        Ended::Lost(error) if attempts == 0 => tracing::warn!(%error, "no session with the aggregator"),
         Ended::Lost(error) => tracing::debug!(%error, "no session with the aggregator"),
         Ended::Dismissed(reason, text) => match reason {
             Reason::Unknown | Reason::Token | Reason::Revoked | Reason::Expired => {

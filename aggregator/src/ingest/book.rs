@@ -88,6 +88,11 @@ impl Book {
         self.hosts.values().map(|entry| &entry.host)
     }
 
+    /// How many hosts there are.
+    pub(super) fn fleet(&self) -> usize {
+        self.hosts.len()
+    }
+
     pub(super) fn enrolled(&mut self, host: Host, now: Timestamp) {
         match self.hosts.get_mut(&host.id) {
             Some(entry) => entry.host = host,

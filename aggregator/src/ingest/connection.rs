@@ -1,9 +1,10 @@
 //! The shell around a session: reads and writes one connection's stream, asks the store, and lets the core decide.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use common::batch::HostId;
 use common::time::Timestamp;
 use common::wire::message::Hello;
 use common::wire::message::Message;
@@ -23,9 +24,10 @@ use crate::ingest::presence::Opened;
 use crate::ingest::session::End;
 use crate::ingest::session::Failed;
 use crate::ingest::session::Heard;
+use crate::ingest::session::SLOW_AFTER;
 use crate::ingest::session::Session;
-use crate::store::commit::Append;
 use crate::store::commit::Commit;
+use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
 use crate::store::record::hosts::Host;
 
@@ -95,7 +97,7 @@ pub(super) async fn serve(mut link: Link, shared: Arc<Shared>, stop: Cancellatio
         } else {
             tracing::warn!(%from, reason = ?end.reason, text = %end.text, "session ended by the aggregator");
         }
-        link.say(&end.message()).await;
+        link.say(&end.message(shared.presence.return_within())).await;
     }
     link.close().await;
 }
@@ -184,11 +186,12 @@ async fn talk(
         // What the older session still commits must be known before the answer says what is held.
         ends.or(older.cancelled()).await?;
     }
-    store(link, &opened.commit, (shared, ends)).await.map_err(|cut| cut.over)?;
+    store(link, (session, &opened.commit), (shared, ends)).await.map_err(|cut| cut.over)?;
     let host = session.host();
     let held = shared.store.held(host, hello.run, &hello.spools).await.map_err(End::from)?;
     shared.presence.holds(host, &hello, &held.spools);
-    link.say(&Session::welcome(held, &opened.instance, hello.codec_max, (shared.clock.wall(), expires))).await;
+    let when = (shared.clock.wall(), expires, shared.presence.return_within());
+    link.say(&Session::welcome(held, &opened.instance, hello.codec_max, when)).await;
     tracing::info!(instance = %opened.instance, version = %hello.agent_version, "session opened");
     loop {
         let filled = async {
@@ -211,23 +214,20 @@ async fn talk(
                     }
                 }
                 Heard::Goodbye(reason, _text) => {
-                    return Err(match append(link, (host, session.take()), (shared, ends)).await {
+                    return Err(match append(link, session, (shared, ends)).await {
                         Err(Over::Ended(end)) => Over::Ended(end),
                         Ok(()) | Err(Over::Left(_)) => Over::Left(Some(reason)),
                     });
                 }
             }
         }
-        append(link, (host, session.take()), (shared, ends)).await?;
+        append(link, session, (shared, ends)).await?;
     }
 }
 
 /// Commits and acknowledges. What stands behind a batch that means nothing is not committed.
-async fn append(
-    link: &mut Link,
-    (host, mut appends): (HostId, Vec<Append>),
-    (shared, ends): (&Shared, &Ends<'_>),
-) -> Result<(), Over> {
+async fn append(link: &mut Link, session: &mut Session, (shared, ends): (&Shared, &Ends<'_>)) -> Result<(), Over> {
+    let (host, mut appends) = (session.host(), session.take());
     let mut result = Ok(());
     while !appends.is_empty() {
         let mut commit = Commit { appends: appends.clone(), records: Vec::new() };
@@ -236,7 +236,7 @@ async fn append(
             commit.join(noticed);
             holes
         });
-        match store(link, &commit, (shared, ends)).await {
+        match store(link, (session, &commit), (shared, ends)).await {
             Ok(committed) => {
                 if let Some(holes) = arriving {
                     shared.presence.arrived(host, holes);
@@ -258,21 +258,49 @@ async fn append(
 }
 
 /// Commits; waits as long as the store cannot store, which holds the agent up by flow control.
-async fn store(link: &mut Link, commit: &Commit, (shared, ends): (&Shared, &Ends<'_>)) -> Result<Committed, Cut> {
+async fn store(
+    link: &mut Link,
+    (session, commit): (&Session, &Commit),
+    (shared, ends): (&Shared, &Ends<'_>),
+) -> Result<Committed, Cut> {
     loop {
-        let error = match shared.store.commit(commit.clone()).await {
+        let error = match stored(link, (session, commit), shared).await {
             Ok(committed) => return Ok(committed),
             Err(error) => error,
         };
         match Session::fail(&error) {
-            Failed::Retry(busy, pause) => {
-                shared.counters.busy_total.count(1);
-                link.say(&busy).await;
+            Failed::Retry => {
+                let pause = hold_back(link, session, shared).await;
                 ends.or(shared.clock.sleep(pause)).await.map_err(|over| Cut { at: 0, over })?;
             }
             Failed::End(at, end) => return Err(Cut { at, over: Over::Ended(end) }),
         }
     }
+}
+
+/// Waits for a commit; an agent whose commit takes long is asked to hold back meanwhile.
+async fn stored(
+    link: &mut Link,
+    (session, commit): (&Session, &Commit),
+    shared: &Shared,
+) -> Result<Committed, CommitError> {
+    let mut committing = pin!(shared.store.commit(commit.clone()));
+    let mut patience = SLOW_AFTER;
+    loop {
+        // The pace of the disk is real time even where a test moves the clock.
+        match timeout(patience, &mut committing).await {
+            Ok(committed) => return committed,
+            Err(_) => patience = hold_back(link, session, shared).await,
+        }
+    }
+}
+
+/// Asks the agent to hold back. Answers for how long.
+async fn hold_back(link: &mut Link, session: &Session, shared: &Shared) -> Duration {
+    let (busy, pause) = session.hold_back(shared.presence.return_within());
+    shared.counters.busy_total.count(1);
+    link.say(&busy).await;
+    pause
 }
 
 /// The agent's goodbye, if it stands among what was not taken any more when it left.

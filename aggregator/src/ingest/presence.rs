@@ -28,6 +28,7 @@ use crate::ingest::hearing::Unheard;
 use crate::ingest::holes::Holes;
 use crate::ingest::recall::NotRecalled;
 use crate::ingest::recall::Recalls;
+use crate::ingest::session::return_within_of;
 use crate::store::Health;
 use crate::store::Store;
 use crate::store::commit::Append;
@@ -207,6 +208,12 @@ impl Presence {
     #[must_use]
     pub fn by_key(&self, key_hash: [u8; 32]) -> Option<Host> {
         self.book().hosts().find(|host| host.key_hash == key_hash).cloned()
+    }
+
+    /// Over how long its hosts spread their return when they lose their sessions at once.
+    #[must_use]
+    pub fn return_within(&self) -> Duration {
+        return_within_of(self.book().fleet())
     }
 
     /// All hosts as they are recorded.

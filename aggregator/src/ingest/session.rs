@@ -17,6 +17,7 @@ use common::wire::message::Reason;
 use common::wire::message::Recorded;
 use common::wire::message::Welcome;
 use common::wire::message::renew_after;
+use common::wire::message::return_within;
 
 use crate::ingest::trust::RENEWED_BEFORE;
 use crate::store::commit::Append;
@@ -28,8 +29,22 @@ use crate::store::commit::Held;
 /// room besides.
 pub const SPOOLS_MAX: usize = 1_024;
 
-/// How long an agent is asked to wait when the store cannot store.
+/// How long an agent is asked to wait at least when the store cannot store.
 pub const BUSY_FOR: Duration = Duration::from_secs(2);
+
+/// How long a commit may take before the agent is asked to hold back: one waits for a few group commits, and what agents
+/// send meanwhile waits in memory.
+pub const SLOW_AFTER: Duration = Duration::from_secs(5);
+
+/// Agents that may come back in one second: each takes half a millisecond of a core for its handshake, and a little more
+/// for its first words.
+const RETURNS_PER_SECOND: u32 = 1_250;
+
+/// Over how long a fleet of so many hosts spreads its return when it loses its sessions at once.
+#[must_use]
+pub fn return_within_of(hosts: usize) -> Duration {
+    Duration::from_secs(1) * u32::try_from(hosts).unwrap_or(u32::MAX) / RETURNS_PER_SECOND
+}
 
 /// Where a session stands.
 #[derive(Debug)]
@@ -65,8 +80,8 @@ pub struct End {
 /// What to do about a commit that was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// Say so and try again.
-    Retry(Message, Duration),
+    /// Have the agent hold back, and try again.
+    Retry,
     /// Commit the appends before this place, then end.
     End(usize, End),
 }
@@ -120,9 +135,15 @@ impl Session {
         }
     }
 
-    /// The answer to `Hello`, to an agent that writes codecs up to `codec_max`, and whose certificate ends at `expires`.
+    /// The answer to `Hello`, to an agent that writes codecs up to `codec_max`, whose certificate ends at `expires`, and
+    /// whose fleet returns `within` that time.
     #[must_use]
-    pub fn welcome(held: Held, instance: &str, codec_max: u8, (now, expires): (Timestamp, Timestamp)) -> Message {
+    pub fn welcome(
+        held: Held,
+        instance: &str,
+        codec_max: u8,
+        (now, expires, within): (Timestamp, Timestamp, Duration),
+    ) -> Message {
         Message::Welcome(Welcome {
             now,
             instance: instance.to_owned(),
@@ -130,7 +151,7 @@ impl Session {
             spools: held.spools,
             codec: codec_max.clamp(CODEC_VARINTS, CODEC),
             frame_bytes_max: u32::try_from(FRAME_BYTES_MAX).unwrap_or(u32::MAX),
-            ext: vec![renew_after(expires.before(RENEWED_BEFORE).since(now))],
+            ext: vec![renew_after(expires.before(RENEWED_BEFORE).since(now)), return_within(within)],
         })
     }
 
@@ -152,6 +173,17 @@ impl Session {
         acks.into_iter().map(Message::Ack).collect()
     }
 
+    /// Asks the agent to hold back, of a fleet that comes back `within` that time. Answers also for how long: each host has
+    /// a moment of its own, so that not all go on at once.
+    #[must_use]
+    pub fn hold_back(&self, within: Duration) -> (Message, Duration) {
+        // Multiples of the golden section lie evenly between 0 and 1, however many hosts there are.
+        let place = (f64::from(self.host.0) * 0.618_033_988_749_895).fract();
+        let pause = BUSY_FOR.saturating_add(within.mul_f64(place));
+        let retry_ms = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
+        (Message::Busy(Busy { retry_ms, ext: Vec::new() }), pause)
+    }
+
     /// What to do about a commit that was not made.
     #[must_use]
     pub fn fail(error: &CommitError) -> Failed {
@@ -163,10 +195,7 @@ impl Session {
                 let text = "the batch before is not at hand any more: greet again";
                 Failed::End(*append, End::new(Reason::Error, text.to_owned()))
             }
-            CommitError::Full | CommitError::Io(_) => {
-                let retry_ms = u32::try_from(BUSY_FOR.as_millis()).unwrap_or(u32::MAX);
-                Failed::Retry(Message::Busy(Busy { retry_ms, ext: Vec::new() }), BUSY_FOR)
-            }
+            CommitError::Full | CommitError::Io(_) => Failed::Retry,
             CommitError::Closed => Failed::End(0, End::stopping()),
         }
     }
@@ -212,10 +241,11 @@ impl End {
         Self::new(Reason::Unknown, "this host was forgotten: join with a new token".to_owned())
     }
 
-    /// As it travels.
+    /// As it travels, to an agent whose fleet returns `within` that time.
     #[must_use]
-    pub fn message(&self) -> Message {
-        Message::Goodbye(Goodbye { reason: self.reason as u16, text: self.text.clone(), ext: Vec::new() })
+    pub fn message(&self, within: Duration) -> Message {
+        let ext = vec![return_within(within)];
+        Message::Goodbye(Goodbye { reason: self.reason as u16, text: self.text.clone(), ext })
     }
 
     fn malformed(text: &str) -> Self {
@@ -305,8 +335,28 @@ mod tests {
     }
 
     #[test]
+    fn agents_that_hold_back_go_on_one_after_the_other() {
+        let within = return_within_of(10_000);
+        assert_eq!((within, return_within_of(0)), (Duration::from_secs(8), Duration::ZERO));
+        let mut pauses: Vec<_> = (1..=10_000)
+            .map(|host| {
+                let (message, pause) = Session::new(HostId(host)).hold_back(within);
+                let retry_ms = u32::try_from(pause.as_millis()).unwrap();
+                assert_eq!(message, Message::Busy(Busy { retry_ms, ext: Vec::new() }));
+                pause
+            })
+            .collect();
+        pauses.sort();
+        assert!(BUSY_FOR <= pauses[0] && pauses[9_999] <= BUSY_FOR + within);
+        // No stretch of a tenth of a second has more than a part more than its share.
+        let most = pauses.windows(140).filter(|some| some[139] - some[0] < Duration::from_millis(100)).count();
+        assert_eq!(most, 0);
+        assert_eq!(Session::new(HOST).hold_back(Duration::ZERO).1, BUSY_FOR);
+    }
+
+    #[test]
     fn a_full_disk_is_waited_for_and_nonsense_is_not() {
-        assert!(matches!(Session::fail(&CommitError::Full), Failed::Retry(Message::Busy(_), BUSY_FOR)));
+        assert_eq!(Session::fail(&CommitError::Full), Failed::Retry);
         let nonsense = CommitError::Malformed { append: 2, why: String::new() };
         assert!(matches!(Session::fail(&nonsense), Failed::End(2, End { reason: Reason::Malformed, .. })));
         let unfounded = CommitError::Unfounded { append: 1 };

@@ -1,9 +1,13 @@
-//! A disk that is full until a test makes room on it.
+//! A disk that is full, or stands still, until a test lets it go on.
 
 use std::path::Path;
+use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use rusqlite::Connection;
 
+use crate::store::Store;
 use crate::store::Writer;
 
 /// Pages that the database may grow by: what is to fit while there is room fits.
@@ -46,4 +50,20 @@ impl Disk {
 
 fn asked(connection: &Connection, what: &str) -> i64 {
     connection.query_row(&format!("PRAGMA {what}"), [], |row| row.get(0)).unwrap()
+}
+
+/// Nothing is written from here on until what this answers is dropped.
+pub(crate) fn stall(store: &Store) -> SyncSender<()> {
+    let (stalled, until) = sync_channel(0);
+    let (begun, beginning) = sync_channel(0);
+    let changes = store.queue.changes();
+    thread::spawn(move || {
+        changes.make(Box::new(move |_, _| {
+            begun.send(()).unwrap();
+            until.recv().unwrap_err();
+            Ok(())
+        }))
+    });
+    beginning.recv().unwrap();
+    stalled
 }

@@ -70,6 +70,24 @@ pub fn read_abilities(ext: &Extensions) -> u64 {
     bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
+/// Of `Welcome` and of the aggregator's `Goodbye`: over how many milliseconds its agents spread their return when they lose
+/// their sessions; `u64`, little-endian.
+const RETURN_WITHIN: u16 = 4;
+
+/// The field that says over how long agents that lose their sessions together spread their return.
+#[must_use]
+pub fn return_within(within: Duration) -> (u16, Vec<u8>) {
+    let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    (RETURN_WITHIN, millis.to_le_bytes().to_vec())
+}
+
+/// What [`return_within`] says, if the field is there.
+#[must_use]
+pub fn read_return_within(ext: &Extensions) -> Option<Duration> {
+    let (_, bytes) = ext.iter().find(|(number, _)| *number == RETURN_WITHIN)?;
+    Some(Duration::from_millis(u64::from_le_bytes(bytes.as_slice().try_into().ok()?)))
+}
+
 /// Everything that travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -331,6 +349,17 @@ mod tests {
         check(vec![], None);
         check(vec![(7, vec![0; 8]), renew_after(Duration::from_secs(1_000_000))], Some(1_000_000));
         check(vec![(RENEW_AFTER, vec![1, 2])], None);
+    }
+
+    #[test]
+    fn a_return_is_spread_as_far_as_it_says() {
+        let check = |ext: Extensions, expect: Option<u64>| {
+            assert_eq!(read_return_within(&ext), expect.map(Duration::from_millis), "{ext:?}");
+        };
+        check(vec![], None);
+        check(vec![renew_after(Duration::from_secs(9)), return_within(Duration::from_millis(8_000))], Some(8_000));
+        check(vec![return_within(Duration::MAX)], Some(u64::MAX));
+        check(vec![(RETURN_WITHIN, vec![1; 4])], None);
     }
 
     #[test]

@@ -1,0 +1,112 @@
+//! An aggregator that is full, slow or stopping says so.
+
+use common::wire::message::SpoolHeld;
+use common::wire::message::read_return_within;
+
+use super::*;
+use crate::store::full;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_holds_sessions_up_until_there_is_room() {
+    let bench = Bench::start();
+    let key = bench.host(|_| {});
+    let mut sent = Sent::new(bench.clock.wall());
+    let mut older = bench.dial(Some(&key)).await;
+    older.say(&hello()).await;
+    assert!(matches!(older.hear().await, Message::Welcome(_)));
+    older.say(&[sent.schema(), sent.batch()].concat()).await;
+    assert!(matches!(older.hear().await, Message::Ack(ack) if ack.next == Seq(1)));
+
+    bench.disk.fill();
+    let waiting = [sent.batch(), sent.batch(), sent.batch()].concat();
+    older.say(&waiting).await;
+    for _ in 0..3 {
+        assert!(matches!(bench.heard(&mut older).await, Message::Busy(_)));
+    }
+    // The next session of the host takes over, and has to wait as well.
+    let key = bench.host(|host| host.token_labels = Labels::new().with("dc", "x".repeat(TOO_MANY_BYTES)));
+    let mut newer = bench.dial(Some(&key)).await;
+    newer.say(&hello()).await;
+    assert_eq!(older.end().await, Reason::Replaced);
+    for _ in 0..3 {
+        assert!(matches!(bench.heard(&mut newer).await, Message::Busy(_)));
+    }
+
+    bench.disk.free();
+    let welcome = loop {
+        let heard = bench.heard(&mut newer).await;
+        if let Message::Welcome(welcome) = heard {
+            break welcome;
+        }
+        assert!(matches!(heard, Message::Busy(_)), "{heard:?}");
+    };
+    assert_eq!(welcome.spools, [SpoolHeld { spool: SPOOL, next: Seq(1), predecessor_held: true }]);
+    newer.say(&waiting).await;
+    while !matches!(newer.hear().await, Message::Ack(ack) if ack.next == Seq(4)) {}
+    assert_eq!(bench.counters.malformed_total.get(), 0);
+    assert_eq!(bench.counters.batches_total.get(), 4);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_disk_holds_agents_back_and_loses_nothing() {
+    let bench = Bench::start();
+    let key = bench.host(|_| {});
+    let mut sent = Sent::new(bench.clock.wall());
+    let mut client = bench.dial(Some(&key)).await;
+    client.say(&hello()).await;
+    assert!(matches!(client.hear().await, Message::Welcome(_)));
+    let stalled = full::stall(&bench.store);
+    client.say(&[sent.schema(), sent.batch()].concat()).await;
+    for _ in 0..2 {
+        assert!(matches!(client.hear().await, Message::Busy(_)));
+    }
+    assert_eq!(bench.counters.busy_total.get(), 2);
+    drop(stalled);
+    assert!(matches!(client.hear().await, Message::Ack(ack) if ack.next == Seq(1)));
+    assert_eq!(bench.counters.batches_total.get(), 1);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_is_told_over_how_long_to_come_back() {
+    let bench = Bench::start();
+    for id in 2..=2_500 {
+        bench.host(|host| host.id = HostId(id));
+    }
+    let key = bench.host(|_| {});
+    let mut client = bench.dial(Some(&key)).await;
+    client.say(&hello()).await;
+    let Message::Welcome(welcome) = client.hear().await else { panic!() };
+    assert_eq!(read_return_within(&welcome.ext), Some(Duration::from_secs(2)));
+    bench.stop.cancel();
+    let Message::Goodbye(goodbye) = client.hear().await else { panic!() };
+    assert_eq!(Reason::from(goodbye.reason), Reason::Restart);
+    assert_eq!(read_return_within(&goodbye.ext), Some(Duration::from_secs(2)));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_goes_away_from_a_full_disk_is_not_waited_for() {
+    let bench = Bench::start();
+    let key = bench.host(|_| {});
+    let mut client = bench.dial(Some(&key)).await;
+    client.say(&hello()).await;
+    assert!(matches!(client.hear().await, Message::Welcome(_)));
+    bench.disk.fill();
+    let mut sent = Sent::new(bench.clock.wall());
+    client.say(&[sent.schema(), sent.batch()].concat()).await;
+    assert!(matches!(client.hear().await, Message::Busy(_)));
+    client.say(&frame::encode(&session::End::new(Reason::Shutdown, String::new()).message(Duration::ZERO))).await;
+    client.send.finish().unwrap();
+    client.send.stopped().await.unwrap();
+    drop(client);
+    let gone = async {
+        while bench.presence.snapshot()[0].connected {
+            tokio::time::sleep(GLANCE).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.unwrap();
+    assert_eq!(bench.presence.snapshot()[0].state, presence::State::Shutdown);
+    bench.end().await;
+}
