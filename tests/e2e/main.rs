@@ -141,12 +141,13 @@ async fn an_aggregator_that_was_away_misses_no_window() -> anyhow::Result<()> {
     cluster.pass(30).await?;
     let after = cluster.clock.wall().as_seconds();
     cluster.pass_until(90, &format!("timestamp(node_load1) > {after}"), some).await?;
-    let samples = cluster.samples("node_load1[5m]").await?;
+    let arrived = format!("node_load1[5m] @ {after}");
+    let samples = cluster.samples(&arrived).await?;
     ensure!(12 <= samples.len(), "{samples:?}");
     let gaps: Vec<f64> = samples.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     ensure!(gaps.iter().all(|gap| *gap == 10.0), "windows are {gaps:?} apart");
     let partial = 10.0;
-    let counted = cluster.query("count_over_time(node_load1[5m])").await?[0].1;
+    let counted = cluster.query(&format!("count_over_time({arrived})")).await?[0].1;
     let windows = f64::from(u32::try_from(samples.len())?);
     ensure!(10.0 * windows - partial < counted && counted <= 10.0 * windows, "{counted} ticks in {windows} windows");
     cluster.finish().await

@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Real time between two looks at something that takes real time, such as a handshake.
 const GLANCE: Duration = Duration::from_millis(20);
 
+/// Seconds that may pass without a tick.
+const TICKS_MISSED_MAX: u32 = 6;
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// An aggregator and its agents.
@@ -57,6 +60,21 @@ struct Agent {
     ticked: watch::Receiver<Timestamp>,
     stop: CancellationToken,
     task: JoinSet<anyhow::Result<()>>,
+}
+
+impl Agent {
+    /// Waits for a tick. An agent that began only now, or has just set its stamps back, has none in this second: more
+    /// seconds pass for it.
+    async fn tick_after(&mut self, before: Timestamp, clock: &Clock) -> anyhow::Result<()> {
+        for _ in 0..TICKS_MISSED_MAX {
+            let ticked = self.ticked.wait_for(|now| *now != before);
+            match tokio::time::timeout(PATIENCE / TICKS_MISSED_MAX, ticked).await {
+                Ok(ticked) => return ticked.map(drop).context("an agent has ended"),
+                Err(_) => clock.advance(Duration::from_secs(1)),
+            }
+        }
+        bail!("an agent does not tick")
+    }
 }
 
 impl Cluster {
@@ -168,6 +186,8 @@ impl Cluster {
         let mut config = agent::config::Config::read(&Layers::default())?;
         config.instance = Some(name.to_owned());
         config.roots = roots.clone();
+        // A minute of the moved clock is seconds of a processor's that the agent shares with the whole cluster.
+        config.cpu_limit = None;
         config.uplink.aggregators = vec![aggregator.to_string()];
         config.uplink.join = token.map(ToOwned::to_owned);
         config.uplink.state_dir = self.dir.path().join(name);
@@ -208,21 +228,35 @@ impl Cluster {
         self.agent_ends().await
     }
 
-    /// Lets seconds pass, each of them noticed by every agent that runs.
+    /// Lets seconds pass, each of them noticed by every agent that runs, and what they ship heard by the aggregator.
     ///
     /// # Errors
-    /// When an agent does not tick.
+    /// When an agent does not tick, or is not heard.
     pub async fn pass(&mut self, seconds: u32) -> anyhow::Result<()> {
         for _ in 0..seconds {
             let before: Vec<Timestamp> = self.agents.iter().map(|agent| *agent.ticked.borrow()).collect();
             self.clock.advance(Duration::from_secs(1));
             for (agent, before) in self.agents.iter_mut().zip(before) {
-                let ticked = agent.ticked.wait_for(|now| *now != before);
-                let ticked = tokio::time::timeout(PATIENCE, ticked).await;
-                ensure!(matches!(ticked, Ok(Ok(_))), "an agent does not tick");
+                agent.tick_after(before, &self.clock).await?;
             }
+            self.until_heard().await?;
         }
         Ok(())
+    }
+
+    /// Waits until the aggregator has heard of late from every host that has a session: what is sent takes real time to
+    /// arrive, and a clock that runs ahead of it makes hosts silent.
+    async fn until_heard(&self) -> anyhow::Result<()> {
+        if self.aggregator.as_ref().is_none_or(|aggregator| aggregator.task.is_empty()) {
+            return Ok(());
+        }
+        let silent_before = self.clock.wall().before(WINDOW + Duration::from_secs(2)).as_millis();
+        let heard = |answer: &Value| {
+            let hosts = answer["hosts"].as_array().into_iter().flatten();
+            let mut in_session = hosts.filter(|host| host["address"].is_string() && host["state"] != "stopped");
+            in_session.all(|host| host["last_seen_ms"].as_i64().is_some_and(|seen| silent_before <= seen))
+        };
+        eventually("an agent", async || self.get("/api/v1/hosts").await, heard).await
     }
 
     /// Lets time pass to the end of the window after the next, so that at least one whole window has been shipped.

@@ -67,11 +67,12 @@ impl StateDir {
     pub(super) fn identity(&self) -> Result<Option<Identity>, StateError> {
         let Some(certificate) = self.read("certificate.pem")? else { return Ok(None) };
         let (Some(ca), Some(key)) = (self.read("ca.pem")?, self.read("key.pem")?) else { return Ok(None) };
+        let earlier: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&ca).skip(1).collect();
         Ok(Some(Identity {
             certificate: self.parse("certificate.pem", &certificate)?,
             key: self.parse("key.pem", &key)?,
             ca: self.parse("ca.pem", &ca)?,
-            earlier: CertificateDer::pem_slice_iter(&ca).skip(1).filter_map(Result::ok).collect(),
+            earlier: earlier.map_err(|error| self.error("ca.pem", error))?,
         }))
     }
 
@@ -188,7 +189,11 @@ mod tests {
         assert_eq!((&renewed.ca, renewed.earlier.as_slice()), (next.der(), &[certificate.der().clone()][..]));
         let hashes = [&identity.ca, &renewed.ca].map(|ca| key_hash(ca).unwrap());
         assert!(hashes.into_iter().all(|hash| renewed.knows(hash)) && !renewed.knows([0; 32]));
-        fs::write(directory.path().join("state/ca.pem"), "sesame").unwrap();
+        let file = directory.path().join("state/ca.pem");
+        let torn = fs::read_to_string(&file).unwrap().replacen("\n-----END", "!\n-----END", 2);
+        fs::write(&file, torn.replacen("!\n-----END", "\n-----END", 1)).unwrap();
+        assert!(state.identity().unwrap_err().to_string().contains("ca.pem"), "an earlier one is not passed over");
+        fs::write(&file, "sesame").unwrap();
         assert!(state.identity().unwrap_err().to_string().contains("ca.pem"));
     }
 }
