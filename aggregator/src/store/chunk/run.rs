@@ -75,9 +75,8 @@ impl Run {
         range: TimeRange,
         into: &mut Samples,
     ) {
-        let stamps = (0..self.windows).map(|at| self.stamp(at));
-        into.stamps
-            .extend(stamps.skip_while(|stamp| *stamp <= range.after).take_while(|stamp| *stamp <= range.through));
+        let within = self.through(range.after)..self.through(range.through);
+        into.stamps.extend(within.map(|at| self.stamp(at)));
         for (field, column) in fields.iter().zip(&mut into.columns) {
             column.resize(into.stamps.len(), value(self.window, *field, shape));
         }
