@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0009_blocks.sql"),
     include_str!("../../migrations/0010_seals.sql"),
     include_str!("../../migrations/0011_tiers.sql"),
+    include_str!("../../migrations/0012_ended.sql"),
 ];
 
 /// Why a database cannot be used.

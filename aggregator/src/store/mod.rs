@@ -15,12 +15,15 @@ mod block;
 mod catalog;
 mod chunk;
 mod database;
+mod first;
 mod head;
 mod log;
+mod lookup;
 mod migration;
 mod origin;
 mod pile;
 mod queue;
+mod recall;
 mod replay;
 mod retention;
 mod settle;
@@ -53,6 +56,7 @@ use crate::store::database::Readers;
 use crate::store::head::Head;
 use crate::store::lock::Lock;
 use crate::store::log::LogRow;
+use crate::store::lookup::Lookup;
 use crate::store::migration::MigrationError;
 use crate::store::migration::migrate;
 use crate::store::origin::Numbers;
@@ -209,6 +213,7 @@ impl Store {
         let failed = |why| OpenError::Sqlite { file: file.clone(), why };
         let mut connection = database::writing(&file).map_err(failed)?;
         migrate(&mut connection).map_err(|why| OpenError::Migration { file: file.clone(), why })?;
+        catalog::series::index_labels(&connection).map_err(failed)?;
         let recorded = catalog::blocks(&connection).map_err(failed)?;
         let begins = catalog::begins(&connection).map_err(failed)?;
         let shared = Shared {
@@ -303,9 +308,9 @@ impl Store {
     }
 
     fn union(&self, range: TimeRange) -> Union<'_> {
-        let Shared { head, blocks, config, clock, .. } = &*self.shared;
+        let Shared { head, blocks, readers, config, clock, .. } = &*self.shared;
         let tiers = Kept::of(blocks, &config.retention, clock.wall()).tiers(range);
-        Union { head, blocks, tiers, samples_max: config.samples_max }
+        Union { head, blocks, readers, tiers, samples_max: config.samples_max }
     }
 
     /// How long samples are kept.
@@ -317,41 +322,51 @@ impl Store {
     /// The label sets of all series that match and have a sample in `range`, sorted: the first `limit` of them.
     ///
     /// # Errors
-    /// That of `spend`.
-    pub fn series<E>(
+    /// When what is stored cannot be read, and that of `spend`.
+    pub fn series<E: From<SelectError>>(
         &self,
         matchers: &[Matcher],
         range: TimeRange,
         (limit, spend): (usize, Spend<'_, E>),
     ) -> Result<Vec<Labels>, E> {
-        self.shared.head.series(matchers, range, (limit, spend))
+        self.lookup(matchers, range, (limit, spend)).series()
     }
 
     /// The names of their labels, as [`Self::series`].
     ///
     /// # Errors
-    /// That of `spend`.
-    pub fn label_names<E>(
+    /// When what is stored cannot be read, and that of `spend`.
+    pub fn label_names<E: From<SelectError>>(
         &self,
         matchers: &[Matcher],
         range: TimeRange,
         (limit, spend): (usize, Spend<'_, E>),
     ) -> Result<Vec<Arc<str>>, E> {
-        self.shared.head.label_names(matchers, range, (limit, spend))
+        self.lookup(matchers, range, (limit, spend)).label_names()
     }
 
     /// The values of one of their labels, as [`Self::series`].
     ///
     /// # Errors
-    /// That of `spend`.
-    pub fn label_values<E>(
+    /// When what is stored cannot be read, and that of `spend`.
+    pub fn label_values<E: From<SelectError>>(
         &self,
         name: &str,
         matchers: &[Matcher],
         range: TimeRange,
         (limit, spend): (usize, Spend<'_, E>),
     ) -> Result<Vec<Arc<str>>, E> {
-        self.shared.head.label_values(name, matchers, range, (limit, spend))
+        self.lookup(matchers, range, (limit, spend)).label_values(name)
+    }
+
+    fn lookup<'a, E>(
+        &'a self,
+        matchers: &'a [Matcher],
+        range: TimeRange,
+        (limit, spend): (usize, Spend<'a, E>),
+    ) -> Lookup<'a, E> {
+        let Shared { head, readers, .. } = &*self.shared;
+        Lookup { head, readers, matchers, range, limit, spend }
     }
 
     /// The process table of the window that covers `at`, and the window's stamp.

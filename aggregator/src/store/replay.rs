@@ -11,10 +11,12 @@ use rusqlite::Connection;
 use crate::store::Shared;
 use crate::store::catalog;
 use crate::store::catalog::Sealed;
+use crate::store::catalog::series;
 use crate::store::ledger::Ledger;
 use crate::store::log;
 use crate::store::log::LogRow;
 use crate::store::origin;
+use crate::store::recall::Recall;
 use crate::store::stage::decode;
 
 /// Rebuilds the head and answers the ledger. Rows that cannot be read are counted and passed over; of those that block
@@ -22,14 +24,15 @@ use crate::store::stage::decode;
 pub(super) fn replay(connection: &Connection, shared: &Shared, now: Timestamp) -> rusqlite::Result<Ledger> {
     let sealed = catalog::sealed(connection)?;
     sealed.iter().for_each(|(host, sealed)| shared.head.resume(*host, sealed));
-    catalog::remove_unsealed_series(connection)?;
-    catalog::each_series(connection, |host, identity| {
+    series::remove_unsealed(connection)?;
+    series::each_living(connection, |host, identity| {
         if let Some(sealed) = sealed.get(&host) {
-            shared.head.recall(host, identity, sealed);
+            shared.head.recall(host, identity, sealed.latest());
         }
     })?;
     let cutoff = now.before(shared.config.retention.raw);
-    let mut replay = Replay { shared, sealed, ledger: Ledger::default(), cutoff, now };
+    let recall = Recall { connection, head: &shared.head };
+    let mut replay = Replay { shared, recall, sealed, ledger: Ledger::default(), cutoff, now };
     log::each_schema(connection, |(host, run), change| {
         if let Err(error) = shared.head.apply((host, run), &change, now) {
             tracing::warn!(%error, host = host.0, "a stored schema does not fit");
@@ -48,6 +51,7 @@ pub(super) fn replay(connection: &Connection, shared: &Shared, now: Timestamp) -
 
 struct Replay<'a> {
     shared: &'a Shared,
+    recall: Recall<'a>,
     sealed: HashMap<HostId, Sealed>,
     ledger: Ledger,
     cutoff: Timestamp,
@@ -73,7 +77,7 @@ impl Replay<'_> {
         if self.is_covered(host, (id, batch.stamp)) {
             self.shared.head.pass(run, version, batch.stamp);
         } else if self.cutoff < batch.stamp {
-            self.shared.counters.append(self.shared.head.append(run, version, (id, &decoded)));
+            self.shared.counters.append(self.recall.append(run, version, (id, &decoded)));
         }
     }
 
@@ -90,13 +94,13 @@ impl Replay<'_> {
         for (host, event) in log::events(connection)? {
             self.shared.head.push_event(host, event);
         }
-        let Self { shared, cutoff, .. } = self;
+        let Self { shared, ref recall, cutoff, .. } = self;
         let unreadable = origin::each(connection, |origin, row, mut series| {
             if self.is_covered(origin, row) {
                 return;
             }
             series.iter_mut().for_each(|written| written.samples.retain(|(stamp, _)| cutoff < *stamp));
-            shared.counters.append(shared.head.append_written(origin, (row.0, &series)));
+            shared.counters.append(recall.append_written(origin, (row.0, &series)));
         })?;
         shared.counters.unreadable(unreadable);
         Ok(self.ledger)

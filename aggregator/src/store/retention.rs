@@ -6,7 +6,7 @@ use common::time::Timestamp;
 use rusqlite::Connection;
 
 use crate::store::Shared;
-use crate::store::catalog;
+use crate::store::catalog::series;
 use crate::store::ledger::Ledger;
 use crate::store::log;
 use crate::store::origin;
@@ -35,7 +35,7 @@ pub(super) fn expire(
     }
     log::remove_labels(&transaction)?;
     log::remove_events(&transaction, cutoff)?;
-    catalog::remove_series(&transaction, ended)?;
+    series::remove_ended(&transaction, &head.ids(), ended)?;
     origin::remove_through(&transaction, cutoff, |origin, labels| head.has(origin, labels))?;
     transaction.commit()
 }

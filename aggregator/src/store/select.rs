@@ -87,6 +87,11 @@ impl<'a> Levels<'a> {
         self.0.iter().map(|labels| labels.get(name)).find(|value| !value.is_empty()).unwrap_or("")
     }
 
+    /// The names of all of them, some more than once.
+    pub fn names(self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().flat_map(Labels::iter).map(|(name, _)| name)
+    }
+
     /// All of them.
     #[must_use]
     pub fn whole(self) -> Labels {

@@ -9,7 +9,7 @@ use common::time::Timestamp;
 use common::wire::codec::{self, Against, State};
 use rusqlite::{ErrorCode, Transaction};
 
-use crate::store::catalog;
+use crate::store::catalog::series;
 use crate::store::commit::Append;
 use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
@@ -153,8 +153,8 @@ impl Stage<'_> {
             Append::Forget { host, instance } => {
                 log::forget(self.transaction, host)?;
                 origin::forget(self.transaction, &instance)?;
-                let named = self.head.numbers(HostId::AGGREGATOR, |labels| labels.get("instance") == instance);
-                catalog::forget_series(self.transaction, HostId::AGGREGATOR, &named)?;
+                let named = ("instance", instance.as_str());
+                series::forget_entities(self.transaction, HostId::AGGREGATOR, named)?;
                 self.numbers.forget();
                 for key in self.ledger.keys().filter(|(of, _)| *of == host).collect::<Vec<_>>() {
                     undo.spool(key, self.ledger.take(key));

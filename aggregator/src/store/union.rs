@@ -1,5 +1,7 @@
 //! What the head and the block files know together.
 
+use std::collections::HashSet;
+
 use common::batch::HostId;
 use common::time::TimeRange;
 
@@ -7,17 +9,29 @@ use crate::store::block::Block;
 use crate::store::block::Tier;
 use crate::store::block::set::BlockFile;
 use crate::store::block::set::Blocks;
+use crate::store::catalog::series::Identity;
+use crate::store::database::Readers;
 use crate::store::head::Head;
+use crate::store::head::Here;
+use crate::store::head::host::Address;
+use crate::store::lookup::Ended;
 use crate::store::pile::Author;
 use crate::store::pile::Pile;
+use crate::store::pile::Piled;
+use crate::store::select::Field;
 use crate::store::select::Question;
 use crate::store::select::SelectError;
 use crate::store::select::Selected;
+
+/// Series of a host that are read together: about what a part of a block file has. Few enough that the host is soon let
+/// go of, and that what is read of them stays near the processor.
+const SERIES_IN_PILE: usize = 256;
 
 /// The head and the block files.
 pub(super) struct Union<'a> {
     pub(super) head: &'a Head,
     pub(super) blocks: &'a Blocks,
+    pub(super) readers: &'a Readers,
     /// Which tier answers what, oldest first; the head is asked what raw files are asked.
     pub(super) tiers: Vec<(Tier, TimeRange)>,
     pub(super) samples_max: usize,
@@ -42,10 +56,65 @@ impl Union<'_> {
         let (Some(whole), Some(range)) = (whole, raw.or_else(|| Some(nothing(self.tiers.last()?.1)))) else {
             return Ok(());
         };
-        self.head.each_pile(question, (range, Some(whole)), |host, pile| {
-            self.complete(host, pile)?;
-            pile.each(question.fields, give)
-        })
+        let candidates = self.head.candidates(question.matchers);
+        let mut ended = Ended::new(self.readers, question.matchers, whole);
+        for host in self.head.ids() {
+            let found = self.head.find(host, &candidates);
+            let what = (range, Some(whole), question.latest);
+            let here = self.select_here((host, &found.series), what, question.fields, give)?;
+            if ended.may_be(&found) {
+                self.select_ended(&mut ended, (host, &found, &here), question.fields, give)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the series of a host that the head has. Answers their numbers.
+    fn select_here<E: From<SelectError>>(
+        &self,
+        (host, found): (HostId, &[Address]),
+        what: (TimeRange, Option<TimeRange>, bool),
+        fields: &[Field],
+        give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
+    ) -> Result<Vec<u32>, E> {
+        let mut pile = Pile::default();
+        let mut here = Vec::with_capacity(found.len());
+        for some in found.chunks(SERIES_IN_PILE) {
+            pile.clear();
+            here.extend(self.head.put(host, some, what, &mut pile));
+            if !pile.series().is_empty() {
+                self.complete(host, &mut pile)?;
+                pile.each(fields, give)?;
+            }
+        }
+        Ok(here)
+    }
+
+    /// Gives those that block files alone have.
+    fn select_ended<E: From<SelectError>>(
+        &self,
+        ended: &mut Ended<'_>,
+        (host, found, here): (HostId, &Here, &[u32]),
+        fields: &[Field],
+        give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let here: HashSet<u32> = here.iter().copied().collect();
+        let mut pile = Pile::default();
+        ended.each(self.head, (host, found), &mut |Identity { number, shape, sets, .. }| {
+            if here.contains(&number) {
+                return Ok(());
+            }
+            pile.begin(Piled { number, labels: sets.levels(), kind: shape.kind, sealed: true });
+            if pile.series().len() < SERIES_IN_PILE {
+                return Ok(());
+            }
+            self.complete(host, &mut pile)?;
+            pile.each(fields, give)?;
+            pile.clear();
+            Ok::<_, E>(())
+        })?;
+        self.complete(host, &mut pile)?;
+        pile.each(fields, give)
     }
 
     /// Puts what block files have of a host's series beside what the head has of them.

@@ -25,6 +25,7 @@ use crate::store::queue::Job;
 use crate::store::queue::Question;
 use crate::store::queue::Room;
 use crate::store::queue::Task;
+use crate::store::recall::Recall;
 use crate::store::retention;
 use crate::store::settle::Settler;
 use crate::store::stage::Effect;
@@ -143,7 +144,7 @@ impl Writer {
         match outcome {
             Ok(results) => {
                 for (result, reply) in results.into_iter().zip(replies) {
-                    let result = result.map(|staged| self.shared.take_effect(staged));
+                    let result = result.map(|staged| self.shared.take_effect(&self.connection, staged));
                     // The committer may be gone; what it handed in is stored all the same.
                     drop(reply.send(result));
                 }
@@ -265,14 +266,15 @@ fn refused(error: &rusqlite::Error) -> CommitError {
 
 impl Shared {
     /// The rows are durable: the head may show them.
-    fn take_effect(&self, staged: Staged) -> Committed {
+    fn take_effect(&self, connection: &Connection, staged: Staged) -> Committed {
+        let recall = Recall { connection, head: &self.head };
         for effect in staged.effects {
             match effect {
                 Effect::Batch { host, run, version, row, batch } => {
-                    self.counters.append(self.head.append((host, run), version, (row, &batch)));
+                    self.counters.append(recall.append((host, run), version, (row, &batch)));
                 }
                 Effect::Written { origin, row, series } => {
-                    self.counters.append(self.head.append_written(origin, (row, &series)));
+                    self.counters.append(recall.append_written(origin, (row, &series)));
                 }
                 Effect::Labels { host, labels } => self.head.set_labels(host, &labels),
                 Effect::Event { host, row, event } => self.head.push_event(host, (row, event)),

@@ -31,7 +31,7 @@ pub(super) struct Columns {
 
 /// A column that no matcher rules out, and the matchers that its own labels leave open.
 #[derive(Debug)]
-pub(super) struct Candidate<'a> {
+pub(in crate::store) struct Candidate<'a> {
     pub(super) id: ColumnId,
     pub(super) open: Vec<&'a Matcher>,
 }
@@ -40,8 +40,7 @@ impl Columns {
     /// The column of a schema, which is new or not. What a later agent says about its decimals is not heard: a block
     /// keeps every value to the bit either way.
     pub(super) fn intern(&mut self, column: &schema::Column) -> ColumnId {
-        let labels = column.labels.clone().with(NAME, column.metric.as_str());
-        self.insert(labels, Shape { kind: column.kind, decimals: column.decimals, peak: column.peak })
+        self.insert(whole(column), Shape { kind: column.kind, decimals: column.decimals, peak: column.peak })
     }
 
     /// The column of a metric whose series come with their whole label sets, which is new or not.
@@ -50,9 +49,9 @@ impl Columns {
         self.insert(Labels::new().with(NAME, metric), shape)
     }
 
-    /// The column of such a metric, if there is one.
-    pub(super) fn written(&self, metric: &str) -> Option<ColumnId> {
-        self.ids.get(&(Labels::new().with(NAME, metric), Kind::Gauge)).copied()
+    /// The column with these labels, if there is one.
+    pub(super) fn id(&self, labels: &Labels, kind: Kind) -> Option<ColumnId> {
+        self.ids.get(&(labels.clone(), kind)).copied()
     }
 
     pub(super) fn insert(&mut self, labels: Labels, shape: Shape) -> ColumnId {
@@ -96,8 +95,16 @@ impl Columns {
     }
 }
 
+/// The labels of a column of a schema, the metric's name among them.
+pub(super) fn whole(column: &schema::Column) -> Labels {
+    column.labels.clone().with(NAME, column.metric.as_str())
+}
+
 /// The matchers about labels that are not among these; `None` when one of the others does not match.
-pub(super) fn leave_open<'a>(labels: &Labels, matchers: impl Iterator<Item = &'a Matcher>) -> Option<Vec<&'a Matcher>> {
+pub(in crate::store) fn leave_open<'a>(
+    labels: &Labels,
+    matchers: impl Iterator<Item = &'a Matcher>,
+) -> Option<Vec<&'a Matcher>> {
     let mut open = Vec::new();
     for matcher in matchers {
         match labels.get(&matcher.name) {

@@ -1,10 +1,12 @@
 //! One host in the head: its labels, its entities and its series, each numbered and kept once.
 
 mod find;
+mod leave;
 mod sealing;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use common::batch::{Batch, Event, RunId};
 use common::metric::{Labels, NAME};
@@ -12,16 +14,15 @@ use common::schema::{Schema, SchemaChange, SchemaError, SeriesIndex};
 use common::time::{TimeRange, Timestamp};
 use common::window::{Gauge, Window};
 
-use crate::store::catalog::Life;
+use crate::store::catalog::series::Life;
 use crate::store::chunk::Entry;
-use crate::store::chunk::Shape;
 use crate::store::commit::Written;
 use crate::store::head::Appended;
 use crate::store::head::columns::Column;
 use crate::store::head::columns::ColumnId;
 use crate::store::head::columns::Columns;
-pub(super) use crate::store::head::host::find::Address;
-pub(super) use crate::store::head::host::find::Found;
+pub(in crate::store) use crate::store::head::host::find::Address;
+pub(in crate::store) use crate::store::head::host::leave::Absent;
 pub(in crate::store) use crate::store::head::host::sealing::Applied;
 pub(in crate::store) use crate::store::head::host::sealing::Frozen;
 use crate::store::head::postings::Postings;
@@ -31,6 +32,10 @@ use crate::store::head::write;
 
 /// Events kept of one host: a day of one every ten seconds. Older ones go first.
 const EVENTS_PER_HOST_MAX: usize = 8_640;
+
+/// How long after its latest window a series is marked as ended, because its agent says so or its host has other labels:
+/// one that was silent for longer ended by that.
+const MARKED_WITHIN: Duration = Duration::from_secs(3_600);
 
 /// What a series is: its column, its entity, and the labels that the host had when it began.
 type Key = (ColumnId, u32, u32);
@@ -45,8 +50,9 @@ pub(super) struct Host {
     entities: Vec<Labels>,
     entity_ids: HashMap<Labels, u32>,
     postings: Postings,
-    /// By number.
     series: Vec<Slot>,
+    /// The place of each, by its number.
+    places: HashMap<u32, u32>,
     next_number: u32,
     index: BTreeMap<Key, u32>,
     runs: HashMap<RunId, Run>,
@@ -55,9 +61,13 @@ pub(super) struct Host {
     frozen_events: Vec<Event>,
     /// How much of its log is in here or in block files.
     applied: Applied,
-    /// Series to be marked as ended by the next batch.
-    ending: Vec<u32>,
+    /// Whether series that have earlier labels are to be marked as ended by the next batch.
+    relabelled: bool,
     last_stamp: Option<Timestamp>,
+    /// The latest stamp of the series that block files alone have, if there may be any.
+    ended: Option<Timestamp>,
+    /// Times that one of those came back.
+    recalled: u64,
 }
 
 #[derive(Debug)]
@@ -93,14 +103,17 @@ impl Default for Host {
             entity_ids: HashMap::new(),
             postings: Postings::default(),
             series: Vec::new(),
+            places: HashMap::new(),
             next_number: 0,
             index: BTreeMap::new(),
             runs: HashMap::new(),
             events: VecDeque::new(),
             frozen_events: Vec::new(),
             applied: Applied::default(),
-            ending: Vec::new(),
+            relabelled: false,
             last_stamp: None,
+            ended: None,
+            recalled: 0,
         }
     }
 }
@@ -117,7 +130,7 @@ impl Host {
             return;
         }
         self.current = intern(&mut self.labels, labels);
-        self.ending = (0..).take(self.series.len()).collect();
+        self.relabelled = true;
         for run in self.runs.values_mut() {
             run.places.fill(None);
         }
@@ -230,22 +243,9 @@ impl Host {
         }
         self.events.retain(|event| cutoff < event.at);
         let empty = self.series.iter().filter(|slot| slot.is_gone()).count();
-        // Series that are to be marked are known by their places.
-        if self.ending.is_empty() && self.series.len() < 4 * empty {
-            self.renumber();
+        if self.series.len() < 4 * empty {
+            self.retain(|slot| !slot.is_gone());
         }
-    }
-
-    /// The shape of one of its series.
-    pub(super) fn shape(&self, number: u32) -> Option<Shape> {
-        let at = self.series.binary_search_by_key(&number, |slot| slot.number).ok()?;
-        Some(self.series[at].column.shape)
-    }
-
-    /// Numbers of the series of some entities.
-    pub(super) fn numbers(&self, of: impl Fn(&Labels) -> bool) -> Vec<u32> {
-        let wanted = self.series.iter().filter(|slot| of(&self.entities[slot.key.1 as usize]));
-        wanted.map(|slot| slot.number).collect()
     }
 
     /// Forgets the series of some entities.
@@ -257,7 +257,7 @@ impl Host {
                 (slot.recorded, slot.sealed) = (None, None);
             }
         }
-        self.renumber();
+        self.retain(|slot| !slot.is_gone());
     }
 
     /// Runs that were last used at or before `cutoff`.
@@ -270,8 +270,8 @@ impl Host {
         self.runs.remove(&run);
     }
 
-    /// Leaves out the series without windows.
-    fn renumber(&mut self) {
+    /// Leaves some of its series, and of labels and entities what they need.
+    fn retain(&mut self, stays: impl Fn(&Slot) -> bool) {
         let slots = std::mem::take(&mut self.series);
         let entities = std::mem::take(&mut self.entities);
         let labels = std::mem::take(&mut self.labels);
@@ -279,51 +279,59 @@ impl Host {
         self.entity_ids.clear();
         self.postings.clear();
         self.index.clear();
+        self.places.clear();
         self.current = intern(&mut self.labels, &current);
-        for slot in slots.into_iter().filter(|slot| !slot.is_gone()) {
+        for slot in slots.into_iter().filter(stays) {
             let (column, entity, had) = slot.key;
             let key =
                 (column, self.entity(&entities[entity as usize]), intern(&mut self.labels, &labels[had as usize]));
-            self.index.insert(key, next_place(&self.series));
-            self.series.push(Slot { key, ..slot });
+            self.push(Slot { key, ..slot });
         }
         self.runs.values_mut().for_each(|run| run.places.fill(None));
     }
 
     fn mark_ended(&mut self, (run, version): (RunId, u32), stamp: Timestamp, columns: &RwLock<Columns>) {
-        let mut ending = std::mem::take(&mut self.ending);
-        for index in self.ended(run, version) {
+        let mut ending: Vec<u32> = Vec::new();
+        if std::mem::take(&mut self.relabelled) {
+            let earlier = (0..).zip(&self.series).filter(|(_, slot)| slot.key.2 != self.current);
+            ending.extend(earlier.map(|(place, _)| place));
+        }
+        for index in self.ended_by(run, version) {
             ending.extend(self.place(run, index, columns));
+        }
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.marked = run.marked.max(version);
         }
         for place in ending {
             let slot = &mut self.series[place as usize];
-            if !slot.series.has_ended() {
+            if slot.series.lives_at(stamp.before(MARKED_WITHIN)) {
                 slot.append(Entry { stamp, window: None });
             }
         }
     }
 
     /// The series of a run that ended with `version` or before it and are not marked.
-    fn ended(&mut self, run: RunId, version: u32) -> Vec<SeriesIndex> {
-        let Some(run) = self.runs.get_mut(&run).filter(|run| run.marked < version) else {
+    fn ended_by(&self, run: RunId, version: u32) -> Vec<SeriesIndex> {
+        let Some(run) = self.runs.get(&run).filter(|run| run.marked < version) else {
             return Vec::new();
         };
-        let marked = std::mem::replace(&mut run.marked, version);
-        let ended = (0..)
-            .zip(run.schema.series())
-            .filter(|(_, series)| series.ended.is_some_and(|ended| marked < ended && ended <= version));
+        let is_new = |ended: u32| run.marked < ended && ended <= version;
+        let ended = (0..).zip(run.schema.series()).filter(|(_, series)| series.ended.is_some_and(is_new));
         ended.map(|(index, _)| SeriesIndex(index)).collect()
     }
 
     /// Gives a place to the series that have their first sample.
     fn place_all(&mut self, run: RunId, batch: &Batch, columns: &RwLock<Columns>) {
-        let places = self.runs.get(&run).map_or(&[][..], |run| &run.places);
-        let indices = batch.samples.iter().map(|(index, _)| *index);
-        let unplaced: Vec<_> =
-            indices.filter(|index| places.get(index.0 as usize).is_none_or(Option::is_none)).collect();
-        for index in unplaced {
+        for index in self.unplaced(run, batch) {
             self.place(run, index, columns);
         }
+    }
+
+    /// The series of a batch that have no place yet.
+    fn unplaced(&self, run: RunId, batch: &Batch) -> Vec<SeriesIndex> {
+        let places = self.runs.get(&run).map_or(&[][..], |run| &run.places);
+        let indices = batch.samples.iter().map(|(index, _)| *index);
+        indices.filter(|index| places.get(index.0 as usize).is_none_or(Option::is_none)).collect()
     }
 
     fn place(&mut self, run: RunId, index: SeriesIndex, columns: &RwLock<Columns>) -> Option<u32> {
@@ -359,13 +367,24 @@ impl Host {
         if let Some(place) = self.index.get(&key) {
             return Some(*place);
         }
-        let place = next_place(&self.series);
         let column = Arc::clone(read(columns).get(key.0)?);
         let number = self.next_number;
         self.next_number = number.saturating_add(1);
-        self.series.push(Slot { number, key, column, series: Series::default(), recorded: None, sealed: None });
-        self.index.insert(key, place);
-        Some(place)
+        Some(self.push(Slot { number, key, column, series: Series::default(), recorded: None, sealed: None }))
+    }
+
+    /// Gives a series its place.
+    fn push(&mut self, slot: Slot) -> u32 {
+        let place = u32::try_from(self.series.len()).unwrap_or(u32::MAX);
+        self.index.insert(slot.key, place);
+        self.places.insert(slot.number, place);
+        self.series.push(slot);
+        place
+    }
+
+    /// One of its series.
+    fn numbered(&mut self, number: u32) -> Option<&mut Slot> {
+        self.series.get_mut(*self.places.get(&number)? as usize)
     }
 }
 
@@ -393,8 +412,4 @@ fn without_name(labels: &Labels) -> Labels {
     let mut rest = labels.clone();
     rest.retain(|name| name != NAME);
     rest
-}
-
-fn next_place(series: &[Slot]) -> u32 {
-    u32::try_from(series.len()).unwrap_or(u32::MAX)
 }

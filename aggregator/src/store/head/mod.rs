@@ -3,7 +3,6 @@
 //! A lock a host, held for one append or for reading one host's part of an answer, never while the disk works.
 
 pub(super) mod columns;
-mod first;
 pub(super) mod host;
 mod postings;
 mod series;
@@ -12,35 +11,39 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use common::batch::{Batch, Event, HostId, RunId};
-use common::metric::{Labels, NAME};
+use common::metric::{Kind, Labels, NAME};
 use common::schema::{Schema, SchemaChange, SchemaError};
 use common::time::{TimeRange, Timestamp};
 
-use crate::store::catalog::Identity;
-use crate::store::catalog::Life;
 use crate::store::catalog::Sealed;
-use crate::store::chunk::Shape;
+use crate::store::catalog::series::Identity;
+use crate::store::catalog::series::Life;
 use crate::store::commit::Written;
+use crate::store::head::columns::Candidate;
 use crate::store::head::columns::Columns;
-use crate::store::head::first::First;
+use crate::store::head::host::Absent;
 use crate::store::head::host::Address;
-use crate::store::head::host::Found;
 use crate::store::head::host::Frozen;
 use crate::store::head::host::Host;
 use crate::store::pile::Pile;
+use crate::store::select::Levels;
 use crate::store::select::Matcher;
-use crate::store::select::Question;
-use crate::store::select::Spend;
-
-/// Series of a host that are read together: about what a part of a block file has. Few enough that the host is soon let
-/// go of, and that what is read of them stays near the processor.
-const SERIES_IN_PILE: usize = 256;
 
 /// All hosts.
 #[derive(Debug, Default)]
 pub(super) struct Head {
     hosts: RwLock<BTreeMap<HostId, Arc<RwLock<Host>>>>,
     columns: RwLock<Columns>,
+}
+
+/// What the head has of the series of a host that match.
+#[derive(Debug, Default)]
+pub(super) struct Here {
+    pub(super) series: Vec<Address>,
+    /// The latest stamp of the series that block files alone have, if there may be any.
+    pub(super) ended: Option<Timestamp>,
+    /// How many of those had come back.
+    pub(super) recalled: u64,
 }
 
 /// What appending did.
@@ -79,9 +82,24 @@ impl Head {
         write(&self.host(host)).resume(sealed);
     }
 
-    /// A series that block files have.
-    pub(super) fn recall(&self, host: HostId, identity: Identity, sealed: &Sealed) {
-        write(&self.host(host)).recall(identity, sealed, &self.columns);
+    /// A series that block files have; one that goes on was there until `latest`.
+    pub(super) fn recall(&self, host: HostId, identity: Identity, latest: Timestamp) {
+        write(&self.host(host)).recall(identity, latest, &self.columns);
+    }
+
+    /// The series that a batch is about and that are not here.
+    pub(super) fn absent(&self, (host, run): (HostId, RunId), version: u32, batch: &Batch) -> Absent {
+        self.known(host).map(|host| read(&host).absent((run, version), batch, &self.columns)).unwrap_or_default()
+    }
+
+    /// The same of series that come with their whole label sets.
+    pub(super) fn absent_written(&self, origin: HostId, series: &[Written]) -> Absent {
+        self.known(origin).map(|host| read(&host).absent_written(series, &self.columns)).unwrap_or_default()
+    }
+
+    /// Lets go of the series that ended and are in block files alone.
+    pub(super) fn let_go(&self) {
+        self.all().into_iter().for_each(|(_, host)| write(&host).let_go());
     }
 
     /// Appends one window of a host, which is a row of its log.
@@ -115,7 +133,7 @@ impl Head {
 
     /// Whether an origin has samples of a series.
     pub(super) fn has(&self, origin: HostId, labels: &Labels) -> bool {
-        let column = read(&self.columns).written(labels.get(NAME));
+        let column = read(&self.columns).id(&Labels::new().with(NAME, labels.get(NAME)), Kind::Gauge);
         let host = self.known(origin);
         column.zip(host).is_some_and(|(column, host)| read(&host).has(column, labels))
     }
@@ -153,11 +171,6 @@ impl Head {
         }
     }
 
-    /// The shape of a series, if it is known.
-    pub(super) fn shape(&self, host: HostId, number: u32) -> Option<Shape> {
-        read(&*self.known(host)?).shape(number)
-    }
-
     /// Drops what was set aside: block files have it.
     pub(super) fn release(&self) {
         self.all().into_iter().for_each(|(_, host)| write(&host).release());
@@ -186,11 +199,6 @@ impl Head {
         }
     }
 
-    /// Numbers of the series of some entities.
-    pub(super) fn numbers(&self, host: HostId, of: impl Fn(&Labels) -> bool) -> Vec<u32> {
-        self.known(host).map(|host| read(&host).numbers(of)).unwrap_or_default()
-    }
-
     /// Number of series, and bytes of their windows.
     pub(super) fn size(&self) -> (u64, u64) {
         let sizes = self.all().into_iter().map(|(_, host)| read(&host).size());
@@ -215,92 +223,54 @@ impl Head {
         write(&self.host(host)).forget_run(run);
     }
 
-    /// Gives what the head has of the series that match, some of one host at a time: no host is locked while it is given.
-    pub(super) fn each_pile<E>(
+    /// The columns that may match.
+    pub(super) fn candidates<'a>(&self, matchers: &'a [Matcher]) -> Vec<Candidate<'a>> {
+        read(&self.columns).candidates(matchers)
+    }
+
+    /// The series of a host that match.
+    pub(super) fn find(&self, host: HostId, candidates: &[Candidate<'_>]) -> Here {
+        let Some(host) = self.known(host) else {
+            return Here::default();
+        };
+        let host = read(&host);
+        let (ended, recalled) = host.ended();
+        Here { series: host.find(candidates).map(|found| found.address()).collect(), ended, recalled }
+    }
+
+    /// Puts on a pile what there is of some series of a host. Answers which of them are here.
+    pub(super) fn put(
         &self,
-        question: Question<'_>,
-        (range, sealed): (TimeRange, Option<TimeRange>),
-        mut give: impl FnMut(HostId, &mut Pile) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let candidates = read(&self.columns).candidates(question.matchers);
-        let mut pile = Pile::default();
-        for (id, host) in self.all() {
-            let found: Vec<Address> = read(&host).find(&candidates).map(|found| found.address()).collect();
-            for some in found.chunks(SERIES_IN_PILE) {
-                pile.clear();
-                read(&host).put(some, (range, sealed, question.latest), &mut pile);
-                if !pile.series().is_empty() {
-                    give(id, &mut pile)?;
-                }
-            }
+        host: HostId,
+        some: &[Address],
+        what: (TimeRange, Option<TimeRange>, bool),
+        pile: &mut Pile,
+    ) -> Vec<u32> {
+        self.known(host).map(|host| read(&host).put(some, what, pile)).unwrap_or_default()
+    }
+
+    /// How many series of a host came back.
+    pub(super) fn recalled(&self, host: HostId) -> u64 {
+        self.known(host).map_or(0, |host| read(&host).ended().1)
+    }
+
+    /// Gives the labels of the series of a host that match and may have something in a range. Answers what block files
+    /// alone may have.
+    pub(super) fn each<E>(
+        &self,
+        host: HostId,
+        (candidates, range): (&[Candidate<'_>], TimeRange),
+        give: &mut dyn FnMut(Levels<'_>) -> Result<(), E>,
+    ) -> Result<Here, E> {
+        let Some(host) = self.known(host) else {
+            return Ok(Here::default());
+        };
+        let host = read(&host);
+        for found in host.find(candidates).filter(|found| found.touches(range)) {
+            give(Levels(&found.levels()))?;
         }
-        Ok(())
-    }
-
-    /// Label sets of the series that match and have a sample in `range`, sorted, the first `limit` of them.
-    pub(super) fn series<E>(
-        &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-        (limit, spend): (usize, Spend<'_, E>),
-    ) -> Result<Vec<Labels>, E> {
-        let mut answer = First::new(limit);
-        self.each(matchers, spend, |found| if found.touches(range) { answer.push_new(found.labels()) } else { 0 })?;
-        Ok(answer.into_sorted())
-    }
-
-    /// Names of their labels.
-    pub(super) fn label_names<E>(
-        &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-        (limit, spend): (usize, Spend<'_, E>),
-    ) -> Result<Vec<Arc<str>>, E> {
-        let mut answer = First::<Arc<str>>::new(limit);
-        self.each(matchers, spend, |found| {
-            let is_new = found.names().any(|name| !answer.has(name));
-            if is_new && found.touches(range) { found.names().map(|name| answer.push(name)).sum() } else { 0 }
-        })?;
-        Ok(answer.into_sorted())
-    }
-
-    /// Values of one of their labels.
-    pub(super) fn label_values<E>(
-        &self,
-        name: &str,
-        matchers: &[Matcher],
-        range: TimeRange,
-        (limit, spend): (usize, Spend<'_, E>),
-    ) -> Result<Vec<Arc<str>>, E> {
-        let mut answer = First::<Arc<str>>::new(limit);
-        // Neighbours mostly have the same.
-        let mut seen = String::new();
-        self.each(matchers, spend, |found| {
-            let value = found.label(name);
-            if value.is_empty() || value == seen || !found.touches(range) {
-                return 0;
-            }
-            value.clone_into(&mut seen);
-            answer.push(value)
-        })?;
-        Ok(answer.into_sorted())
-    }
-
-    /// Gives the series that match to somebody who says how many answers more that makes.
-    fn each<E>(
-        &self,
-        matchers: &[Matcher],
-        spend: Spend<'_, E>,
-        mut give: impl FnMut(&Found<'_>) -> usize,
-    ) -> Result<(), E> {
-        let candidates = read(&self.columns).candidates(matchers);
-        for (_, host) in self.all() {
-            let host = read(&host);
-            for found in host.find(&candidates) {
-                spend(give(&found))?;
-            }
-        }
-        Ok(())
+        let (ended, recalled) = host.ended();
+        Ok(Here { series: Vec::new(), ended, recalled })
     }
 
     /// All hosts that there is anything of.

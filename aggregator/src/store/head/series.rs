@@ -161,9 +161,9 @@ impl Series {
         Self { frozen: None, chunks: Vec::new(), tail: Runs(Vec::new()), late: Runs(Vec::new()), latest }
     }
 
-    /// Whether nothing is left to mark: its latest entry marks the end, or it never had one.
-    pub(super) fn has_ended(&self) -> bool {
-        self.latest.is_none_or(|(_, marked)| marked)
+    /// Whether its latest entry came after a stamp, and does not mark the end.
+    pub(super) fn lives_at(&self, stamp: Timestamp) -> bool {
+        self.latest.is_some_and(|(latest, marked)| stamp < latest && !marked)
     }
 
     /// Sets aside what is not after `cut`, and what was set aside before: it stays readable until it is released.

@@ -21,11 +21,12 @@ use crate::store::block::walk::OfSeries;
 use crate::store::block::walk::Walk;
 use crate::store::block::walk::together;
 use crate::store::catalog;
+use crate::store::catalog::series;
 use crate::store::chunk::Chunk;
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
 use crate::store::chunk::merge;
-use crate::store::head::Head;
+use crate::store::database::Readers;
 use crate::store::settle::SettleError;
 use crate::store::settle::Settler;
 use crate::store::settle::fold::fold;
@@ -50,7 +51,7 @@ struct Merge {
 /// Files that are being written.
 struct Making<'a> {
     merge: &'a Merge,
-    head: &'a Head,
+    readers: &'a Readers,
     sources: Vec<Block>,
     files: Vec<FileWriter>,
 }
@@ -82,14 +83,14 @@ impl Settler {
 
     /// Writes files of what others have.
     fn make(&mut self, merge: &Merge, sources: &[&BlockFile]) -> Result<Vec<(Block, u64)>, SettleError> {
-        let Shared { blocks, head, stop, .. } = &*self.shared;
+        let Shared { blocks, readers, stop, .. } = &*self.shared;
         let mut files = Vec::new();
         for tier in &merge.make {
             let block = Block { id: self.next_block, tier: *tier, range: merge.range };
             files.push(FileWriter::create(blocks.data_dir(), block)?);
             self.next_block += 1;
         }
-        let mut making = Making { merge, head, sources: sources.iter().map(|source| source.block).collect(), files };
+        let mut making = Making { merge, readers, sources: sources.iter().map(|source| source.block).collect(), files };
         let mut series = 0;
         together(sources.iter().map(|source| Walk::series(blocks, source)).collect(), |key, kept| {
             if series % SERIES_IN_STEP == 0 {
@@ -130,7 +131,7 @@ impl Settler {
 impl Making<'_> {
     /// Adds a series. One that was forgotten is left out.
     fn put(&mut self, key: Key, kept: Vec<(Block, OfSeries)>) -> Result<(), SettleError> {
-        let Some(shape) = self.head.shape(key.0, key.1) else {
+        let Some(shape) = self.readers.ask(|connection| series::shape(connection, key))? else {
             return Ok(());
         };
         let chunks = one(shape, kept, &self.sources);

@@ -16,9 +16,10 @@ use crate::store::block::Tier;
 use crate::store::block::file::Beside;
 use crate::store::block::file::FileWriter;
 use crate::store::catalog;
-use crate::store::catalog::Identity;
-use crate::store::catalog::Life;
 use crate::store::catalog::Sealed;
+use crate::store::catalog::series;
+use crate::store::catalog::series::Identity;
+use crate::store::catalog::series::Life;
 use crate::store::chunk::Chunk;
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
@@ -85,6 +86,12 @@ impl Settler {
         self.record(waiting)?;
         let new = self.finish(files)?;
         self.publish(&new, changes)?;
+        // Where they are appended to, so that none goes between being looked for and being appended to.
+        let shared = Arc::clone(&self.shared);
+        self.change(move |_, _| {
+            shared.head.let_go();
+            Ok(())
+        })?;
         self.trim()
     }
 
@@ -151,7 +158,7 @@ impl Settler {
             // A host that was forgotten meanwhile stays forgotten.
             for Change { host, sealed, event, lives } in hosts.iter().filter(|of| shared.head.knows(of.host)) {
                 catalog::put_sealed(transaction, *host, sealed)?;
-                catalog::put_lives(transaction, *host, lives)?;
+                series::put_lives(transaction, *host, lives)?;
                 log::remove_sealed_events(transaction, *host, (*event, sealed.cut))?;
             }
             Ok(())
@@ -190,7 +197,7 @@ impl Settler {
         self.change(move |transaction, _| {
             for (host, mut new) in wanted {
                 shared.head.retain_known(host, &mut new);
-                catalog::put_series(transaction, (host, seal), &new)?;
+                series::put(transaction, (host, seal), &new)?;
             }
             Ok(())
         })?;

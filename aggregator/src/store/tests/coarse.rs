@@ -13,8 +13,8 @@ const FIELDS: [Field; 7] =
 type Fields = BTreeMap<Timestamp, [u64; 7]>;
 
 fn read(store: &Store, tiers: Vec<(Stored, TimeRange)>) -> BTreeMap<String, Fields> {
-    let Shared { head, blocks, .. } = &*store.shared;
-    let union = Union { head, blocks, tiers, samples_max: usize::MAX };
+    let Shared { head, blocks, readers, .. } = &*store.shared;
+    let union = Union { head, blocks, readers, tiers, samples_max: usize::MAX };
     let mut read = BTreeMap::new();
     let question = Question { matchers: &[], range: ALL, fields: &FIELDS, latest: false };
     let mut give = |selected: Selected<'_>| {
@@ -84,7 +84,14 @@ pub(super) fn assert_pieced(store: &Store, raw: Duration, now: Timestamp) {
     let tiers = Kept::of(&store.shared.blocks, &retention, now).tiers(ALL);
     assert!(tiers.windows(2).all(|pair| pair[0].1.through == pair[1].1.after), "{tiers:?}");
     assert_eq!(tiers.last().map(|(tier, range)| (*tier, range.through)), Some((Stored::Raw, ALL.through)));
+    let expect = pieced(store, &retention, now);
+    assert_eq!(read(store, tiers), expect);
+}
+
+/// What is to be answered where windows are kept for so long, of all raw ones.
+pub(super) fn pieced(store: &Store, retention: &Retention, now: Timestamp) -> BTreeMap<String, Fields> {
     let mut expect: BTreeMap<String, Fields> = BTreeMap::new();
+    let tiers = Kept::of(&store.shared.blocks, retention, now).tiers(ALL);
     for (labels, samples) in read(store, vec![(Stored::Raw, ALL)]) {
         for (tier, range) in &tiers {
             let samples =
@@ -94,5 +101,10 @@ pub(super) fn assert_pieced(store: &Store, raw: Duration, now: Timestamp) {
         }
     }
     expect.retain(|_, samples| !samples.is_empty());
-    assert_eq!(read(store, tiers), expect);
+    expect
+}
+
+/// What is answered.
+pub(super) fn answered(store: &Store) -> BTreeMap<String, Fields> {
+    read(store, store.union(ALL).tiers)
 }

@@ -44,6 +44,21 @@ async fn what_is_found_by_labels_is_what_matches() {
     let append = Append::Written { origin: HOST, series };
     store.commit(Commit { appends: vec![append], records: Vec::new() }).await.unwrap();
 
+    check(store);
+    // Sealed, and in block files alone; and after a restart, too.
+    let mut settler = running.settler();
+    [1_000, 2_000].into_iter().for_each(|window| while settler.step(stamp(window)) {});
+    assert_eq!(store.stats().series, 0);
+    check(store);
+    drop(settler);
+    running.stop();
+    let again = Running::start(dir.path(), &clock());
+    assert_eq!(again.store.stats().series, 0);
+    check(&again.store);
+    again.stop();
+}
+
+fn check(store: &Store) {
     let labels = |matchers: &[Matcher]| -> BTreeSet<Labels> {
         select(store, matchers, &FIELDS).unwrap().into_iter().map(|(labels, _)| labels).collect()
     };
@@ -59,7 +74,7 @@ async fn what_is_found_by_labels_is_what_matches() {
         }
         let asked = [first.clone()];
         let found = labels(&asked);
-        let spend: Spend<'_, ()> = &|_| Ok(());
+        let spend: Spend<'_, SelectError> = &|_| Ok(());
         let names = store.label_names(&asked, ALL, (usize::MAX, spend)).unwrap();
         let expect: BTreeSet<&str> = found.iter().flat_map(Labels::iter).map(|(name, _)| name).collect();
         assert_eq!(names.iter().map(AsRef::as_ref).collect::<BTreeSet<&str>>(), expect, "{asked:?}");
@@ -68,5 +83,4 @@ async fn what_is_found_by_labels_is_what_matches() {
             found.iter().map(|labels| labels.get("device")).filter(|v| !v.is_empty()).collect();
         assert_eq!(values.iter().map(AsRef::as_ref).collect::<BTreeSet<&str>>(), expect, "{asked:?}");
     }
-    running.stop();
 }

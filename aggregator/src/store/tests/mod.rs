@@ -447,19 +447,23 @@ async fn the_series_of_a_relabelled_host_begin_anew() {
     }
     let expect = [r#"node_load1{env="live", job="node"} 1@20 1@30"#, r#"node_load1{env="test", job="node"} 1@10 !@20"#];
     assert_eq!(dump(&running.store, &[equal(NAME, "node_load1")]), expect);
-    let unbounded: Spend<'_, usize> = &|_| Ok(());
-    let values = |limit, spend| running.store.label_values("env", &[], ALL, (limit, spend));
-    assert_eq!(values(9, unbounded), Ok(vec!["live".into(), "test".into()]));
-    assert_eq!(values(1, unbounded), Ok(vec!["live".into()]), "the first, sorted, however they are found");
+    let unbounded: Spend<'_, SelectError> = &|_| Ok(());
+    let values = |limit| running.store.label_values("env", &[], ALL, (limit, unbounded)).unwrap();
+    assert_eq!(values(9), ["live".into(), "test".into()]);
+    assert_eq!(values(1), ["live".into()], "the first, sorted, however they are found");
     assert_eq!(running.store.label_names(&[equal("device", "sda")], ALL, (9, unbounded)).unwrap().len(), 4);
     assert_eq!(running.store.series(&[], ALL, (9, unbounded)).unwrap().len(), 4);
     let (looked_at, held) = (Cell::new(0), Cell::new(0));
-    let stop_at_third: Spend<'_, usize> = &|more| {
+    let stop_at_third: Spend<'_, SelectError> = &|more| {
         looked_at.set(looked_at.get() + 1);
         held.set(held.get() + more);
-        if looked_at.get() < 3 { Ok(()) } else { Err(held.get()) }
+        if looked_at.get() < 3 { Ok(()) } else { Err(SelectError::TooManySamples { limit: held.get() }) }
     };
-    assert_eq!(running.store.series(&[], ALL, (9, stop_at_third)), Err(3), "as soon as it may not go on");
+    let stopped = running.store.series(&[], ALL, (9, stop_at_third));
+    assert!(
+        matches!(stopped, Err(SelectError::TooManySamples { limit: 3 })),
+        "as soon as it may not go on: {stopped:?}"
+    );
     assert_eq!(looked_at.get(), 3);
     running.stop();
     let again = Running::start(dir.path(), &clock());

@@ -137,7 +137,8 @@ impl World {
         let window = self.window;
         for name in self.ending.drain(..).chain(self.untold.take()) {
             let series = self.expect.entry(name).or_default();
-            if series.last_key_value().is_some_and(|(_, value)| value.is_some()) {
+            // One that was silent for an hour ended by that.
+            if series.last_key_value().is_some_and(|(last, value)| value.is_some() && window < last + 360) {
                 series.insert(window, None);
             }
         }
@@ -168,6 +169,34 @@ impl World {
         while self.settler.as_mut().unwrap().step(now) {}
         *self.store().shared.stop.left.lock().unwrap() = None;
         assert_eq!(dump(self.store(), &[]), self.expected());
+    }
+
+    /// What has expired so many windows later goes, and in the end all of it does.
+    async fn expire(&mut self, later: u64) {
+        let hours = |hours: u64| Duration::from_secs(3_600 * hours);
+        let retention = Retention { raw: hours(9), five_minutes: hours(18), one_hour: hours(40), bytes: None };
+        let (now, clock) = (stamp(self.window + later), Clock::moved(stamp(self.window + later)));
+        let expect = coarse::pieced(self.store(), &retention, now);
+        self.settler = None;
+        self.running.take().unwrap().stop();
+        let config = StoreConfig { retention, ..config() };
+        let running = Running::start_with(self.dir.path(), config, &clock);
+        let mut settler = running.settler();
+        while settler.step(now) {}
+        assert_eq!(coarse::answered(&running.store), expect);
+        clock.advance(hours(80));
+        while settler.step(clock.wall()) {}
+        // Behind each commit it is looked whether something has expired.
+        running.store.commit(Commit::default()).await.unwrap();
+        running.store.held(HOST, self.agent.run, &[]).await.unwrap();
+        assert!(running.store.shared.blocks.all().is_empty());
+        for table in ["series", "label_set", "label_pair", "host_set"] {
+            let rows = format!("SELECT count(*) FROM {table}");
+            let rows = running.store.read(move |books| books.query_row(&rows, [], |row| row.get::<_, u32>(0))).await;
+            assert_eq!(rows.unwrap(), 0, "{table}");
+        }
+        drop(settler);
+        self.running = Some(running);
     }
 
     /// One file for each day that was over so many windows later, and none of them damaged.
@@ -246,8 +275,14 @@ fn walk(steps: Vec<Step>) {
         // Later than it was ever settled before: whatever came behind what was merged is merged.
         world.settle(9_000, None);
         world.assert_merged(9_000);
+        // An hour without any of them: block files alone have them.
+        world.settle(9_360, None);
+        assert_eq!(world.store().stats().series, 0);
+        world.check_latest();
         world.step(Step::Restart).await;
+        assert_eq!(world.store().stats().series, 0);
         assert_eq!(dump(world.store(), &[]), world.expected());
+        world.expire(9_360).await;
         world.running.take().unwrap().stop();
     });
 }

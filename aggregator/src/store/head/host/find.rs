@@ -19,7 +19,7 @@ pub(in crate::store::head) struct Found<'a> {
 }
 
 /// Where a series is found again once the host was let go of: its place, unless others went, and its number.
-pub(in crate::store::head) type Address = (u32, u32);
+pub(in crate::store) type Address = (u32, u32);
 
 impl Host {
     /// The series that match, by column.
@@ -54,19 +54,21 @@ impl Host {
     }
 
     /// Puts on a pile what there is of some series in `range`; nothing of those that have nothing there, unless block
-    /// files may have something in `sealed`.
+    /// files may have something in `sealed`. Answers the numbers of those that are here.
     pub(in crate::store::head) fn put(
         &self,
         some: &[Address],
         (range, sealed, latest): (TimeRange, Option<TimeRange>, bool),
         pile: &mut Pile,
-    ) {
+    ) -> Vec<u32> {
+        let mut here = Vec::with_capacity(some.len());
         for (place, number) in some {
             let held = self.series.get(*place as usize).filter(|slot| slot.number == *number);
-            let moved = || self.series.binary_search_by_key(number, |slot| slot.number).ok().map(|at| &self.series[at]);
+            let moved = || Some(&self.series[*self.places.get(number)? as usize]);
             let Some(slot) = held.or_else(moved) else {
                 continue;
             };
+            here.push(*number);
             let (_, entity, labels) = slot.key;
             let (entity, host) = (&self.entities[entity as usize], &self.labels[labels as usize]);
             let labels = [slot.column.labels.clone(), entity.clone(), host.clone()];
@@ -77,6 +79,7 @@ impl Host {
             let sealed = newest.is_none_or(newer) && sealed.is_some_and(|sealed| slot.was_sealed_in(sealed));
             pile.end(sealed);
         }
+        here
     }
 
     /// The entities that a label names which nobody but entities has; of several such labels those that fewest have.
@@ -102,30 +105,15 @@ impl<'a> Found<'a> {
         (self.place, self.slot.number)
     }
 
-    /// All its labels. What a series says of itself wins over what is said of its host.
-    pub(in crate::store::head) fn labels(&self) -> Labels {
-        let [column, entity, host] = self.levels();
-        host.clone().and(entity).and(column)
-    }
-
-    /// The names of its labels, some more than once.
-    pub(in crate::store::head) fn names(&self) -> impl Iterator<Item = &'a str> {
-        self.levels().into_iter().flat_map(Labels::iter).map(|(name, _)| name)
-    }
-
-    /// One of its labels.
-    pub(in crate::store::head) fn label(&self, name: &str) -> &'a str {
-        self.levels().into_iter().map(|labels| labels.get(name)).find(|value| !value.is_empty()).unwrap_or("")
-    }
-
     /// Whether it has a sample in `range`. May err towards yes by what lies between its samples.
     pub(in crate::store::head) fn touches(&self, range: TimeRange) -> bool {
         self.slot.series.touches(range) || self.slot.was_sealed_in(range)
     }
 
-    /// The nearest first.
-    fn levels(&self) -> [&'a Labels; 3] {
-        let (_, entity, labels) = self.slot.key;
-        [&self.slot.column.labels, &self.host.entities[entity as usize], &self.host.labels[labels as usize]]
+    /// The levels that its labels come from, the nearest first.
+    pub(in crate::store::head) fn levels(&self) -> [Labels; 3] {
+        let (_, entity, host) = self.slot.key;
+        let (entity, host) = (&self.host.entities[entity as usize], &self.host.labels[host as usize]);
+        [self.slot.column.labels.clone(), entity.clone(), host.clone()]
     }
 }

@@ -6,16 +6,16 @@ use std::sync::{Arc, RwLock};
 use common::batch::{Event, RunId};
 use common::time::{TimeRange, Timestamp};
 
-use crate::store::catalog::Identity;
-use crate::store::catalog::Life;
 use crate::store::catalog::Sealed;
+use crate::store::catalog::series::Identity;
+use crate::store::catalog::series::LabelSets;
+use crate::store::catalog::series::Life;
 use crate::store::chunk::Chunk;
 use crate::store::chunk::Shape;
 use crate::store::head::columns::Columns;
 use crate::store::head::host::Host;
 use crate::store::head::host::Slot;
 use crate::store::head::host::intern;
-use crate::store::head::host::next_place;
 use crate::store::head::read;
 use crate::store::head::series::Series;
 use crate::store::head::write;
@@ -56,28 +56,23 @@ impl Host {
         self.next_number = sealed.next_number;
         self.last_stamp = sealed.last_stamp;
         self.applied.row = sealed.row;
+        self.ended = Some(sealed.latest());
     }
 
-    /// One of its series that block files have. They come by number, before everything else.
-    pub(in crate::store::head) fn recall(&mut self, identity: Identity, sealed: &Sealed, columns: &RwLock<Columns>) {
-        let Identity { number, column, shape, entity, host, life } = identity;
-        let column = write(columns).insert(column, shape);
-        let key = (column, self.entity(&entity), intern(&mut self.labels, &host));
-        let Some(column) = read(columns).get(column).map(Arc::clone) else {
+    /// One of its series that block files have, unless it is known. One that goes on has its latest stamp there where the
+    /// files of its host end.
+    pub(in crate::store::head) fn recall(&mut self, identity: Identity, latest: Timestamp, columns: &RwLock<Columns>) {
+        let Identity { number, shape, sets, life } = identity;
+        let column = write(columns).insert(sets.column, shape);
+        let key = (column, self.entity(&sets.entity), intern(&mut self.labels, &sets.host));
+        let Some(column) = read(columns).get(column).map(Arc::clone).filter(|_| !self.index.contains_key(&key)) else {
             return;
         };
-        let latest = || sealed.last_stamp.map_or(sealed.cut, |last| last.min(sealed.cut));
-        let sealed = Some((life.last.unwrap_or_else(latest), life.marked));
-        self.index.insert(key, next_place(&self.series));
-        self.series.push(Slot {
-            number,
-            key,
-            column,
-            series: Series::continuing(sealed),
-            recorded: Some(life),
-            sealed,
-        });
+        let sealed = Some((life.last.unwrap_or(latest), life.marked));
+        let series = Series::continuing(sealed);
+        self.push(Slot { number, key, column, series, recorded: Some(life), sealed });
         self.next_number = self.next_number.max(number.saturating_add(1));
+        self.recalled += 1;
     }
 
     /// Notes that a row of its log was appended.
@@ -92,7 +87,7 @@ impl Host {
 
     /// Takes in what appending a batch does besides its samples and events: block files have those.
     pub(in crate::store::head) fn pass(&mut self, run: RunId, version: u32, stamp: Timestamp) {
-        self.ending.clear();
+        self.relabelled = false;
         if let Some(run) = self.runs.get_mut(&run) {
             run.marked = run.marked.max(version);
             run.used = run.used.max(stamp);
@@ -119,26 +114,32 @@ impl Host {
                 frozen.series.push(FrozenSeries { number, shape, chunks });
             }
             let slot = &self.series[at];
-            match (slot.recorded, slot.life()) {
-                (None, Some(life)) => frozen.new.push(self.identity(slot, life)),
-                (Some(recorded), Some(life)) if recorded != life => frozen.lives.push((number, life)),
-                _ => {}
+            let Some(life) = slot.life() else {
+                continue;
+            };
+            let begun = Life { last: None, marked: false, ..life };
+            if slot.recorded.is_none() {
+                frozen.new.push(self.identity(slot, begun));
+            }
+            if slot.recorded.unwrap_or(begun) != life {
+                frozen.lives.push((number, life));
             }
         }
+        // Those that came back have lower numbers than others before them.
+        frozen.series.sort_unstable_by_key(|series| series.number);
         frozen
     }
 
     /// Leaves those of its series that were not forgotten meanwhile.
     pub(in crate::store::head) fn retain_known(&self, series: &mut Vec<Identity>) {
-        let known = |number: u32| self.series.binary_search_by_key(&number, |slot| slot.number);
-        series.retain(|series| known(series.number).is_ok());
+        series.retain(|series| self.places.contains_key(&series.number));
     }
 
     /// Notes that the catalog has series so.
     pub(in crate::store::head) fn note_recorded(&mut self, lives: impl Iterator<Item = (u32, Life)>) {
         for (number, life) in lives {
-            if let Ok(at) = self.series.binary_search_by_key(&number, |slot| slot.number) {
-                self.series[at].recorded = Some(life);
+            if let Some(slot) = self.numbered(number) {
+                slot.recorded = Some(life);
             }
         }
     }
@@ -154,14 +155,9 @@ impl Host {
 
     fn identity(&self, slot: &Slot, life: Life) -> Identity {
         let (_, entity, labels) = slot.key;
-        Identity {
-            number: slot.number,
-            column: slot.column.labels.clone(),
-            shape: slot.column.shape,
-            entity: self.entities[entity as usize].clone(),
-            host: self.labels[labels as usize].clone(),
-            life,
-        }
+        let (entity, host) = (self.entities[entity as usize].clone(), self.labels[labels as usize].clone());
+        let sets = LabelSets { column: slot.column.labels.clone(), entity, host };
+        Identity { number: slot.number, shape: slot.column.shape, sets, life }
     }
 }
 
