@@ -406,7 +406,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut bench = bench(directory.path());
         bench.run(15);
-        bench.stamps.set(Timestamp::from_millis(2_000_000_100), bench.clock.boot());
+        let now = bench.clock.boot();
+        bench.stamps.set(Timestamp::from_millis(2_000_000_100), now, now);
         bench.run(11);
         let shipped: Vec<_> = bench.shipped().into_iter().map(|(stamp, _, count)| (stamp, count)).collect();
         assert_eq!(shipped, [(1_000_010, Some(10)), (1_000_020, Some(5)), (2_000_010, Some(10))]);

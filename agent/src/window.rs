@@ -35,10 +35,18 @@ impl Stamps {
         Timestamp::from_millis(self.0.load(Ordering::Relaxed)).after(boot)
     }
 
-    /// Sets the aggregator's time, as it was at `boot`. Returns by how many milliseconds stamps move.
-    pub fn set(&self, aggregator: Timestamp, boot: Duration) -> i64 {
-        let offset = offset(aggregator, boot);
-        offset.saturating_sub(self.0.swap(offset, Ordering::Relaxed))
+    /// Sets the aggregator's time, which it read between two moments of the boot clock: when it was asked and when it
+    /// answered. Stamps that agree with that stay as they are, so that how long a message travels moves nothing. Returns
+    /// by how many milliseconds they move.
+    pub fn set(&self, aggregator: Timestamp, asked: Duration, answered: Duration) -> i64 {
+        let (latest, earliest) = (offset(aggregator, asked), offset(aggregator, answered));
+        let before = self.0.load(Ordering::Relaxed);
+        if (earliest..=latest).contains(&before) {
+            return 0;
+        }
+        let middle = earliest.midpoint(latest);
+        self.0.store(middle, Ordering::Relaxed);
+        middle.saturating_sub(before)
     }
 }
 
@@ -335,8 +343,16 @@ mod tests {
         let stamps = Stamps::new(Timestamp::from_seconds(1_000), Duration::from_secs(40));
         let sampler = stamps.clone();
         assert_eq!(sampler.at(Duration::from_secs(50)), Timestamp::from_seconds(1_010));
-        assert_eq!(stamps.set(Timestamp::from_seconds(1_007), Duration::from_secs(50)), -3_000);
+        let set = |aggregator, asked, answered| {
+            stamps.set(Timestamp::from_seconds(aggregator), Duration::from_secs(asked), Duration::from_secs(answered))
+        };
+        assert_eq!(set(1_007, 50, 50), -3_000);
         assert_eq!(sampler.at(Duration::from_secs(60)), Timestamp::from_seconds(1_017));
+        for (aggregator, asked, answered) in [(1_017, 60, 60), (1_017, 60, 68), (1_017, 52, 60), (1_017, 0, 300)] {
+            assert_eq!(set(aggregator, asked, answered), 0, "{aggregator} may have been read at 60");
+        }
+        assert_eq!(set(1_017, 62, 66), -4_000, "halfway, where it agrees with nothing");
+        assert_eq!(set(1_017, 52, 54), 11_000);
     }
 
     proptest! {

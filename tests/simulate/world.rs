@@ -341,7 +341,8 @@ impl World {
             labels: Labels::new(),
         };
         let recalls = Recalls::new(Recorder::default(), self.spool.run());
-        let (dialogue, hello) = Dialogue::open(self.spool.clone(), recalls, &introduction, Timestamp::default());
+        let (dialogue, hello) =
+            Dialogue::open(self.spool.clone(), recalls, &introduction, (Timestamp::default(), Duration::ZERO));
         self.dialogue = Some(dialogue);
         self.session = Some(Session::new(HOST));
         self.reader = Reader::new(FRAME_BYTES_MAX);

@@ -65,6 +65,7 @@ pub struct Dialogue {
     /// When the next batch of the backlog may go.
     backlog_at: Duration,
     recalls: Recalls,
+    asked_at: Duration,
 }
 
 #[derive(Debug)]
@@ -88,9 +89,14 @@ pub enum Heard {
 }
 
 impl Dialogue {
-    /// Opens with `Hello`. `wall` is the host's clock.
+    /// Opens with `Hello`. `wall` is the host's clock, `now` time since boot.
     #[must_use]
-    pub fn open(spool: Spool, recalls: Recalls, introduction: &Introduction, wall: Timestamp) -> (Self, Message) {
+    pub fn open(
+        spool: Spool,
+        recalls: Recalls,
+        introduction: &Introduction,
+        (wall, now): (Timestamp, Duration),
+    ) -> (Self, Message) {
         let (spools, ends): (Vec<_>, Vec<_>) = spool.named().into_iter().unzip();
         let hello = Hello {
             agent_version: introduction.agent_version.clone(),
@@ -113,8 +119,15 @@ impl Dialogue {
             silent_until: Duration::ZERO,
             backlog_at: Duration::ZERO,
             recalls,
+            asked_at: now,
         };
         (dialogue, Message::Hello(hello))
+    }
+
+    /// When the session was opened: the aggregator read the time of its welcome later than that.
+    #[must_use]
+    pub const fn asked_at(&self) -> Duration {
+        self.asked_at
     }
 
     /// Takes a message. `now` is time since boot.

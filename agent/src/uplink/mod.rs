@@ -263,7 +263,8 @@ impl Uplink {
     /// The session, until it breaks.
     async fn talk(&self, link: &mut Link, (due, comeback): (&Due, &mut Comeback)) -> Result<(), Ended> {
         let recalls = Recalls::new(self.recorder.clone(), self.first_run);
-        let (mut dialogue, hello) = Dialogue::open(self.spool.clone(), recalls, &self.introduction, self.clock.wall());
+        let now = (self.clock.wall(), self.clock.boot());
+        let (mut dialogue, hello) = Dialogue::open(self.spool.clone(), recalls, &self.introduction, now);
         link.say(&hello).await?;
         let mut lost = 0;
         let mut unwelcome = pin!(tokio::time::sleep(WELCOME_TIMEOUT));
@@ -312,7 +313,7 @@ impl Uplink {
                 comeback.hear(read_return_within(&welcome.ext));
                 let after = read_renew_after(&welcome.ext);
                 due.send_replace(after.map(|after| self.clock.boot().saturating_add(after)));
-                let moved_ms = self.stamps.set(welcome.now, self.clock.boot());
+                let moved_ms = self.stamps.set(welcome.now, dialogue.asked_at(), self.clock.boot());
                 tracing::info!(instance = %welcome.instance, moved_ms, "session opened");
             }
             Heard::Busy(pause) => tracing::info!(?pause, "the aggregator cannot store at present"),
