@@ -1,5 +1,5 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-codec bench-query static soak ui fuzz help
+.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-codec bench-query bench-store static soak ui fuzz help
 
 UI = aggregator/ui/web
 PAGE = $(UI)/dist/page/index.html
@@ -68,6 +68,10 @@ soak:           ## half an hour of containers that come and go
 bench-query:    ## queries beside Prometheus and VictoriaMetrics: make bench-query HOURS=6 TIMES=20
 	cargo build --release --locked -p aggregator
 	cargo run --release --locked -p benches --bin bench-query -- $(or $(HOURS),6) $(or $(TIMES),20)
+
+bench-store:    ## storing beside Prometheus and VictoriaMetrics: make bench-store HOURS=24 TIMES=10
+	cargo build --release --locked -p aggregator
+	cargo run --release --locked -p benches --bin bench-store -- $(or $(HOURS),24) $(or $(TIMES),10)
 
 bench:          ## budgets beside the neighbours that are installed
 	tests/benches/run

@@ -4,31 +4,18 @@
 //!
 //! Prints; asserts only that the answers are as large: machines are shared, and only ratios hold.
 
-mod peer;
-mod synthetic;
-
 use std::env;
 use std::io;
-use std::io::Write;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::io::Write as _;
 
-use anyhow::Context as _;
+use benches::fill::STEP_MS;
+use benches::fill::fill;
+use benches::millis;
+use benches::number;
+use benches::peer::Peer;
+use benches::percentiles;
+use benches::program;
 use common::time::Clock;
-
-use crate::peer::Peer;
-use crate::peer::message;
-use crate::synthetic::SERIES;
-use crate::synthetic::Synthetic;
-use crate::synthetic::labels;
-
-const STEP_MS: i64 = 10_000;
-
-/// Steps of a series in one message: senders gather some.
-const STEPS: usize = 30;
-
-/// Series in one message: about the 10,000 samples that Prometheus sends at once.
-const SERIES_IN_MESSAGE: usize = 400;
 
 /// A question: what it is called, where it is asked, its parameters, and how many hours ago.
 type Question = (&'static str, &'static str, Vec<(&'static str, String)>);
@@ -47,7 +34,12 @@ async fn main() -> anyhow::Result<()> {
     }
     let end = Clock::real().wall().as_millis() / STEP_MS * STEP_MS;
     let steps = hours * 3_600_000 / STEP_MS;
-    fill(&mut out, &peers, end, steps).await?;
+    let filled = fill(&peers, end, steps).await?;
+    writeln!(out, "{} samples by remote write", filled.samples)?;
+    for (peer, used) in peers.iter().zip(filled.used) {
+        let per_second = filled.samples as f64 / used.as_secs_f64().max(0.01);
+        writeln!(out, "{:<18}{:>8.2} M samples a second of one core", peer.name, per_second / 1e6)?;
+    }
     writeln!(out, "{:<34}{}", "", peers.iter().map(|peer| format!("{:>38}", peer.name)).collect::<String>())?;
     let columns = format!("{:>10}{:>10}{:>10}{:>8}", "p50 ms", "p99 ms", "CPU ms", "kB");
     writeln!(out, "{:<34}{}", "", columns.repeat(peers.len()))?;
@@ -64,62 +56,13 @@ async fn main() -> anyhow::Result<()> {
                 bytes = cost.bytes;
             }
             let cpu = (peer.cpu()? - before) / u32::try_from(times)?;
-            took.sort_unstable();
-            let [p50, p99] = [50, 99].map(|share| millis(took[(took.len() - 1) * share / 100]));
+            let [p50, p99] = percentiles(took).map(millis);
             row += &format!("{p50:>10.2}{p99:>10.2}{:>10.2}{:>8}", millis(cpu), bytes / 1_000);
         }
         writeln!(out, "{row}")?;
     }
     for peer in &peers {
         writeln!(out, "{:<18}{:>8.0} MB resident", peer.name, peer.resident()? as f64 / 1e6)?;
-    }
-    Ok(())
-}
-
-fn number(argument: Option<String>, default: i64) -> anyhow::Result<i64> {
-    argument.map_or(Ok(default), |text| text.parse().with_context(|| format!("{text} is no number")))
-}
-
-/// The aggregator that `make bench-query` has built, beside this program.
-fn program() -> anyhow::Result<PathBuf> {
-    let me = env::current_exe()?;
-    let release = me.parent().context("no place for programs")?;
-    Ok(release.join("lapwing-aggregator"))
-}
-
-fn millis(time: Duration) -> f64 {
-    1_000.0 * time.as_secs_f64()
-}
-
-/// Writes the same samples to all.
-async fn fill(out: &mut impl Write, peers: &[Peer], end: i64, steps: i64) -> anyhow::Result<()> {
-    let mut synthetic = Synthetic::default();
-    let mut used = vec![Duration::ZERO; peers.len()];
-    let (mut from, mut samples) = (end - (steps - 1) * STEP_MS, 0_usize);
-    while from <= end {
-        let stamps: Vec<i64> =
-            (0_i64..).map(|at| from + at * STEP_MS).take(STEPS).take_while(|at| *at <= end).collect();
-        let mut columns = vec![Vec::new(); SERIES];
-        for stamp in &stamps {
-            columns.iter_mut().zip(synthetic.step()).for_each(|(column, value)| column.push((*stamp, value)));
-        }
-        for first in (0..SERIES).step_by(SERIES_IN_MESSAGE) {
-            let series =
-                (first..SERIES.min(first + SERIES_IN_MESSAGE)).map(|one| (labels(one), columns[one].as_slice()));
-            let message = message(series)?;
-            for (peer, used) in peers.iter().zip(&mut used) {
-                let before = peer.cpu()?;
-                peer.write(&message).await?;
-                *used += peer.cpu()? - before;
-            }
-        }
-        samples += stamps.len() * SERIES;
-        from += i64::try_from(STEPS)? * STEP_MS;
-    }
-    writeln!(out, "{samples} samples by remote write")?;
-    for (peer, used) in peers.iter().zip(used) {
-        let per_second = samples as f64 / used.as_secs_f64().max(0.01);
-        writeln!(out, "{:<18}{:>8.2} M samples a second of one core", peer.name, per_second / 1e6)?;
     }
     Ok(())
 }

@@ -5,13 +5,13 @@ use common::metric::Labels;
 use common::metric::NAME;
 
 /// Hosts.
-pub(crate) const HOSTS: usize = 100;
+pub const HOSTS: usize = 100;
 
 /// Series.
-pub(crate) const SERIES: usize = 100 * HOSTS;
+pub const SERIES: usize = 100 * HOSTS;
 
 /// All series, one step after the other.
-pub(crate) struct Synthetic {
+pub struct Synthetic {
     random: u64,
     state: Vec<f64>,
     pace: Vec<f64>,
@@ -45,7 +45,7 @@ impl Class {
 }
 
 /// The labels of a series.
-pub(crate) fn labels(series: usize) -> Labels {
+pub fn labels(series: usize) -> Labels {
     let (host, id) = (format!("host-{:02}", series / 100), format!("{:02}", series % 100));
     [(NAME, "m"), ("host", host.as_str()), ("id", id.as_str())].into_iter().collect()
 }
@@ -73,7 +73,7 @@ impl Default for Synthetic {
 
 impl Synthetic {
     /// The values of all series ten seconds later.
-    pub(crate) fn step(&mut self) -> Vec<f64> {
+    pub fn step(&mut self) -> Vec<f64> {
         (0..SERIES).map(|series| self.next(series)).collect()
     }
 

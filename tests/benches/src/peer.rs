@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
@@ -19,26 +20,37 @@ use tempfile::TempDir;
 /// Longest that a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Longest that a server may take until it has read again what it had not put in order.
+const BACK_WITHIN: Duration = Duration::from_secs(300);
+
+/// Between two looks at a server that starts.
+const GLANCE: Duration = Duration::from_millis(20);
+
 /// One running server. It ends when this is dropped.
-pub(crate) struct Peer {
-    pub(crate) name: &'static str,
+pub struct Peer {
+    /// What it is called.
+    pub name: &'static str,
+    command: Command,
     child: Child,
     dir: TempDir,
     client: Client,
     write: String,
     api: String,
     tokens: Option<(String, String)>,
+    written_before: u64,
 }
 
 /// What a call cost.
-pub(crate) struct Cost {
-    pub(crate) took: Duration,
-    pub(crate) bytes: usize,
+pub struct Cost {
+    /// By the clock.
+    pub took: Duration,
+    /// Of the reply.
+    pub bytes: usize,
 }
 
 impl Peer {
     /// Starts the aggregator that cargo has built.
-    pub(crate) async fn lapwing(program: &Path) -> anyhow::Result<Self> {
+    pub async fn lapwing(program: &Path) -> anyhow::Result<Self> {
         let dir = TempDir::new()?;
         let data = dir.path().join("data");
         let mut command = Command::new(program);
@@ -57,7 +69,7 @@ impl Peer {
     }
 
     /// Starts a neighbour, if it is installed.
-    pub(crate) async fn neighbour(name: &'static str) -> anyhow::Result<Option<Self>> {
+    pub async fn neighbour(name: &'static str) -> anyhow::Result<Option<Self>> {
         let dir = TempDir::new()?;
         let data = dir.path().join("data");
         let mut command = Command::new(name);
@@ -98,19 +110,42 @@ impl Peer {
         let child = command.stdout(Stdio::null()).stderr(log).spawn()?;
         let peer = Self {
             name,
+            command,
             child,
             dir,
             client: Client::new(),
             write: format!("{prefix}{write}"),
             api: format!("{prefix}/api/v1"),
             tokens: None,
+            written_before: 0,
         };
         let began = Instant::now();
         while peer.client.get(format!("{}/labels", peer.api)).send().await.is_err() {
             ensure!(began.elapsed() < PATIENCE, "{name} does not start: {}", peer.log());
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(GLANCE).await;
         }
         Ok(peer)
+    }
+
+    /// Kills it where it stands and starts it anew. How long it takes until an instant query is answered with `value`.
+    ///
+    /// # Errors
+    /// When it never is.
+    pub async fn kill_and_start(&mut self, parameters: &[(&str, String)], value: &str) -> anyhow::Result<Duration> {
+        self.written_before += self.told("io", "write_bytes:")?;
+        self.child.kill()?;
+        self.child.wait()?;
+        let began = Instant::now();
+        self.child = self.command.spawn()?;
+        let wanted = format!(r#","{value}"]"#);
+        loop {
+            let answer = self.ask("query", parameters).await.map_or_else(|error| error.to_string(), |(text, _)| text);
+            if answer.contains(&wanted) {
+                return Ok(began.elapsed());
+            }
+            ensure!(began.elapsed() < BACK_WITHIN, "{} does not come back: {answer}; {}", self.name, self.log());
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 
     fn log(&self) -> String {
@@ -118,7 +153,7 @@ impl Peer {
     }
 
     /// Writes a message of remote write, compressed.
-    pub(crate) async fn write(&self, message: &[u8]) -> anyhow::Result<()> {
+    pub async fn write(&self, message: &[u8]) -> anyhow::Result<()> {
         let mut request = self.client.post(&self.write).header("content-type", "application/x-protobuf");
         request = request.header("content-encoding", "snappy").header("x-prometheus-remote-write-version", "0.1.0");
         if let Some((write, _)) = &self.tokens {
@@ -131,7 +166,7 @@ impl Peer {
     }
 
     /// Asks the API, and answers the text of its reply.
-    pub(crate) async fn ask(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<(String, Cost)> {
+    pub async fn ask(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<(String, Cost)> {
         let mut request = self.client.get(format!("{}/{path}", self.api)).query(parameters);
         if let Some((_, read)) = &self.tokens {
             request = request.bearer_auth(read);
@@ -146,7 +181,7 @@ impl Peer {
     }
 
     /// Processor time that it has used.
-    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let behind_name = stat.rsplit(')').next().context("no stat")?;
         let ticks = behind_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
@@ -154,10 +189,54 @@ impl Peer {
     }
 
     /// Bytes of memory that it holds.
-    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(1_024 * line.split_whitespace().next().context("no number")?.parse::<u64>()?)
+    ///
+    /// # Errors
+    /// When it has ended, as for those below.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        Ok(1_024 * self.told("status", "VmRSS:")?)
+    }
+
+    /// Bytes of memory that it held at most.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resident_peak(&self) -> anyhow::Result<u64> {
+        Ok(1_024 * self.told("status", "VmHWM:")?)
+    }
+
+    /// Bytes that it gave to the disk since the first start.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn written(&self) -> anyhow::Result<u64> {
+        Ok(self.written_before + self.told("io", "write_bytes:")?)
+    }
+
+    /// A number that the kernel tells of the process.
+    fn told(&self, file: &str, name: &str) -> anyhow::Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        Ok(line.split_whitespace().next().context("no number")?.parse()?)
+    }
+
+    /// Bytes that its data take on the disk.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    pub fn on_disk(&self) -> anyhow::Result<u64> {
+        let (mut directories, mut bytes) = (vec![self.dir.path().join("data")], 0);
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory)? {
+                let entry = entry?;
+                // What was merged may have gone meanwhile.
+                let Ok(metadata) = entry.metadata() else { continue };
+                bytes += 512 * metadata.blocks();
+                if metadata.is_dir() {
+                    directories.push(entry.path());
+                }
+            }
+        }
+        Ok(bytes)
     }
 }
 
@@ -170,7 +249,7 @@ impl Drop for Peer {
 }
 
 /// A `prometheus.WriteRequest` of some series, each with its samples, compressed.
-pub(crate) fn message<'a>(series: impl Iterator<Item = (Labels, &'a [(i64, f64)])>) -> anyhow::Result<Vec<u8>> {
+pub fn message<'a>(series: impl Iterator<Item = (Labels, &'a [(i64, f64)])>) -> anyhow::Result<Vec<u8>> {
     let mut request = Vec::new();
     for (labels, samples) in series {
         let mut one = Vec::new();
