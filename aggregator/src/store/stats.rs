@@ -39,6 +39,7 @@ pub struct Stats {
 pub(super) struct Counters {
     samples: AtomicU64,
     replaced: AtomicU64,
+    late: AtomicU64,
     batches: AtomicU64,
     repeated: AtomicU64,
     missing: AtomicU64,
@@ -51,6 +52,12 @@ impl Counters {
     pub(super) fn append(&self, appended: Appended) {
         add(&self.samples, appended.samples);
         add(&self.replaced, appended.replaced);
+        add(&self.late, appended.late);
+    }
+
+    /// Samples that came for a time that was sealed already.
+    pub(super) fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
     }
 
     pub(super) fn count(&self, committed: &Committed) {

@@ -61,6 +61,8 @@ pub(super) struct Host {
     frozen_events: Vec<Event>,
     /// How much of its log is in here or in block files.
     applied: Applied,
+    /// Up to where it was sealed.
+    cut: Timestamp,
     /// Whether series that have earlier labels are to be marked as ended by the next batch.
     relabelled: bool,
     last_stamp: Option<Timestamp>,
@@ -110,6 +112,7 @@ impl Default for Host {
             events: VecDeque::new(),
             frozen_events: Vec::new(),
             applied: Applied::default(),
+            cut: Timestamp::from_millis(i64::MIN),
             relabelled: false,
             last_stamp: None,
             ended: None,
@@ -176,6 +179,9 @@ impl Host {
                 appended.replaced += self.series[*place as usize].append(entry);
             }
         }
+        if batch.stamp <= self.cut {
+            appended.late = appended.samples;
+        }
         batch.events.iter().for_each(|event| self.push_event(event.clone()));
         self.last_stamp = self.last_stamp.max(Some(batch.stamp));
         if let Some(run) = self.runs.get_mut(&run) {
@@ -198,6 +204,7 @@ impl Host {
             self.last_stamp = self.last_stamp.max(Some(*stamp));
             let window = value.map(|value| Window::Gauge(Gauge::of(value)));
             appended.samples += 1;
+            appended.late += u64::from(*stamp <= self.cut);
             appended.replaced += slot.append(Entry { stamp: *stamp, window });
         }
         appended

@@ -52,6 +52,8 @@ pub(super) struct Appended {
     pub(super) samples: u64,
     /// Samples that took the place of one with the same stamp.
     pub(super) replaced: u64,
+    /// Samples of a time that is sealed already.
+    pub(super) late: u64,
 }
 
 impl Head {
@@ -122,7 +124,11 @@ impl Head {
         host.note_row(row);
         series.iter().filter(|written| !written.samples.is_empty()).fold(Appended::default(), |sum, written| {
             let one = host.append_written(written, &self.columns);
-            Appended { samples: sum.samples + one.samples, replaced: sum.replaced + one.replaced }
+            Appended {
+                samples: sum.samples + one.samples,
+                replaced: sum.replaced + one.replaced,
+                late: sum.late + one.late,
+            }
         })
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Settler {
     sealed: HashMap<HostId, Sealed>,
     /// Up to where hours were sealed since the start.
     cut: Timestamp,
+    /// How many samples had come late when they were.
+    late: u64,
     next_block: i64,
     /// The last attempt to seal, whatever came of it.
     seal: i64,
@@ -88,7 +90,7 @@ impl Settler {
         let cut = Timestamp::from_millis(i64::MIN);
         let seal = sealed.values().map(|sealed| sealed.seal).max().unwrap_or_default();
         let shared = Arc::clone(shared);
-        Ok(Self { shared, changes, sealed, cut, next_block, seal, merged: HashMap::new(), failed_at: None })
+        Ok(Self { shared, changes, sealed, cut, late: 0, next_block, seal, merged: HashMap::new(), failed_at: None })
     }
 
     /// Takes steps until it is told to stop.
@@ -121,9 +123,10 @@ impl Settler {
 
     fn try_step(&mut self, now: Timestamp) -> Result<bool, SettleError> {
         let cut = now.before(SEAL_AFTER).align_down(Duration::from_secs(3_600));
-        if self.cut != cut {
+        let late = self.shared.counters.late();
+        if self.cut != cut || self.shared.config.late_max <= late - self.late {
             self.seal(cut)?;
-            self.cut = cut;
+            (self.cut, self.late) = (cut, late);
             return Ok(true);
         }
         Ok(self.retain(now)? || self.merge(now, cut)?)

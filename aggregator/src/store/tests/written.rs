@@ -70,6 +70,30 @@ async fn samples_may_come_in_any_order_and_again() {
 }
 
 #[tokio::test]
+async fn a_backlog_does_not_wait_in_memory_for_the_hour_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start_with(dir.path(), StoreConfig { late_max: 3, ..config() }, &clock());
+    let mut settler = running.settler();
+    let now = Timestamp::from_millis(T + 10 * 3_600_000);
+    let mut held = async |samples: &[(i64, Option<f64>)]| {
+        write(&running, ORIGIN, vec![series("m", samples)]).await;
+        while settler.step(now) {}
+        running.store.stats().head_bytes
+    };
+    assert_eq!(held(&[(T + 1_000, Some(1.0))]).await, 0, "the first hours are sealed at the start");
+    assert_ne!(held(&[(T + 2_000, Some(2.0)), (T + 3_000, Some(3.0))]).await, 0);
+    assert_ne!(held(&[(now.as_millis(), Some(5.0))]).await, 0, "what comes in time is no backlog");
+    assert_ne!(held(&[(now.as_millis() + 1, Some(6.0))]).await, 0);
+    let blocks = || running.store.stats().block_bytes;
+    let before = blocks();
+    held(&[(T + 4_000, Some(4.0))]).await;
+    assert_ne!(blocks(), before, "the third late one is too many");
+    let stamps: Vec<i64> = bits(&running.store, "m")[0].iter().map(|(at, _)| at - T).collect();
+    assert_eq!(stamps, [1_000, 2_000, 3_000, 4_000, 36_000_000, 36_000_001]);
+    running.stop();
+}
+
+#[tokio::test]
 async fn origins_are_apart_and_hosts_that_go_take_nothing_of_theirs() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path(), &clock());

@@ -56,6 +56,7 @@ impl Host {
         self.next_number = sealed.next_number;
         self.last_stamp = sealed.last_stamp;
         self.applied.row = sealed.row;
+        self.cut = sealed.cut;
         self.ended = Some(sealed.latest());
     }
 
@@ -97,6 +98,7 @@ impl Host {
 
     /// Sets aside what is not after `cut`, until it is released.
     pub(in crate::store::head) fn freeze(&mut self, cut: Timestamp) -> Frozen {
+        self.cut = cut;
         let mut frozen = Frozen {
             applied: self.applied,
             next_number: self.next_number,
