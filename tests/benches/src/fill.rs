@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::future::try_join_all;
+
 use crate::peer::Peer;
 use crate::peer::message;
 use crate::synthetic::SERIES;
@@ -40,15 +42,16 @@ pub async fn fill(peers: &[Peer], end: i64, steps: i64) -> anyhow::Result<Filled
         for stamp in &stamps {
             columns.iter_mut().zip(synthetic.step()).for_each(|(column, value)| column.push((*stamp, value)));
         }
-        for first in (0..SERIES).step_by(SERIES_IN_MESSAGE) {
-            let series =
-                (first..SERIES.min(first + SERIES_IN_MESSAGE)).map(|one| (labels(one), columns[one].as_slice()));
-            let message = message(series)?;
-            for (peer, used) in peers.iter().zip(&mut filled.used) {
-                let before = peer.cpu()?;
-                peer.write(&message).await?;
-                *used += peer.cpu()? - before;
-            }
+        let messages = (0..SERIES).step_by(SERIES_IN_MESSAGE).map(|first| {
+            let some = first..SERIES.min(first + SERIES_IN_MESSAGE);
+            message(some.map(|one| (labels(one), columns[one].as_slice())))
+        });
+        let messages = messages.collect::<anyhow::Result<Vec<_>>>()?;
+        for (peer, used) in peers.iter().zip(&mut filled.used) {
+            let before = peer.cpu()?;
+            // At once, as a sender's shards do: who answers when it is durable makes them wait together.
+            try_join_all(messages.iter().map(|message| peer.write(message))).await?;
+            *used += peer.cpu()? - before;
         }
         filled.samples += stamps.len() * SERIES;
         from += i64::try_from(STEPS)? * STEP_MS;
