@@ -24,6 +24,16 @@ impl<T: Ord> First<T> {
         self.found.contains(item)
     }
 
+    /// Whether it would be one more, or one instead of another.
+    pub(super) fn wants<Q>(&self, item: &Q) -> bool
+    where
+        T: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        let is_early = || self.found.last().is_some_and(|last| item < last.borrow());
+        !self.has(item) && (self.found.len() < self.limit || is_early())
+    }
+
     /// Takes one in, made only if it is new. Returns how many more are held.
     pub(super) fn push<Q>(&mut self, item: &Q) -> usize
     where

@@ -13,6 +13,8 @@ use crate::store::database::Readers;
 use crate::store::first::First;
 use crate::store::head::Head;
 use crate::store::head::Here;
+use crate::store::head::lookup::Hunt;
+use crate::store::head::lookup::When;
 use crate::store::select::Levels;
 use crate::store::select::Matcher;
 use crate::store::select::SelectError;
@@ -63,54 +65,49 @@ pub(super) struct Lookup<'a, E> {
     pub(super) head: &'a Head,
     pub(super) readers: &'a Readers,
     pub(super) matchers: &'a [Matcher],
-    pub(super) range: TimeRange,
+    pub(super) when: When,
     pub(super) limit: usize,
     pub(super) spend: Spend<'a, E>,
 }
 
 impl<E: From<SelectError>> Lookup<'_, E> {
-    /// Label sets of the series that match and have a sample in the range, sorted, the first of them.
+    /// Label sets of the series that match and are there, sorted, the first of them.
     pub(super) fn series(&self) -> Result<Vec<Labels>, E> {
-        let mut answer = First::new(self.limit);
-        self.each(&mut |levels| answer.push_new(levels.whole()))?;
+        let Self { head, readers, matchers, when, limit, spend } = *self;
+        let mut answer = First::new(limit);
+        let candidates = head.candidates(matchers);
+        let mut ended = Ended::new(readers, matchers, when.in_files);
+        for host in head.ids() {
+            let mut give = |levels: Levels<'_>| spend(answer.push_new(levels.whole()));
+            let here = head.each(host, (&candidates, when), &mut give)?;
+            if ended.may_be(&here) {
+                ended.each(head, (host, &here), &mut |series: Identity| give(Levels(&series.sets.levels())))?;
+            }
+        }
         Ok(answer.into_sorted())
     }
 
     /// Names of their labels.
     pub(super) fn label_names(&self) -> Result<Vec<Arc<str>>, E> {
-        let mut answer = First::<Arc<str>>::new(self.limit);
-        self.each(&mut |levels| levels.names().map(|name| answer.push(name)).sum())?;
-        Ok(answer.into_sorted())
+        self.texts(None)
     }
 
     /// Values of one of their labels.
     pub(super) fn label_values(&self, name: &str) -> Result<Vec<Arc<str>>, E> {
-        let mut answer = First::<Arc<str>>::new(self.limit);
-        // Neighbours mostly have the same.
-        let mut seen = String::new();
-        self.each(&mut |levels| {
-            let value = levels.get(name);
-            if value.is_empty() || value == seen {
-                return 0;
-            }
-            value.clone_into(&mut seen);
-            answer.push(value)
-        })?;
-        Ok(answer.into_sorted())
+        self.texts(Some(name))
     }
 
-    /// Gives the series, some twice, to somebody who says how many answers more that makes.
-    fn each(&self, give: &mut dyn FnMut(Levels<'_>) -> usize) -> Result<(), E> {
-        let Self { head, readers, matchers, range, spend, .. } = *self;
+    fn texts(&self, of: Option<&str>) -> Result<Vec<Arc<str>>, E> {
+        let Self { head, readers, matchers, when, limit, spend } = *self;
         let candidates = head.candidates(matchers);
-        let mut ended = Ended::new(readers, matchers, range);
+        let mut hunt = Hunt::new(of, &candidates, when, (limit, spend));
+        let mut ended = Ended::new(readers, matchers, when.in_files);
         for host in head.ids() {
-            let here = head.each(host, (&candidates, range), &mut |levels| spend(give(levels)))?;
-            let mut give = |series: Identity| spend(give(Levels(&series.sets.levels())));
+            let here = head.hunt(host, &mut hunt)?;
             if ended.may_be(&here) {
-                ended.each(head, (host, &here), &mut give)?;
+                ended.each(head, (host, &here), &mut |series: Identity| hunt.take(Levels(&series.sets.levels())))?;
             }
         }
-        Ok(())
+        Ok(hunt.into_sorted())
     }
 }

@@ -54,6 +54,7 @@ use crate::store::commit::Committed;
 use crate::store::commit::Held;
 use crate::store::database::Readers;
 use crate::store::head::Head;
+use crate::store::head::lookup::When;
 use crate::store::lock::Lock;
 use crate::store::log::LogRow;
 use crate::store::lookup::Lookup;
@@ -75,6 +76,7 @@ use crate::store::stage::decode;
 use crate::store::stats::Counters;
 pub use crate::store::stats::Stats;
 use crate::store::union::Union;
+use crate::store::union::lived;
 pub use crate::store::writer::Writer;
 
 /// Samples of sealed hours that wait in memory: a backlog of a day of ten hosts is ten times as many, and each further file
@@ -373,7 +375,8 @@ impl Store {
         (limit, spend): (usize, Spend<'a, E>),
     ) -> Lookup<'a, E> {
         let Shared { head, readers, .. } = &*self.shared;
-        Lookup { head, readers, matchers, range, limit, spend }
+        let when = When { in_memory: range, in_files: lived(&self.union(range).tiers, range) };
+        Lookup { head, readers, matchers, when, limit, spend }
     }
 
     /// The process table of the window that covers `at`, and the window's stamp.

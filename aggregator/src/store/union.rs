@@ -50,9 +50,7 @@ impl Union<'_> {
             .first()
             .zip(self.tiers.last())
             .map(|((_, first), (_, last))| TimeRange { after: first.after, through: last.through });
-        // A coarse window is stamped after what it was made of.
-        let coarsest = self.tiers.iter().filter_map(|(tier, _)| tier.resolution()).max().unwrap_or_default();
-        let whole = whole.map(|whole| TimeRange { after: whole.after.before(coarsest), ..whole });
+        let whole = whole.map(|whole| lived(&self.tiers, whole));
         let (Some(whole), Some(range)) = (whole, raw.or_else(|| Some(nothing(self.tiers.last()?.1)))) else {
             return Ok(());
         };
@@ -168,6 +166,13 @@ impl Union<'_> {
             Err(SelectError::TooManySamples { limit: self.samples_max })
         }
     }
+}
+
+/// When a series must have lived for these tiers to have something of it in a range: a coarse window is stamped after what
+/// it was made of.
+pub(super) fn lived(tiers: &[(Tier, TimeRange)], range: TimeRange) -> TimeRange {
+    let coarsest = tiers.iter().filter_map(|(tier, _)| tier.resolution()).max().unwrap_or_default();
+    TimeRange { after: range.after.before(coarsest), ..range }
 }
 
 /// A range in which nothing is, where another one ends.

@@ -34,6 +34,20 @@ pub(super) struct Columns {
 pub(in crate::store) struct Candidate<'a> {
     pub(super) id: ColumnId,
     pub(super) open: Vec<&'a Matcher>,
+    column: Arc<Column>,
+}
+
+impl Candidate<'_> {
+    /// One of its labels.
+    pub(super) fn label(&self, name: &str) -> &str {
+        self.column.labels.get(name)
+    }
+
+    /// The value of one of its labels; or the names of all.
+    pub(super) fn texts(&self, of: Option<&str>) -> impl Iterator<Item = &str> {
+        let names = of.is_none().then(|| self.column.labels.iter().map(|(name, _)| name));
+        of.map(|name| self.label(name)).into_iter().chain(names.into_iter().flatten())
+    }
 }
 
 impl Columns {
@@ -91,7 +105,7 @@ impl Columns {
     fn candidate<'a>(&self, id: ColumnId, matchers: &'a [Matcher]) -> Option<Candidate<'a>> {
         let column = self.get(id)?;
         let open = leave_open(&column.labels, matchers.iter())?;
-        Some(Candidate { id, open })
+        Some(Candidate { id, open, column: Arc::clone(column) })
     }
 }
 

@@ -22,6 +22,7 @@ use crate::store::head::columns::Column;
 use crate::store::head::columns::ColumnId;
 use crate::store::head::columns::Columns;
 pub(in crate::store) use crate::store::head::host::find::Address;
+pub(super) use crate::store::head::host::find::Found;
 pub(in crate::store) use crate::store::head::host::leave::Absent;
 pub(in crate::store) use crate::store::head::host::sealing::Applied;
 pub(in crate::store) use crate::store::head::host::sealing::Frozen;
@@ -55,6 +56,8 @@ pub(super) struct Host {
     places: HashMap<u32, u32>,
     next_number: u32,
     index: BTreeMap<Key, u32>,
+    /// The place of the series that began last, of each entity.
+    begun: Vec<u32>,
     runs: HashMap<RunId, Run>,
     events: VecDeque<Event>,
     /// Events that are being sealed.
@@ -108,6 +111,7 @@ impl Default for Host {
             places: HashMap::new(),
             next_number: 0,
             index: BTreeMap::new(),
+            begun: Vec::new(),
             runs: HashMap::new(),
             events: VecDeque::new(),
             frozen_events: Vec::new(),
@@ -286,6 +290,7 @@ impl Host {
         self.entity_ids.clear();
         self.postings.clear();
         self.index.clear();
+        self.begun.clear();
         self.places.clear();
         self.current = intern(&mut self.labels, &current);
         for slot in slots.into_iter().filter(stays) {
@@ -385,6 +390,8 @@ impl Host {
         let place = u32::try_from(self.series.len()).unwrap_or(u32::MAX);
         self.index.insert(slot.key, place);
         self.places.insert(slot.number, place);
+        self.begun.resize(self.entities.len(), place);
+        self.begun[slot.key.1 as usize] = place;
         self.series.push(slot);
         place
     }

@@ -4,6 +4,7 @@
 
 pub(super) mod columns;
 pub(super) mod host;
+pub(super) mod lookup;
 mod postings;
 mod series;
 
@@ -25,6 +26,7 @@ use crate::store::head::host::Absent;
 use crate::store::head::host::Address;
 use crate::store::head::host::Frozen;
 use crate::store::head::host::Host;
+use crate::store::head::lookup::When;
 use crate::store::pile::Pile;
 use crate::store::select::Levels;
 use crate::store::select::Matcher;
@@ -260,19 +262,18 @@ impl Head {
         self.known(host).map_or(0, |host| read(&host).ended().1)
     }
 
-    /// Gives the labels of the series of a host that match and may have something in a range. Answers what block files
-    /// alone may have.
+    /// Gives the labels of the series of a host that match and may be there. Answers what block files alone may have.
     pub(super) fn each<E>(
         &self,
         host: HostId,
-        (candidates, range): (&[Candidate<'_>], TimeRange),
+        (candidates, when): (&[Candidate<'_>], When),
         give: &mut dyn FnMut(Levels<'_>) -> Result<(), E>,
     ) -> Result<Here, E> {
         let Some(host) = self.known(host) else {
             return Ok(Here::default());
         };
         let host = read(&host);
-        for found in host.find(candidates).filter(|found| found.touches(range)) {
+        for found in host.find(candidates).filter(|found| found.touches(when)) {
             give(Levels(&found.levels()))?;
         }
         let (ended, recalled) = host.ended();

@@ -29,6 +29,16 @@ impl Postings {
         self.0.contains_key(name)
     }
 
+    /// The names of all labels.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(AsRef::as_ref)
+    }
+
+    /// The values of the label of this name.
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.get(name).into_iter().flat_map(|values| values.keys().map(AsRef::as_ref))
+    }
+
     /// Who has it with this value.
     pub(super) fn with(&self, name: &str, value: &str) -> &[u32] {
         self.0.get(name).and_then(|values| values.get(value)).map_or(&[], Vec::as_slice)

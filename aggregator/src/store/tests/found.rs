@@ -78,9 +78,44 @@ fn check(store: &Store) {
         let names = store.label_names(&asked, ALL, (usize::MAX, spend)).unwrap();
         let expect: BTreeSet<&str> = found.iter().flat_map(Labels::iter).map(|(name, _)| name).collect();
         assert_eq!(names.iter().map(AsRef::as_ref).collect::<BTreeSet<&str>>(), expect, "{asked:?}");
-        let values = store.label_values("device", &asked, ALL, (usize::MAX, spend)).unwrap();
-        let expect: BTreeSet<&str> =
-            found.iter().map(|labels| labels.get("device")).filter(|v| !v.is_empty()).collect();
-        assert_eq!(values.iter().map(AsRef::as_ref).collect::<BTreeSet<&str>>(), expect, "{asked:?}");
+        for name in [NAME, "device", "env", "instance", "nothing"] {
+            let values = store.label_values(name, &asked, ALL, (usize::MAX, spend)).unwrap();
+            let expect: BTreeSet<&str> =
+                found.iter().map(|labels| labels.get(name)).filter(|value| !value.is_empty()).collect();
+            assert_eq!(values.iter().map(AsRef::as_ref).collect::<BTreeSet<&str>>(), expect, "{name} of {asked:?}");
+            let first = store.label_values(name, &asked, ALL, (1, spend)).unwrap();
+            assert_eq!(first.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), Vec::from_iter(expect.first().copied()));
+        }
     }
+}
+
+/// The clock's beginning lies 13 minutes before an hour ends.
+#[tokio::test]
+async fn a_series_is_found_where_its_last_coarse_window_is_stamped() {
+    let dir = tempfile::tempdir().unwrap();
+    let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
+    let retention = Retention { raw: days(1), five_minutes: days(1), one_hour: days(30), bytes: None };
+    let clock = clock();
+    let running = Running::start_with(dir.path(), StoreConfig { retention, ..config() }, &clock);
+    let (store, mut settler) = (&running.store, running.settler());
+    for (window, name) in [(1, "short"), (1, "long"), (800, "long"), (25_000, "long")] {
+        let labels = Labels::new().with(NAME, name).with("of", name);
+        let append = Append::Written {
+            origin: HOST,
+            series: vec![Written { labels, samples: vec![(stamp(window), Some(1.0))] }],
+        };
+        store.commit(Commit { appends: vec![append], records: Vec::new() }).await.unwrap();
+        clock.advance(stamp(window + 400).since(clock.wall()));
+        while settler.step(clock.wall()) {}
+    }
+    let range = TimeRange { after: Timestamp::from_seconds(1_000_500), through: Timestamp::from_seconds(1_000_900) };
+    let question = Question { matchers: &[equal(NAME, "short")], range, fields: &FIELDS, latest: false };
+    let hour_ends = Timestamp::from_seconds(1_000_800);
+    assert_eq!(answer(store, question).unwrap()[0].1.stamps, [hour_ends]);
+    let spend: Spend<'_, SelectError> = &|_| Ok(());
+    let texts = |texts: Vec<Arc<str>>| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(store.series(question.matchers, range, (9, spend)).unwrap().len(), 1);
+    assert_eq!(texts(store.label_values("of", &[], range, (9, spend)).unwrap()), ["long", "short"]);
+    assert_eq!(texts(store.label_names(question.matchers, range, (9, spend)).unwrap()), [NAME, "of"]);
+    running.stop();
 }
