@@ -99,6 +99,15 @@ impl Decimals {
         if self.0 == 0 { mantissa as f64 } else { mantissa as f64 / self.scale().unwrap_or(1.0) }
     }
 
+    /// Appends the values that integers stand for.
+    #[expect(clippy::cast_precision_loss, reason = "mantissas are below 2^53")]
+    pub fn put_values(self, mantissas: &[i64], out: &mut Vec<f64>) {
+        match self.scale().filter(|_| self.0 != 0) {
+            None => out.extend(mantissas.iter().map(|mantissa| *mantissa as f64)),
+            Some(scale) => out.extend(mantissas.iter().map(|mantissa| *mantissa as f64 / scale)),
+        }
+    }
+
     fn scale(self) -> Option<f64> {
         // Looked up, because this is asked several times of each value.
         const SCALES: [f64; 1 + Decimals::MAX as usize] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];

@@ -153,16 +153,25 @@ impl Fold<'_> {
 struct Places {
     known: HashMap<Vec<u8>, usize>,
     key: Vec<u8>,
+    /// The key of the series before, and where it led.
+    before: (Vec<u8>, usize),
 }
 
 impl Places {
     fn of(&mut self, labels: Levels<'_>, grouping: &Grouping) -> usize {
         group_key(labels, grouping, &mut self.key);
-        if let Some(place) = self.known.get(&self.key) {
-            return *place;
+        // Neighbours mostly are of one group.
+        if !self.known.is_empty() && self.key == self.before.0 {
+            return self.before.1;
         }
-        self.known.insert(self.key.clone(), self.known.len());
-        self.known.len() - 1
+        let new = self.known.len();
+        let place = match self.known.get(&self.key) {
+            Some(place) => *place,
+            None => *self.known.entry(self.key.clone()).or_insert(new),
+        };
+        self.before.0.clone_from(&self.key);
+        self.before.1 = place;
+        place
     }
 }
 

@@ -20,6 +20,7 @@ use crate::query::column::Grid;
 use crate::query::column::Passing;
 use crate::query::column::Series;
 use crate::query::column::is_present;
+use crate::query::cursor::Cursor;
 use crate::query::function::Apply;
 use crate::query::function::Function;
 use crate::query::function::How;
@@ -155,12 +156,11 @@ impl Evaluator<'_> {
         let what = (grid, INSTANT, grid.count == 1);
         self.each_fetched(&selector.matchers, back, what, &mut |series| {
             let Samples { stamps, columns } = &*series.samples;
-            let mut next = 0;
+            let mut next = Cursor::default();
             let value = |(step, moment): (usize, i64)| {
                 let at = self.moment(selector.shift, moment);
                 let lookback_ms = lookbacks.get(step).copied().unwrap_or(self.lookback_ms);
-                next = behind(stamps, next, at);
-                let latest = next.checked_sub(1)?;
+                let latest = next.behind(stamps, at).checked_sub(1)?;
                 let (value, stamp) = (columns[0][latest], stamps[latest]);
                 (at - lookback_ms < stamp.as_millis() && is_present(value)).then(|| of(value, stamp))
             };
@@ -409,12 +409,11 @@ impl Evaluator<'_> {
 
     /// Which of a series' samples a range holds at each step.
     fn spans(&self, range: &Range, stamps: &[Timestamp], grid: Grid) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let (mut first, mut end) = (0, 0);
+        let (mut first, mut end) = (Cursor::default(), Cursor::default());
         grid.moments().map(move |now| {
             let through = self.moment(range.shift, now);
-            first = behind(stamps, first, through - range.range_ms);
-            end = behind(stamps, end, through);
-            first..end.max(first)
+            let first = first.behind(stamps, through - range.range_ms);
+            first..end.behind(stamps, through).max(first)
         })
     }
 }
@@ -425,18 +424,6 @@ struct Sliding {
     spans: Vec<std::ops::Range<usize>>,
     falls: Vec<usize>,
     values: Vec<f64>,
-}
-
-/// Where the first stamp stands that is behind a moment, if none before `from` is. It mostly is near.
-fn behind(stamps: &[Timestamp], from: usize, moment: i64) -> usize {
-    let is_past = |stamp: &Timestamp| stamp.as_millis() <= moment;
-    let (mut low, mut reach) = (from, 1);
-    while stamps.get(low + reach - 1).is_some_and(is_past) {
-        low += reach;
-        reach *= 2;
-    }
-    let near = &stamps[low..stamps.len().min(low + reach - 1)];
-    low + near.partition_point(is_past)
 }
 
 /// Takes one series after the other; an error ends the giving.

@@ -10,6 +10,7 @@ mod annotation;
 mod binary;
 mod budget;
 mod column;
+mod cursor;
 mod date;
 mod desugar;
 mod error;

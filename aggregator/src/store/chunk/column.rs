@@ -120,9 +120,8 @@ pub(in crate::store) fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
     bits.finish();
 }
 
-/// Reads `len` floats into `out`, in place of what it holds.
+/// Appends `len` floats.
 pub(in crate::store) fn floats(bytes: &mut Reader<'_>, len: usize, out: &mut Vec<f64>) {
-    out.clear();
     let mut bits = BitReader::new(bytes);
     let mut before = 0;
     out.extend((0..len).map(|_| {
@@ -242,7 +241,7 @@ fn unpack(bytes: &mut Reader<'_>, out: &mut [i64]) {
             let places = chunk.iter_mut().enumerate().filter(|(at, _)| filled >> at & 1 == 1);
             places.for_each(|(_, value)| *value = bits.take(width).cast_signed());
         } else {
-            chunk.iter_mut().for_each(|value| *value = bits.take(width).cast_signed());
+            bits.take_all(width, chunk);
         }
     }
     bits.finish();
@@ -300,6 +299,33 @@ impl<'a, 'b> BitReader<'a, 'b> {
             value |= word(self.bytes.0, byte + 8) << (64 - shift);
         }
         value & u64::MAX.checked_shr(64 - width).unwrap_or(0)
+    }
+
+    /// Takes as many of one width as there is place for, at most a chunk.
+    fn take_all(&mut self, width: u32, out: &mut [i64]) {
+        /// A word's bits behind those of the byte that a number begins in: wider ones lie in two words.
+        const WIDTH_IN_WORD: u32 = 64 - 7;
+        const WORD: usize = size_of::<u64>();
+        if WIDTH_IN_WORD < width {
+            out.iter_mut().for_each(|value| *value = self.take(width).cast_signed());
+            return;
+        }
+        let (from, mut at) = (self.taken / 8, self.taken % 8);
+        self.taken += out.len() * width as usize;
+        // Where the end is near, zeros are put behind it.
+        let mut room = [0; CHUNK * WORD + 2 * WORD];
+        let mut packed = self.bytes.0.get(from..).unwrap_or_default();
+        let needed = (at + out.len() * width as usize).div_ceil(8) + WORD;
+        if packed.len() < needed {
+            room[..packed.len()].copy_from_slice(packed);
+            packed = &room;
+        }
+        let mask = (1_u64 << width) - 1;
+        for value in out {
+            let word = packed[at / 8..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+            *value = (word >> (at % 8) & mask).cast_signed();
+            at += width as usize;
+        }
     }
 
     /// Takes what is left of the last byte.
@@ -369,7 +395,7 @@ mod tests {
             let mut out = Vec::new();
             put_floats(&mut out, &floats_in);
             let mut reader = Reader(&out);
-            let mut floats_out = vec![1.0; 3];
+            let mut floats_out = Vec::new();
             floats(&mut reader, values.len(), &mut floats_out);
             prop_assert_eq!(floats_out.into_iter().map(f64::to_bits).collect::<Vec<_>>(), values);
             prop_assert!(reader.0.is_empty());

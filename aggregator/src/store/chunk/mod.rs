@@ -272,11 +272,9 @@ impl Scale {
         self.0.is_none()
     }
 
-    /// The values that integers stand for.
+    /// Appends the values that integers stand for.
     fn values(self, mantissas: &[i64], out: &mut Vec<f64>) {
-        let decimals = self.decimals();
-        out.clear();
-        out.extend(mantissas.iter().map(|mantissa| decimals.value(*mantissa)));
+        self.decimals().put_values(mantissas, out);
     }
 }
 

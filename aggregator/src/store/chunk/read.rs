@@ -127,6 +127,12 @@ impl Unpacked {
         if flags & COUNTS == 0 {
             self.count = unzigzag(reader.varint());
         }
+        if let ([Field::Last], [column]) = (fields, &mut into.columns[..]) {
+            let from = column.len();
+            append_values(&mut reader, (scale, living), &[], &mut self.mantissas, column);
+            spread(&self.marks, column, from);
+            return;
+        }
         values(&mut reader, (scale, living), &[], &mut self.mantissas, &mut self.last);
         if fields.iter().any(|field| !matches!(field, Field::Last | Field::Count)) {
             self.read_rest(&mut reader, shape, scale);
@@ -215,7 +221,13 @@ fn narrow(count: i64) -> u32 {
 }
 
 /// Reads a column of values, which are written as differences from `base` if there is one.
-fn values(
+fn values(reader: &mut Reader<'_>, shape: (Scale, usize), base: &[f64], mantissas: &mut Vec<i64>, out: &mut Vec<f64>) {
+    out.clear();
+    append_values(reader, shape, base, mantissas, out);
+}
+
+/// The same behind others.
+fn append_values(
     reader: &mut Reader<'_>,
     (scale, len): (Scale, usize),
     base: &[f64],
