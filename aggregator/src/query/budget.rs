@@ -17,6 +17,19 @@ const SAMPLE_BYTES: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Purse(Arc<AtomicUsize>);
 
+/// What an answer holds until it is sent.
+#[derive(Debug, Default)]
+pub struct Held {
+    all: Purse,
+    samples: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.samples, Ordering::Relaxed);
+    }
+}
+
 /// The purse of one query. Samples are those selected and those calculated.
 #[derive(Debug)]
 pub(super) struct Budget<'a> {
@@ -66,6 +79,12 @@ impl Budget<'_> {
     fn check(&self) -> Result<(), QueryError> {
         self.unchecked.set(0);
         self.turn.go_on(&|| self.took(), self.deadline)
+    }
+
+    /// What an answer of so many samples holds when the query is done.
+    pub(super) fn keep(&self, samples: usize) -> Held {
+        self.all.0.fetch_add(samples, Ordering::Relaxed);
+        Held { all: self.all.clone(), samples }
     }
 
     /// How long the query has run.

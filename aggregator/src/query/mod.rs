@@ -45,6 +45,7 @@ use common::time::Timestamp;
 
 pub use crate::query::annotation::ANNOTATIONS_MAX;
 pub use crate::query::annotation::Annotations;
+pub use crate::query::budget::Held;
 pub use crate::query::error::QueryError;
 pub use crate::query::log::Asked;
 pub use crate::query::log::Asking;
@@ -174,6 +175,7 @@ impl Engine {
             Moments::At(at) => instant(&evaluator, query, at, grid),
             Moments::Range { .. } => range(&evaluator, query, grid),
         };
+        let held = evaluator.budget.keep(value.as_ref().map_or(0, Value::samples));
         let stats = Stats {
             samples_held: evaluator.budget.samples.get(),
             steps: grid.count,
@@ -188,7 +190,7 @@ impl Engine {
             error: value.as_ref().err().cloned(),
         };
         self.log.note(asked, self.config.slow);
-        Ok(Reply { value: value?, annotations: evaluator.said.into_inner(), stats })
+        Ok(Reply { value: value?, annotations: evaluator.said.into_inner(), stats, held })
     }
 
     /// The latest samples of what a selector matches, each with its own stamp.

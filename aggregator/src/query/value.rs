@@ -6,6 +6,7 @@ use common::metric::Labels;
 use common::time::Timestamp;
 
 use crate::query::annotation::Annotations;
+use crate::query::budget::Held;
 use crate::query::stats::Stats;
 
 /// When to evaluate.
@@ -25,7 +26,7 @@ pub enum Moments {
 }
 
 /// The answer, and what is to be said beside it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Reply {
     /// What the query answers.
     pub value: Value,
@@ -33,6 +34,8 @@ pub struct Reply {
     pub annotations: Annotations,
     /// What it took.
     pub stats: Stats,
+    /// What it holds of what all queries together may.
+    pub held: Held,
 }
 
 /// A series, a moment, and its value there.
@@ -60,6 +63,15 @@ impl Value {
             Self::String(..) => "string",
             Self::Vector(_) => "vector",
             Self::Matrix(_) => "matrix",
+        }
+    }
+
+    /// How many samples it has.
+    pub(super) fn samples(&self) -> usize {
+        match self {
+            Self::Scalar(_) | Self::String(_) => 1,
+            Self::Vector(samples) => samples.len(),
+            Self::Matrix(series) => series.iter().map(|(_, samples)| samples.len()).sum(),
         }
     }
 }

@@ -265,3 +265,22 @@ async fn what_is_in_the_way_is_named() {
     assert!(error.contains("not writable"), "{error}");
     instance.stop().await;
 }
+
+#[tokio::test]
+async fn large_answers_are_whole_and_compressed_as_the_client_likes() {
+    let instance = Instance::start().await;
+    let path = "/prometheus/api/v1/query_range?query=vector(0.5)&start=0&end=11000&step=1";
+    let check = async |accepted: &str, expect: &str| {
+        let headers = [("accept-encoding", accepted)];
+        let answer = instance.send(path, &instance.token, &headers, Vec::new()).await;
+        assert_eq!((answer.status, answer.header("content-encoding")), (200, expect), "{accepted}");
+        answer
+    };
+    let values = check("identity", "").await.json()["data"]["result"][0]["values"].clone();
+    assert_eq!(values.as_array().unwrap().len(), 11_001);
+    check("gzip", "gzip").await;
+    check("zstd", "zstd").await;
+    check("gzip, deflate, br, zstd", "zstd").await;
+    check("zstd;q=0.5, gzip", "gzip").await;
+    instance.stop().await;
+}

@@ -9,6 +9,7 @@ mod rules;
 mod status;
 mod targets;
 mod write;
+mod written;
 
 pub use crate::http::prometheus::answer::number;
 pub use crate::http::prometheus::write::Writes;

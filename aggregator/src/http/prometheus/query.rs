@@ -4,51 +4,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::http::App;
-use crate::http::prometheus::answer::Data;
 use crate::http::prometheus::answer::Failure;
 use crate::http::prometheus::answer::Success;
 use crate::http::prometheus::parameters::Parameters;
+use crate::http::prometheus::written::Beside;
+use crate::http::prometheus::written::Written;
 use crate::query;
 use crate::query::Moments;
 use crate::query::Reply;
 use crate::query::Stats;
 
-/// What a query answers, and what it took if that was asked for.
-#[derive(Serialize)]
-pub(super) struct Answer {
-    #[serde(flatten)]
-    data: Data,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stats: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    explain: Option<Value>,
-}
-
 /// `query`.
-pub(super) async fn instant(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Success<Answer>, Failure> {
+pub(super) async fn instant(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Written, Failure> {
     let limit = parameters.limit()?;
     let at = parameters.time_or("time", app.clock.wall())?;
     answer(&app, &parameters, Moments::At(at), limit).await
 }
 
 /// `query_range`.
-pub(super) async fn range(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Success<Answer>, Failure> {
+pub(super) async fn range(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Written, Failure> {
     let limit = parameters.limit()?;
     let moments = parameters.steps()?;
     answer(&app, &parameters, moments, limit).await
 }
 
-async fn answer(
-    app: &App,
-    parameters: &Parameters,
-    moments: Moments,
-    limit: usize,
-) -> Result<Success<Answer>, Failure> {
+async fn answer(app: &App, parameters: &Parameters, moments: Moments, limit: usize) -> Result<Written, Failure> {
     let timeout = parameters.duration("timeout")?;
     let lookback = parameters.duration("lookback_delta").map_err(|_| {
         let text = parameters.get("lookback_delta").unwrap_or_default();
@@ -61,19 +45,17 @@ async fn answer(
             .map_or_else(|| engine.clone(), |lookback| engine.clone().looking_back(lookback));
         engine.within(timeout.unwrap_or(Duration::MAX)).reply(&expr, moments, turn)
     };
-    let Reply { value, annotations, stats } = app.ask(ask).await?;
+    let Reply { value, annotations, stats, held } = app.ask(ask).await?;
     let at = match moments {
         Moments::At(at) => at,
         Moments::Range { end, .. } => end,
     };
-    let mut data = Data::of(value, at);
-    let is_cut = data.cut(limit);
-    let answer = Answer {
-        data,
+    let beside = Beside {
         stats: parameters.get("stats").map(|_| timings(&stats)),
         explain: parameters.get("explain").map(|_| explained(&stats)),
+        said: annotations,
     };
-    Ok(Success::new(answer).saying(annotations.warnings(), annotations.infos()).cut(is_cut))
+    Ok(Written::new((value, held), at, (limit, beside)))
 }
 
 /// `format_query`: the query as it is written well.

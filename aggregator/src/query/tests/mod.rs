@@ -194,6 +194,18 @@ fn queries_share_what_they_may_hold() {
 }
 
 #[test]
+fn an_answer_counts_until_it_is_sent() {
+    let config = EngineConfig { memory_max: 16 * 500, ..EngineConfig::default() };
+    let engine = engine_with(three_hosts(), config);
+    let ask = || engine.reply(&parse("work_total[2m]").unwrap(), Moments::At(at(60)), &Turn::default());
+    // 183 samples each: two of them fit.
+    let held = [ask().unwrap(), ask().unwrap()];
+    assert!(ask().unwrap_err().to_string().contains("[query] memory_max"));
+    drop(held);
+    assert!(ask().is_ok());
+}
+
+#[test]
 fn slow_queries_are_kept_with_what_they_took() {
     let config = EngineConfig { slow: Duration::ZERO, ..EngineConfig::default() };
     let engine = engine_with(three_hosts(), config);
