@@ -129,6 +129,8 @@ pub struct Query {
     pub samples_max: usize,
     /// Bytes that all together may hold.
     pub memory_max: usize,
+    /// Bytes of what range queries answered that are kept.
+    pub cache_max: usize,
     /// How long one may take.
     #[serde(deserialize_with = "stretch")]
     pub deadline: Duration,
@@ -295,6 +297,7 @@ impl Default for Query {
         Self {
             samples_max: 50_000_000,
             memory_max: 1 << 30,
+            cache_max: 64 << 20,
             deadline: Duration::from_secs(120),
             slow: Duration::from_secs(1),
         }

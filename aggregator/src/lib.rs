@@ -213,6 +213,7 @@ async fn rooms(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<
     let budget = EngineConfig {
         samples_max: config.query.samples_max,
         memory_max: config.query.memory_max,
+        cache_max: config.query.cache_max,
         deadline: config.query.deadline,
         slow: config.query.slow,
         ..EngineConfig::default()

@@ -111,11 +111,16 @@ fn ingest(app: &App, text: &mut Exposition) {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
 fn queries(app: &App, text: &mut Exposition) {
     let asking = app.engine.log().asking();
     text.counter("queries_total", "Queries asked, those of rules and of the page among them.", asking.queries);
     text.counter("queries_failed_total", "Queries that were not answered.", asking.failed);
     text.seconds("query_seconds_total", "How long all queries ran.", asking.took);
+    let caching = app.engine.caching();
+    text.counter("query_cache_hits_total", "Pieces of range queries answered as before.", caching.hits);
+    text.counter("query_cache_misses_total", "Pieces of range queries that had to be calculated.", caching.misses);
+    text.gauge("query_cache_bytes", "Bytes of the pieces that are kept.", caching.bytes as f64);
 }
 
 fn written(app: &App, text: &mut Exposition) {

@@ -21,6 +21,10 @@ impl Annotations {
         self.infos.insert(format!("PromQL info: {what}"));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.warnings.is_empty() && self.infos.is_empty()
+    }
+
     /// The warnings, at most [`ANNOTATIONS_MAX`], then how many more there are.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

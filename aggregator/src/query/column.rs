@@ -1,5 +1,6 @@
 //! The evaluator's currency: a grid of steps, and for each series a column with a value for each step.
 
+use std::ops::Range;
 use std::slice::from_ref;
 
 use common::metric::Labels;
@@ -35,6 +36,12 @@ impl Grid {
         let steps =
             usize::try_from(end.saturating_sub(start).div_euclid(step)).map_or(0, |steps| steps.saturating_add(1));
         (steps <= count_max).then_some(Self { start, step, count: steps })
+    }
+
+    /// Some of its steps.
+    pub(super) fn part(self, steps: Range<usize>) -> Self {
+        let before = i64::try_from(steps.start).unwrap_or(i64::MAX);
+        Self { start: self.start + self.step * before, count: steps.len(), ..self }
     }
 
     pub(super) const fn end(self) -> i64 {

@@ -9,6 +9,7 @@ mod aggregate;
 mod annotation;
 mod binary;
 mod budget;
+mod cache;
 mod column;
 mod cursor;
 mod date;
@@ -46,6 +47,7 @@ use common::time::Timestamp;
 pub use crate::query::annotation::ANNOTATIONS_MAX;
 pub use crate::query::annotation::Annotations;
 pub use crate::query::budget::Held;
+pub use crate::query::cache::Caching;
 pub use crate::query::error::QueryError;
 pub use crate::query::log::Asked;
 pub use crate::query::log::Asking;
@@ -68,6 +70,10 @@ pub use crate::query::value::Value;
 
 use crate::query::budget::Budget;
 use crate::query::budget::Purse;
+use crate::query::cache::Cache;
+use crate::query::cache::Question;
+use crate::query::cache::Rows;
+use crate::query::cache::STEPS;
 use crate::query::column::Answer;
 use crate::query::column::Grid;
 use crate::query::column::Series;
@@ -80,11 +86,15 @@ use crate::query::eval::RangeSeries;
 use crate::query::plan::INSTANT;
 use crate::query::plan::Node;
 use crate::query::plan::Range;
+use crate::query::plan::reach;
 use crate::query::source::Source;
 use crate::store::select::Spend;
 
 /// Most steps after the first of a range query, as in Prometheus: more than any screen has pixels.
 pub const POINTS_MAX: usize = 11_000;
+
+/// How far one looks back at most where windows of an hour answer.
+const COARSE_LOOKBACK_MS: i64 = 2 * 3_600_000;
 
 /// What one label set costs beside samples: half a kilobyte.
 const SAMPLES_PER_SERIES: usize = 32;
@@ -98,6 +108,8 @@ pub struct EngineConfig {
     pub samples_max: usize,
     /// Bytes that all queries together may hold.
     pub memory_max: usize,
+    /// Bytes of what range queries answered that are kept; 0 for none.
+    pub cache_max: usize,
     /// How long one query may take.
     pub deadline: Duration,
     /// A query that takes so long is logged.
@@ -111,6 +123,7 @@ impl Default for EngineConfig {
             lookback: Duration::from_secs(300),
             samples_max: 50_000_000,
             memory_max: 1 << 30,
+            cache_max: 64 << 20,
             deadline: Duration::from_secs(30),
             slow: Duration::from_secs(1),
         }
@@ -124,6 +137,7 @@ pub struct Engine {
     clock: Clock,
     config: EngineConfig,
     purse: Purse,
+    cache: Cache,
     log: Log,
 }
 
@@ -137,7 +151,7 @@ impl Engine {
     /// An engine over a source. The clock measures deadlines, and dates what is logged.
     #[must_use]
     pub fn new(source: Arc<dyn Source>, clock: Clock, config: EngineConfig) -> Self {
-        Self { source, clock, config, purse: Purse::default(), log: Log::default() }
+        Self { source, clock, config, purse: Purse::default(), cache: Cache::default(), log: Log::default() }
     }
 
     /// Parses and evaluates a query at one moment. Takes the calling thread for as long as that takes.
@@ -171,14 +185,16 @@ impl Engine {
     pub fn reply(&self, query: &Expr, moments: Moments, turn: &Turn) -> Result<Reply, QueryError> {
         let grid = grid(moments)?;
         let evaluator = self.evaluator(grid, turn);
-        let value = match moments {
-            Moments::At(at) => instant(&evaluator, query, at, grid),
-            Moments::Range { .. } => range(&evaluator, query, grid),
+        let answer = match moments {
+            Moments::At(at) => instant(&evaluator, query, at, grid).map(|value| (value, 0)),
+            Moments::Range { .. } => self.range_of(&evaluator, query, grid),
         };
+        let (value, steps_cached) = answer.map_or_else(|error| (Err(error), 0), |(value, cached)| (Ok(value), cached));
         let held = evaluator.budget.keep(value.as_ref().map_or(0, Value::samples));
         let stats = Stats {
             samples_held: evaluator.budget.samples.get(),
             steps: grid.count,
+            steps_cached,
             took: evaluator.budget.took(),
             selections: evaluator.selections.into_inner(),
         };
@@ -191,6 +207,21 @@ impl Engine {
         };
         self.log.note(asked, self.config.slow);
         Ok(Reply { value: value?, annotations: evaluator.said.into_inner(), stats, held })
+    }
+
+    /// A value at each step, and how many steps were answered as before.
+    fn range_of(&self, evaluator: &Evaluator<'_>, query: &Expr, grid: Grid) -> Result<(Value, usize), QueryError> {
+        let EngineConfig { lookback, cache_max, .. } = self.config;
+        let lookback_ms = millis(lookback);
+        let reach_ms = reach(&query.root, lookback_ms.max(COARSE_LOOKBACK_MS));
+        let Some(reach_ms) = reach_ms.filter(|_| 0 < cache_max && STEPS <= grid.count) else {
+            return rows(evaluator, query, grid).map(|rows| (matrix(rows, grid), 0));
+        };
+        let (text, step_ms) = (query.text().into(), grid.step);
+        let question = Question { text, step_ms, phase_ms: grid.start.rem_euclid(step_ms), lookback_ms, reach_ms };
+        let run = |some: Grid| rows(evaluator, query, some).map(|rows| (rows, evaluator.said.borrow().is_empty()));
+        let (rows, cached) = self.cache.answer(&question, (grid, cache_max), &*self.source, run)?;
+        Ok((matrix(rows, grid), cached))
     }
 
     /// The latest samples of what a selector matches, each with its own stamp.
@@ -228,6 +259,12 @@ impl Engine {
         self
     }
 
+    /// How often range queries were answered as before.
+    #[must_use]
+    pub fn caching(&self) -> Caching {
+        self.cache.caching()
+    }
+
     /// What was asked.
     #[must_use]
     pub const fn log(&self) -> &Log {
@@ -258,10 +295,9 @@ impl Engine {
     }
 
     fn evaluator<'a>(&'a self, grid: Grid, turn: &'a Turn) -> Evaluator<'a> {
-        let lookback_ms = i64::try_from(self.config.lookback.as_millis()).unwrap_or(i64::MAX);
         Evaluator {
             source: &*self.source,
-            lookback_ms,
+            lookback_ms: millis(self.config.lookback),
             budget: self.budget(turn),
             query: grid,
             said: RefCell::default(),
@@ -315,10 +351,11 @@ fn instant(evaluator: &Evaluator<'_>, query: &Expr, at: Timestamp, grid: Grid) -
     }
 }
 
-fn range(evaluator: &Evaluator<'_>, query: &Expr, grid: Grid) -> Result<Value, QueryError> {
+/// What a query answers at each step.
+fn rows(evaluator: &Evaluator<'_>, query: &Expr, grid: Grid) -> Result<Rows, QueryError> {
     match evaluator.answer(&query.root, grid)? {
-        Answer::Scalar(values) => matrix(vec![Series { labels: Labels::new(), drops_name: false, values }], grid),
-        Answer::Vector(series) => matrix(series, grid),
+        Answer::Scalar(values) => Ok(vec![(Labels::new(), values)]),
+        Answer::Vector(series) => seen(series),
         Answer::Text(_) => {
             Err(QueryError::bad("invalid expression type \"string\" for range query, must be Scalar or instant Vector"))
         }
@@ -357,20 +394,23 @@ fn vector(series: Vec<Series>, at: Timestamp) -> Result<Value, QueryError> {
     Ok(Value::Vector(series.into_iter().filter_map(sample).collect()))
 }
 
-fn matrix(series: Vec<Series>, grid: Grid) -> Result<Value, QueryError> {
-    let mut series = seen(series)?;
-    series.sort_by(|(left, _), (right, _)| left.cmp(right));
+fn matrix(mut rows: Rows, grid: Grid) -> Value {
+    rows.sort_by(|(left, _), (right, _)| left.cmp(right));
     let samples = |values: Vec<f64>| -> Vec<_> {
         let samples = grid.moments().map(Timestamp::from_millis).zip(values);
         samples.filter(|(_, value)| is_present(*value)).collect()
     };
-    Ok(Value::Matrix(series.into_iter().map(|(labels, values)| (labels, samples(values))).collect()))
+    Value::Matrix(rows.into_iter().map(|(labels, values)| (labels, samples(values))).collect())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Drops the names that go, and joins series that share their labels then and have no sample at one step.
-fn seen(series: Vec<Series>) -> Result<Vec<(Labels, Vec<f64>)>, QueryError> {
+fn seen(series: Vec<Series>) -> Result<Rows, QueryError> {
     let mut places: HashMap<Labels, usize> = HashMap::with_capacity(series.len());
-    let mut seen: Vec<(Labels, Vec<f64>)> = Vec::with_capacity(series.len());
+    let mut seen: Rows = Vec::with_capacity(series.len());
     for series in series.into_iter().filter(|series| !series.is_absent()) {
         let (labels, values) = series.seen_labels();
         match places.entry(labels) {

@@ -7,11 +7,12 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use common::metric::{Kind, Labels};
-use common::time::Timestamp;
+use common::time::{TimeRange, Timestamp};
 use common::window::{Gauge, Window};
 
 use crate::query::QueryError;
 use crate::store::Store;
+use crate::store::Version;
 use crate::store::select::Field;
 use crate::store::select::Levels;
 use crate::store::select::Question;
@@ -31,6 +32,11 @@ pub trait Source: Send + Sync {
     /// How long the windows are that answer for a moment, where they are not those that were written. Not longer for
     /// later moments.
     fn resolution(&self, _at: Timestamp) -> Option<Duration> {
+        None
+    }
+
+    /// What is another one when what is answered about a range may be another. Nothing where that is not known.
+    fn version(&self, _range: TimeRange) -> Option<Version> {
         None
     }
 }
@@ -60,6 +66,10 @@ impl Source for Store {
 
     fn resolution(&self, at: Timestamp) -> Option<Duration> {
         Self::resolution(self, at)
+    }
+
+    fn version(&self, range: TimeRange) -> Option<Version> {
+        Some(Self::version(self, range))
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Stats {
     pub samples_held: usize,
     /// Steps that were evaluated.
     pub steps: usize,
+    /// Those of them that were answered as before.
+    pub steps_cached: usize,
     /// How long all of it lasted.
     pub took: Duration,
 }

@@ -158,6 +158,15 @@ struct Shared {
     lock: Lock,
 }
 
+/// What is answered about a range is the same as long as this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    changed: u64,
+    tiers: Vec<(Tier, TimeRange)>,
+    /// The last file of coarse windows.
+    made: Option<i64>,
+}
+
 /// Why the store does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -314,6 +323,17 @@ impl Store {
         let moment = TimeRange { after: at.before(Duration::from_millis(1)), through: at };
         let tiers = Kept::of(blocks, &config.retention, clock.wall()).tiers(moment);
         tiers.first().and_then(|(tier, _)| tier.resolution())
+    }
+
+    /// What is another one when what is answered about a range may be another.
+    #[must_use]
+    pub fn version(&self, range: TimeRange) -> Version {
+        let tiers = self.union(range).tiers;
+        let Shared { head, blocks, .. } = &*self.shared;
+        // Coarse windows are made of what changed before; raw ones lie in other files later, and are the same.
+        let coarse = tiers.iter().filter(|(tier, _)| *tier != Tier::Raw);
+        let made = coarse.flat_map(|(tier, range)| blocks.overlapping(*tier, *range)).map(|file| file.block.id).max();
+        Version { changed: head.changed_in(range), tiers, made }
     }
 
     fn union(&self, range: TimeRange) -> Union<'_> {

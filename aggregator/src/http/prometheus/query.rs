@@ -105,6 +105,7 @@ fn explained(stats: &Stats) -> Value {
     let steps = u32::try_from(stats.steps).unwrap_or(u32::MAX).max(1);
     json!({
         "selections": selections.collect::<Vec<_>>(), "samples_held": stats.samples_held, "steps": stats.steps,
+        "steps_cached": stats.steps_cached,
         "seconds": stats.took.as_secs_f64(), "seconds_per_step": (stats.took / steps).as_secs_f64(),
     })
 }

@@ -1,5 +1,6 @@
 //! What the shared engine tests do not say: budgets, errors, windows, and that a range is its instants.
 
+mod cached;
 mod property;
 mod windows;
 

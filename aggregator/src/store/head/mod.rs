@@ -2,6 +2,7 @@
 //!
 //! A lock a host, held for one append or for reading one host's part of an answer, never while the disk works.
 
+mod changed;
 pub(super) mod columns;
 pub(super) mod host;
 pub(super) mod lookup;
@@ -20,6 +21,7 @@ use crate::store::catalog::Sealed;
 use crate::store::catalog::series::Identity;
 use crate::store::catalog::series::Life;
 use crate::store::commit::Written;
+use crate::store::head::changed::Changed;
 use crate::store::head::columns::Candidate;
 use crate::store::head::columns::Columns;
 use crate::store::head::host::Absent;
@@ -36,6 +38,7 @@ use crate::store::select::Matcher;
 pub(super) struct Head {
     hosts: RwLock<BTreeMap<HostId, Arc<RwLock<Host>>>>,
     columns: RwLock<Columns>,
+    changed: Changed,
 }
 
 /// What the head has of the series of a host that match.
@@ -109,9 +112,12 @@ impl Head {
     /// Appends one window of a host, which is a row of its log.
     pub(super) fn append(&self, (host, run): (HostId, RunId), version: u32, (row, batch): (i64, &Batch)) -> Appended {
         let host = self.host(host);
-        let mut host = write(&host);
-        host.note_row(row);
-        host.append(run, version, batch, &self.columns)
+        let mut locked = write(&host);
+        locked.note_row(row);
+        let appended = locked.append(run, version, batch, &self.columns);
+        drop(locked);
+        self.changed.note([batch.stamp].into_iter());
+        appended
     }
 
     /// Takes in what appending a window does besides its samples and events: block files have those.
@@ -122,16 +128,25 @@ impl Head {
     /// Appends samples of series that come with their whole label sets; the last row of the origin's log that they are in.
     pub(super) fn append_written(&self, origin: HostId, (row, series): (i64, &[Written])) -> Appended {
         let host = self.host(origin);
-        let mut host = write(&host);
-        host.note_row(row);
-        series.iter().filter(|written| !written.samples.is_empty()).fold(Appended::default(), |sum, written| {
-            let one = host.append_written(written, &self.columns);
+        let mut locked = write(&host);
+        locked.note_row(row);
+        let series = || series.iter().filter(|written| !written.samples.is_empty());
+        let appended = series().fold(Appended::default(), |sum, written| {
+            let one = locked.append_written(written, &self.columns);
             Appended {
                 samples: sum.samples + one.samples,
                 replaced: sum.replaced + one.replaced,
                 late: sum.late + one.late,
             }
-        })
+        });
+        drop(locked);
+        self.changed.note(series().flat_map(|written| &written.samples).map(|(stamp, _)| *stamp));
+        appended
+    }
+
+    /// The number of the last change of what there is of a range: it grows with each.
+    pub(super) fn changed_in(&self, range: TimeRange) -> u64 {
+        self.changed.last_in(range)
     }
 
     /// Labels that a host's series have from here on.
@@ -205,6 +220,7 @@ impl Head {
         if let Some(own) = self.known(HostId::AGGREGATOR) {
             write(&own).forget(|labels| labels.get("instance") == instance);
         }
+        self.changed.note_all();
     }
 
     /// Number of series, and bytes of their windows.
