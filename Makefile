@@ -1,5 +1,5 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-codec bench-query bench-store static soak ui fuzz help
+.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-codec bench-query bench-engine bench-hostile bench-store static soak ui fuzz help
 
 UI = aggregator/ui/web
 PAGE = $(UI)/dist/page/index.html
@@ -68,6 +68,13 @@ soak:           ## half an hour of containers that come and go
 bench-query:    ## queries beside Prometheus and VictoriaMetrics: make bench-query HOURS=6 TIMES=20
 	cargo build --release --locked -p aggregator
 	cargo run --release --locked -p benches --bin bench-query -- $(or $(HOURS),6) $(or $(TIMES),20)
+
+bench-engine:   ## the same questions to the engine alone, for a profiler: make bench-engine QUESTION=rate TIMES=20
+	cargo run --release --locked -p benches --bin bench-engine -- "$(QUESTION)" $(or $(TIMES),20)
+
+bench-hostile:  ## what small queries and writes wait for beside dashboards and heavy queries
+	cargo build --release --locked -p aggregator
+	cargo run --release --locked -p benches --bin bench-hostile -- $(or $(SECONDS),10) $(or $(CLIENTS),8)
 
 bench-store:    ## storing beside Prometheus and VictoriaMetrics: make bench-store HOURS=24 TIMES=10
 	cargo build --release --locked -p aggregator
