@@ -266,6 +266,7 @@ fn top_series(data: &Value) -> String {
         ("SERIES OF METRIC", "seriesCountByMetricName"),
         ("SERIES WITH LABEL", "seriesCountByLabelValuePair"),
         ("VALUES OF LABEL", "labelValueCountByLabelName"),
+        ("SAMPLES REFUSED BY LIMIT", "refusedSamplesByLimit"),
     ];
     let tables = tables.map(|(title, key)| table(&[title, "COUNT"], &data[key], &["name", "value"]));
     format!("{} series\n\n{}", data["headStats"]["numSeries"], tables.join("\n"))
@@ -436,9 +437,11 @@ mod tests {
             "seriesCountByMetricName": [{"name": "up", "value": 4}, {"name": "node_load1", "value": 3}],
             "seriesCountByLabelValuePair": [{"name": "instance=web-1", "value": 7}],
             "labelValueCountByLabelName": [],
+            "refusedSamplesByLimit": [{"name": "series_max of 3, as up", "value": 9}],
         });
         let expect = "7 series\n\nSERIES OF METRIC  COUNT\nup                4\nnode_load1        3\n\n\
-                      SERIES WITH LABEL  COUNT\ninstance=web-1     7\n\nVALUES OF LABEL  COUNT\n";
+                      SERIES WITH LABEL  COUNT\ninstance=web-1     7\n\nVALUES OF LABEL  COUNT\n\n\
+                      SAMPLES REFUSED BY LIMIT  COUNT\nseries_max of 3, as up    9\n";
         check(&Command::TopSeries { rows: 10 }, &json!({ "data": data }), expect);
     }
 

@@ -101,6 +101,12 @@ pub struct Store {
     /// How long a commit waits for others to share its write.
     #[serde(deserialize_with = "stretch")]
     pub commit_interval: Duration,
+    /// How many series there may be at once.
+    pub series_max: u64,
+    /// Of one host, or of one token to write with.
+    pub series_per_host_max: u64,
+    /// Of one metric.
+    pub series_per_metric_max: u64,
 }
 
 /// How long data is kept.
@@ -281,7 +287,12 @@ impl Default for Ingest {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { commit_interval: Duration::from_millis(200) }
+        Self {
+            commit_interval: Duration::from_millis(200),
+            series_max: 10_000_000,
+            series_per_host_max: 1_000_000,
+            series_per_metric_max: 2_000_000,
+        }
     }
 }
 

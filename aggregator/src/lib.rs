@@ -56,6 +56,7 @@ use crate::store::lock::Lock;
 use crate::store::lock::LockError;
 use crate::store::record::hosts;
 use crate::store::record::windows;
+use crate::store::room::Limits;
 
 /// How long stages may take to finish what they have, once told to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -200,8 +201,10 @@ fn explain(error: &LockError) -> anyhow::Error {
 
 fn open(config: &Config, clock: &Clock, lock: Lock) -> anyhow::Result<(Store, Writer)> {
     let config::Retention { raw, five_minutes, one_hour, bytes } = config.retention;
+    let config::Store { commit_interval, series_max, series_per_host_max, series_per_metric_max } = config.store;
     let store = StoreConfig {
-        commit_interval: config.store.commit_interval,
+        commit_interval,
+        limits: Limits { series_max, series_per_host_max, series_per_metric_max },
         retention: store::Retention { raw, five_minutes, one_hour, bytes },
         samples_max: config.query.samples_max,
         ..StoreConfig::default()

@@ -1,5 +1,6 @@
 //! The aggregator's own metrics, in Prometheus' text format.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +74,11 @@ fn store(app: &App, text: &mut Exposition) {
     text.gauge("store_head_bytes", "Bytes that the head takes.", stats.head_bytes as f64);
     text.gauge("store_block_bytes", "Bytes of all block files.", stats.block_bytes as f64);
     text.counter("store_damaged_total", "Times that a block file was not what was written.", stats.damaged_total);
+    let refused = app.store.refused().into_iter().flat_map(|(_, refusals)| refusals);
+    let mut by_limit: BTreeMap<String, u64> = BTreeMap::new();
+    refused.for_each(|(limit, refusal)| *by_limit.entry(limit.to_string()).or_default() += refusal.samples);
+    let help = "Samples for whose series there was no room.";
+    text.counters("store_refused_total", help, "limit", by_limit.into_iter());
     text.counter("store_samples_total", "Samples appended, replay at the start included.", stats.samples_total);
     text.counter(
         "store_replaced_total",

@@ -329,7 +329,8 @@ mod tests {
             samples: None,
             missing: 0,
         };
-        let acks = Session::acknowledge(&Committed { batches: vec![of(1, 5), of(2, 1), of(1, 6)] });
+        let acks =
+            Session::acknowledge(&Committed { batches: vec![of(1, 5), of(2, 1), of(1, 6)], ..Committed::default() });
         let ack = |spool, next| Message::Ack(Ack { spool: SpoolId([spool; 16]), next: Seq(next), ext: Vec::new() });
         assert_eq!(acks, [ack(1, 6), ack(2, 1)]);
     }

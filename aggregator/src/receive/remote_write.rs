@@ -80,11 +80,13 @@ pub enum Reason {
     Old,
     /// It is a native histogram.
     Histogram,
+    /// There is no room for its series.
+    Limit,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Labels, Self::Future, Self::Old, Self::Histogram];
+    pub const ALL: [Self; 5] = [Self::Labels, Self::Future, Self::Old, Self::Histogram, Self::Limit];
 
     /// In one word, for metrics.
     #[must_use]
@@ -94,6 +96,7 @@ impl Reason {
             Self::Future => "future",
             Self::Old => "old",
             Self::Histogram => "histogram",
+            Self::Limit => "limit",
         }
     }
 }
@@ -138,7 +141,8 @@ impl Refused {
         self.counts.iter().map(|(reason, count)| (*reason, *count))
     }
 
-    fn push(&mut self, reason: Reason, count: u64, example: impl FnOnce() -> String) {
+    /// Adds some.
+    pub fn push(&mut self, reason: Reason, count: u64, example: impl FnOnce() -> String) {
         if 0 < count {
             *self.counts.entry(reason).or_default() += count;
             self.example.get_or_insert_with(example);
@@ -153,6 +157,7 @@ impl fmt::Display for Refused {
             Reason::Future => format!("{count} are from the future"),
             Reason::Old => format!("{count} are older than what is kept"),
             Reason::Histogram => format!("{count} are native histograms, which are not stored"),
+            Reason::Limit => format!("{count} are of series for which there is no room"),
         };
         let reasons: Vec<String> = self.counts.iter().map(reason).collect();
         f.write_str(&reasons.join(", "))?;

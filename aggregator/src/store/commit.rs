@@ -7,6 +7,7 @@ use common::time::Timestamp;
 use common::wire::message::SpoolHeld;
 
 use crate::store::record::Record;
+use crate::store::room::Refusals;
 
 /// Appended and recorded in one transaction.
 #[derive(Clone, Debug, Default)]
@@ -135,6 +136,8 @@ impl Append {
 pub struct Committed {
     /// One for each [`Append::Batch`], in order.
     pub batches: Vec<CommittedBatch>,
+    /// Samples of [`Append::Written`] that are not stored, because there is no room for their series.
+    pub refused: Refusals,
 }
 
 /// What became of one batch.

@@ -7,6 +7,7 @@ pub mod commit;
 pub mod ledger;
 pub mod lock;
 pub mod record;
+pub mod room;
 pub mod select;
 pub mod verify;
 
@@ -64,6 +65,8 @@ use crate::store::origin::Numbers;
 use crate::store::queue::Queue;
 use crate::store::queue::queue;
 use crate::store::replay::replay;
+use crate::store::room::Limits;
+use crate::store::room::Refusals;
 use crate::store::select::Matcher;
 use crate::store::select::Question;
 use crate::store::select::SelectError;
@@ -96,6 +99,8 @@ pub struct StoreConfig {
     pub late_max: u64,
     /// Entries that are read at once of some series of one host.
     pub samples_max: usize,
+    /// How many series there may be at once.
+    pub limits: Limits,
 }
 
 impl Default for StoreConfig {
@@ -106,6 +111,7 @@ impl Default for StoreConfig {
             settle_every: Some(Duration::from_secs(1)),
             late_max: LATE_MAX,
             samples_max: 50_000_000,
+            limits: Limits::default(),
         }
     }
 }
@@ -235,9 +241,9 @@ impl Store {
         let recorded = catalog::blocks(&connection).map_err(failed)?;
         let begins = catalog::begins(&connection).map_err(failed)?;
         let shared = Shared {
+            head: Head::new(config.limits),
             config,
             clock,
-            head: Head::default(),
             blocks: Blocks::open(lock.data_dir(), recorded, begins),
             readers: Readers::new(file.clone()),
             counters: Counters::default(),
@@ -445,6 +451,18 @@ impl Store {
     #[must_use]
     pub fn health(&self) -> Health {
         *self.shared.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Samples for whose series there was no room since the start, of each host or token to write with.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(HostId, Refusals)> {
+        self.shared.head.refused()
+    }
+
+    /// How many series there may be at once.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.shared.config.limits
     }
 
     /// Figures about the store itself.

@@ -40,6 +40,8 @@ pub(super) struct Piled {
     pub(super) kind: Kind,
     /// Whether block files may have more.
     pub(super) sealed: bool,
+    /// All that they may have is in this.
+    pub(super) lived: TimeRange,
 }
 
 /// By whom entries were written; who is greater wrote later.

@@ -8,6 +8,7 @@ use crate::store::commit::Written;
 use crate::store::head::Appended;
 use crate::store::head::Head;
 use crate::store::head::host::Absent;
+use crate::store::room::Refusals;
 
 /// Who appends to the head.
 pub(super) struct Recall<'a> {
@@ -22,13 +23,24 @@ impl Recall<'_> {
         self.head.append((host, run), version, (row, batch))
     }
 
-    /// Appends samples of series that come with their whole label sets; the last row of the origin's log that they are in.
+    /// Leaves of series that come with their whole label sets those that there is room for; what is refused of the rest.
+    pub(super) fn admit(&self, origin: HostId, written: &mut Vec<Written>) -> Refusals {
+        let absent = self.head.absent_written(origin, written);
+        self.recall(origin, &absent);
+        if absent.series.is_empty() { Refusals::new() } else { self.head.admit(origin, written) }
+    }
+
+    /// Appends samples of such series, which there is room for; the last row of the origin's log that they are in.
     pub(super) fn append_written(&self, origin: HostId, (row, written): (i64, &[Written])) -> Appended {
         self.recall(origin, &self.head.absent_written(origin, written));
         self.head.append_written(origin, (row, written))
     }
 
-    fn recall(&self, host: HostId, Absent { series, unmarked }: &Absent) {
+    /// Takes series from the books.
+    pub(super) fn recall(&self, host: HostId, Absent { series, unmarked, may_be }: &Absent) {
+        if !may_be {
+            return;
+        }
         let mut found = if series.is_empty() { Ok(Vec::new()) } else { series::find(self.connection, host, series) };
         if let (Ok(found), Some(after)) = (&mut found, unmarked) {
             match series::unmarked(self.connection, host, *after) {

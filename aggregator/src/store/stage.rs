@@ -25,7 +25,9 @@ use crate::store::ledger::Spool;
 use crate::store::log;
 use crate::store::origin;
 use crate::store::origin::Numbers;
+use crate::store::recall::Recall;
 use crate::store::record::windows;
+use crate::store::room::refuse;
 
 /// What a commit changes.
 pub(super) struct Stage<'a> {
@@ -139,13 +141,21 @@ impl Stage<'_> {
             }
             Append::Own { stamp, samples } => {
                 let values = samples.into_iter().map(|(labels, value)| (labels, Some(value)));
-                self.written(HostId::AGGREGATOR, at(stamp, values), staged)?;
+                self.own(at(stamp, values), staged)?;
             }
             Append::Stale { stamp, series } => {
                 let ends = series.into_iter().map(|labels| (labels, None));
-                self.written(HostId::AGGREGATOR, at(stamp, ends), staged)?;
+                self.own(at(stamp, ends), staged)?;
             }
-            Append::Written { origin, series } => self.written(origin, series, staged)?,
+            Append::Written { origin, mut series } => {
+                let refused = Recall { connection: self.transaction, head: self.head }.admit(origin, &mut series);
+                for (limit, over) in refused {
+                    refuse(&mut staged.committed.refused, limit, over.samples, || over.example);
+                }
+                if !series.is_empty() {
+                    self.written(origin, series, staged)?;
+                }
+            }
             Append::Event { host, event } => {
                 let row = log::insert_event(self.transaction, host, &event)?;
                 staged.effects.push(Effect::Event { host, row, event });
@@ -207,6 +217,13 @@ impl Stage<'_> {
         let (run, version) = (batch.run, batch.schema_version);
         staged.effects.push(Effect::Batch { host, run, version, row, batch: decoded });
         Ok(())
+    }
+
+    /// What the aggregator itself makes of what others sent is bounded by that.
+    fn own(&mut self, series: Vec<Written>, staged: &mut Staged) -> Result<(), AppendError> {
+        let recall = Recall { connection: self.transaction, head: self.head };
+        recall.recall(HostId::AGGREGATOR, &self.head.absent_written(HostId::AGGREGATOR, &series));
+        self.written(HostId::AGGREGATOR, series, staged)
     }
 
     fn written(&mut self, origin: HostId, series: Vec<Written>, staged: &mut Staged) -> Result<(), AppendError> {

@@ -98,11 +98,12 @@ impl Union<'_> {
     ) -> Result<(), E> {
         let here: HashSet<u32> = here.iter().copied().collect();
         let mut pile = Pile::default();
-        ended.each(self.head, (host, found), &mut |Identity { number, shape, sets, .. }| {
+        ended.each(self.head, (host, found), &mut |Identity { number, shape, sets, life }| {
             if here.contains(&number) {
                 return Ok(());
             }
-            pile.begin(Piled { number, labels: sets.levels(), kind: shape.kind, sealed: true });
+            let (kind, lived) = (shape.kind, life.range());
+            pile.begin(Piled { number, labels: sets.levels(), kind, sealed: true, lived });
             if pile.series().len() < SERIES_IN_PILE {
                 return Ok(());
             }
@@ -119,20 +120,24 @@ impl Union<'_> {
     fn complete(&self, host: HostId, pile: &mut Pile) -> Result<(), SelectError> {
         self.within(pile)?;
         let series = pile.series().iter().enumerate().filter(|(_, series)| series.sealed);
-        let mut wanted: Vec<(u32, usize)> = series.map(|(at, series)| (series.number, at)).collect();
+        let mut wanted: Vec<(u32, usize, TimeRange)> =
+            series.map(|(at, series)| (series.number, at, series.lived)).collect();
         if wanted.is_empty() {
             return Ok(());
         }
-        wanted.sort_unstable();
-        let (numbers, places): (Vec<u32>, Vec<usize>) = wanted.into_iter().unzip();
+        wanted.sort_unstable_by_key(|(number, ..)| *number);
         for (tier, range) in &self.tiers {
             // After the head was asked: what it let go of meanwhile is in a file of the list.
             let files = self.blocks.overlapping(*tier, *range);
             let blocks: Vec<Block> = files.iter().map(|file| file.block).collect();
             for file in files {
                 let parts = file.block.counts(*range, &blocks);
-                self.read(&file, (host, &parts), (&numbers, &places), pile)?;
-                self.within(pile)?;
+                let lived = wanted.iter().filter(|(.., lived)| file.block.may_have(*lived));
+                let (numbers, places): (Vec<u32>, Vec<usize>) = lived.map(|(number, at, _)| (*number, *at)).unzip();
+                if !numbers.is_empty() {
+                    self.read(&file, (host, &parts), (&numbers, &places), pile)?;
+                    self.within(pile)?;
+                }
             }
         }
         Ok(())

@@ -274,7 +274,7 @@ impl Shared {
                     self.counters.append(recall.append((host, run), version, (row, &batch)));
                 }
                 Effect::Written { origin, row, series } => {
-                    self.counters.append(recall.append_written(origin, (row, &series)));
+                    self.counters.append(self.head.append_written(origin, (row, &series)));
                 }
                 Effect::Labels { host, labels } => self.head.set_labels(host, &labels),
                 Effect::Event { host, row, event } => self.head.push_event(host, (row, event)),

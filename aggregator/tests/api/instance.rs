@@ -40,6 +40,7 @@ impl Instance {
             ("data_dir", text(dir.path().to_str().unwrap())),
             ("http.listen", text("127.0.0.1:0")),
             ("ingest.listen", text("127.0.0.1:0")),
+            ("store.series_per_host_max", toml::Value::from(3)),
         ];
         let config = Config::read(CommandLine { config: None, values }).unwrap();
         let (clock, signals) = (Clock::real(), Signals::default());

@@ -184,3 +184,32 @@ async fn a_token_to_write_with_is_for_that_alone() {
     assert_eq!(instance.query("count(m)").await[0]["value"][1], "1");
     instance.stop().await;
 }
+
+#[tokio::test]
+async fn series_for_which_there_is_no_room_are_refused_and_shown() {
+    let instance = Instance::start().await;
+    let token = instance.writer(json!({"write": "a"})).await;
+    let now = instance.now_ms();
+    let names: Vec<Vec<u8>> = (0..5).map(|at| series(&format!("m{at}"), &[(now - 1, 1.0), (now, 1.0)])).collect();
+    for _ in 0..2 {
+        let answer = instance.write(&token, ONE, snappy(&names.concat())).await;
+        assert_eq!(answer.status, 400, "not for good, and never 429: {}", answer.text);
+        let expect = "4 of 10 samples are not stored: 4 are of series for which there is no room; for example \
+                      m3{job=\"j\"}, by store.series_per_host_max";
+        let told = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert_eq!(told, expect);
+    }
+    assert_eq!(instance.write(&token, ONE, snappy(&names[..3].concat())).await.status, 204);
+    let tables = instance.ask(("GET", "/prometheus/api/v1/status/tsdb"), Some(&instance.token), None).await.json();
+    let refused = &tables["data"]["refusedSamplesByLimit"][0];
+    assert_eq!(refused["value"], 8, "{tables}");
+    let named = "series_per_host_max of 2147483648, as m3{job=\"j\"}";
+    assert_eq!(refused["name"], named);
+    let metrics = instance.ask(("GET", "/metrics"), Some(&instance.token), None).await.text;
+    for line in
+        ["remote_write_refused_total{reason=\"limit\"} 8", "store_refused_total{limit=\"series_per_host_max\"} 8"]
+    {
+        assert!(metrics.contains(&format!("lapwing_aggregator_{line}\n")), "{line}: {metrics}");
+    }
+    instance.stop().await;
+}

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use common::catalog;
@@ -20,9 +21,15 @@ use crate::http::prometheus::answer::Failure;
 use crate::http::prometheus::answer::Success;
 use crate::http::prometheus::answer::moment;
 use crate::http::prometheus::parameters::Parameters;
+use crate::store::Store;
+use crate::store::room::Limit;
+use crate::store::room::Refusal;
 
 /// Entries of each table of `status/tsdb` when no limit is given, as in Prometheus.
 const TABLE_DEFAULT: usize = 10;
+
+/// Series that had a sample in so long stand in `status/tsdb`: about what Prometheus' head has.
+const ACTIVE_WITHIN: Duration = Duration::from_secs(3 * 3_600);
 
 /// What the catalog says about each metric.
 pub(super) async fn metadata(parameters: Parameters) -> Result<Success<Value>, Failure> {
@@ -85,12 +92,25 @@ pub(super) async fn tables(State(app): State<Arc<App>>, parameters: Parameters) 
     };
     let (store, now) = (app.store.clone(), app.clock.wall());
     let count = move |engine: &crate::query::Engine, turn: &crate::query::Turn| {
-        let oldest = now.before(store.retention().raw);
+        let oldest = now.before(ACTIVE_WITHIN);
         let range = TimeRange { after: oldest, through: Timestamp::from_millis(i64::MAX) };
         let series = engine.look_up(turn, |spend| store.series(&[], range, (usize::MAX, spend)))?;
-        Ok(counted(&series, most, (oldest, now)))
+        let mut tables = counted(&series, most, (oldest, now));
+        tables["refusedSamplesByLimit"] = table(refused(&store), most);
+        Ok(tables)
     };
     Ok(Success::new(app.ask(count).await?))
+}
+
+/// Samples for whose series there was no room, by the limit and by whose they are.
+fn refused(store: &Store) -> impl Iterator<Item = (String, usize)> {
+    let count = |refusal: &Refusal| usize::try_from(refusal.samples).unwrap_or(usize::MAX);
+    store.refused().into_iter().flat_map(move |(host, refusals)| {
+        let named = move |(limit, refusal): (Limit, Refusal)| {
+            (format!("{limit} of {}, as {}", host.0, refusal.example), count(&refusal))
+        };
+        refusals.into_iter().map(named)
+    })
 }
 
 fn counted(series: &[Labels], most: usize, (oldest, newest): (Timestamp, Timestamp)) -> Value {

@@ -49,6 +49,7 @@ use crate::receive::remote_write::Version;
 use crate::store::Health;
 use crate::store::commit::Append;
 use crate::store::commit::Commit;
+use crate::store::room::Refusal;
 
 /// Bytes of one body as it comes: senders' own limits are a quarter of it.
 const BODY_BYTES_MAX: usize = 32 << 20;
@@ -172,11 +173,15 @@ async fn write(
     let range = TimeRange { after: now.before(app.store.retention().raw), through: now.after(AHEAD_MAX) };
     let terms = Terms { labels: origin.token.labels, range };
     let (body, place) = body(app, request).await?;
-    let Received { series, samples, refused } = decode(app, (body, place), version, terms).await?;
+    let Received { series, mut samples, mut refused } = decode(app, (body, place), version, terms).await?;
     if !series.is_empty() {
         let commit = Commit { appends: vec![Append::Written { origin: origin.id, series }], records: Vec::new() };
         let committed = timeout(WAIT_MAX, app.store.commit(commit)).await;
-        committed.map_err(|_| slow("the store is behind"))?.map_err(|error| not_stored(&error))?;
+        let committed = committed.map_err(|_| slow("the store is behind"))?.map_err(|error| not_stored(&error))?;
+        for (limit, Refusal { samples: over, example }) in committed.refused {
+            samples = samples.saturating_sub(over);
+            refused.push(Reason::Limit, over, || format!("{example}, by store.{limit}"));
+        }
     }
     Ok(Outcome { samples, refused })
 }

@@ -92,6 +92,12 @@ impl Block {
         overlap(self.range, range)
     }
 
+    /// Whether it may have something of a series that lived so long: a coarse window is stamped with the end of its stretch.
+    pub(super) fn may_have(&self, lived: TimeRange) -> bool {
+        let through = self.tier.resolution().map_or(lived.through, |length| lived.through.align_up(length));
+        self.overlaps(TimeRange { through, ..lived })
+    }
+
     /// The parts of a range where what it has counts beside these files: a coarse one is made of everything in its range,
     /// and stands in the place of earlier ones there.
     pub(super) fn counts(&self, range: TimeRange, beside: &[Self]) -> Vec<TimeRange> {

@@ -17,6 +17,7 @@ use crate::store::catalog::series::LabelSets;
 use crate::store::catalog::series::Numbered;
 use crate::store::head::columns::leave_open;
 use crate::store::select::Is;
+use crate::store::select::Levels;
 use crate::store::select::Matcher;
 
 /// Label sets that a host is asked for one by one; where more come into question all that it had is looked through.
@@ -167,5 +168,10 @@ impl LabelSets {
     /// The levels that its labels come from, the nearest first.
     pub(in crate::store) fn levels(&self) -> [Labels; 3] {
         [self.column.clone(), self.entity.clone(), self.host.clone()]
+    }
+
+    /// All labels.
+    pub(in crate::store) fn whole(&self) -> Labels {
+        Levels(&self.levels()).whole()
     }
 }

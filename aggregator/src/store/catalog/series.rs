@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use common::batch::HostId;
 use common::metric::{Decimals, Kind, Labels};
-use common::time::Timestamp;
+use common::time::{TimeRange, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use crate::store::catalog::labels;
@@ -45,6 +45,14 @@ pub(in crate::store) struct Life {
     pub(in crate::store) last: Option<Timestamp>,
     /// Whether the latest entry marks its end.
     pub(in crate::store) marked: bool,
+}
+
+impl Life {
+    /// What all its stamps lie in.
+    pub(in crate::store) fn range(&self) -> TimeRange {
+        let after = Timestamp::from_millis(self.first.as_millis().saturating_sub(1));
+        TimeRange { after, through: self.last.unwrap_or(Timestamp::from_millis(i64::MAX)) }
+    }
 }
 
 /// A row of the table, its label sets by their numbers.

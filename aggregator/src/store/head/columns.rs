@@ -7,6 +7,10 @@ use common::metric::{Decimals, Kind, Labels, NAME};
 use common::schema;
 
 use crate::store::chunk::Shape;
+use crate::store::room::Count;
+use crate::store::room::Limit;
+use crate::store::room::Limits;
+use crate::store::room::Seat;
 use crate::store::select::Is;
 use crate::store::select::Matcher;
 
@@ -19,6 +23,8 @@ pub(super) struct ColumnId(pub(super) u32);
 pub(super) struct Column {
     pub(super) labels: Labels,
     pub(super) shape: Shape,
+    /// How many series its metric has.
+    series: Count,
 }
 
 /// All columns of all hosts.
@@ -27,6 +33,8 @@ pub(super) struct Columns {
     all: Vec<Arc<Column>>,
     ids: HashMap<(Labels, Kind), ColumnId>,
     by_metric: HashMap<Arc<str>, Vec<ColumnId>>,
+    limits: Limits,
+    series: Count,
 }
 
 /// A column that no matcher rules out, and the matchers that its own labels leave open.
@@ -51,6 +59,29 @@ impl Candidate<'_> {
 }
 
 impl Columns {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Which limit keeps a host that has so many series from another one of a metric.
+    pub(super) fn limit(&self, metric: &str, of_host: usize) -> Option<Limit> {
+        let Limits { series_max, series_per_host_max, series_per_metric_max } = self.limits;
+        let of_metric = self.by_metric.get(metric).and_then(|ids| self.get(*ids.first()?));
+        let of_metric = of_metric.map_or(0, |column| column.series.get());
+        let of_host = u64::try_from(of_host).unwrap_or(u64::MAX);
+        let reached = [
+            (Limit::PerHost, of_host, series_per_host_max),
+            (Limit::PerMetric, of_metric, series_per_metric_max),
+            (Limit::Series, self.series.get(), series_max),
+        ];
+        reached.into_iter().find(|(_, count, most)| most <= count).map(|(limit, ..)| limit)
+    }
+
+    /// Counts a series of a column.
+    pub(super) fn seat(&self, column: &Column) -> Seat {
+        Seat::take(&self.series, &column.series)
+    }
+
     /// The column of a schema, which is new or not. What a later agent says about its decimals is not heard: a block
     /// keeps every value to the bit either way.
     pub(super) fn intern(&mut self, column: &schema::Column) -> ColumnId {
@@ -74,8 +105,11 @@ impl Columns {
             return *id;
         }
         let id = ColumnId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
-        self.by_metric.entry(key.0.get(NAME).into()).or_default().push(id);
-        self.all.push(Arc::new(Column { labels: key.0.clone(), shape }));
+        let of_metric = self.by_metric.entry(key.0.get(NAME).into()).or_default();
+        let beside = of_metric.first().and_then(|id| self.all.get(id.0 as usize));
+        let series = beside.map(|column| column.series.clone()).unwrap_or_default();
+        of_metric.push(id);
+        self.all.push(Arc::new(Column { labels: key.0.clone(), shape, series }));
         self.ids.insert(key, id);
         id
     }

@@ -14,6 +14,7 @@ use common::schema::{Schema, SchemaChange, SchemaError, SeriesIndex};
 use common::time::{TimeRange, Timestamp};
 use common::window::{Gauge, Window};
 
+use crate::store::catalog::series::LabelSets;
 use crate::store::catalog::series::Life;
 use crate::store::chunk::Entry;
 use crate::store::commit::Written;
@@ -30,6 +31,10 @@ use crate::store::head::postings::Postings;
 use crate::store::head::read;
 use crate::store::head::series::Series;
 use crate::store::head::write;
+use crate::store::room::Limit;
+use crate::store::room::Refusals;
+use crate::store::room::Seat;
+use crate::store::room::refuse;
 
 /// Events kept of one host: a day of one every ten seconds. Older ones go first.
 const EVENTS_PER_HOST_MAX: usize = 8_640;
@@ -73,6 +78,8 @@ pub(super) struct Host {
     ended: Option<Timestamp>,
     /// Times that one of those came back.
     recalled: u64,
+    /// Samples for whose series there was no room.
+    refused: Refusals,
 }
 
 #[derive(Debug)]
@@ -82,6 +89,7 @@ struct Slot {
     key: Key,
     column: Arc<Column>,
     series: Series,
+    _seat: Seat,
     /// As the catalog has it; not at all until it is to be in a block file.
     recorded: Option<Life>,
     /// The latest stamp that is in a block file, and whether it marks the end there.
@@ -121,6 +129,7 @@ impl Default for Host {
             last_stamp: None,
             ended: None,
             recalled: 0,
+            refused: Refusals::new(),
         }
     }
 }
@@ -212,6 +221,11 @@ impl Host {
             appended.replaced += slot.append(Entry { stamp: *stamp, window });
         }
         appended
+    }
+
+    /// Samples for whose series there was no room.
+    pub(super) const fn refused(&self) -> &Refusals {
+        &self.refused
     }
 
     /// Whether there are samples of a series whose whole label set is given.
@@ -308,9 +322,10 @@ impl Host {
             let earlier = (0..).zip(&self.series).filter(|(_, slot)| slot.key.2 != self.current);
             ending.extend(earlier.map(|(place, _)| place));
         }
-        for index in self.ended_by(run, version) {
-            ending.extend(self.place(run, index, columns));
-        }
+        ending.extend(self.ended_by(run, version).into_iter().filter_map(|index| {
+            let (sets, kind) = self.sets(run, index)?;
+            self.known(&sets, kind, columns)
+        }));
         if let Some(run) = self.runs.get_mut(&run) {
             run.marked = run.marked.max(version);
         }
@@ -352,16 +367,34 @@ impl Host {
         if let Some(Some(place)) = known.places.get(at) {
             return Some(*place);
         }
-        let schema = &known.schema;
-        let series = schema.series().get(at)?;
-        let column = write(columns).intern(schema.columns().get(series.column as usize)?);
-        let entity = schema.entities().get(series.entity as usize)?.labels.clone();
-        let entity = self.entity(&entity);
-        let place = self.intern((column, entity, self.current), columns)?;
+        let (sets, kind) = self.sets(run, index)?;
+        let place = match self.known(&sets, kind, columns) {
+            Some(place) => place,
+            None => {
+                if let Some(limit) = read(columns).limit(sets.column.get(NAME), self.series.len()) {
+                    self.refuse(limit, 1, &sets);
+                    return None;
+                }
+                let schema = &self.runs.get(&run)?.schema;
+                let column = schema.columns().get(schema.series().get(at)?.column as usize)?;
+                let column = write(columns).intern(column);
+                let entity = self.entity(&sets.entity);
+                self.intern((column, entity, self.current), columns)?
+            }
+        };
         let known = self.runs.get_mut(&run)?;
         known.places.resize(known.schema.series().len(), None);
         known.places[at] = Some(place);
         Some(place)
+    }
+
+    /// Counts samples for whose series there is no room, and says so when they are the first.
+    fn refuse(&mut self, limit: Limit, samples: u64, sets: &LabelSets) {
+        let example = || sets.whole().to_string();
+        if refuse(&mut self.refused, limit, samples, example) {
+            let (series, host) = (example(), self.labels().get("instance"));
+            tracing::warn!(%limit, series, host, "no room for more series: top-series shows what there is most of");
+        }
     }
 
     fn entity(&mut self, labels: &Labels) -> u32 {
@@ -382,7 +415,8 @@ impl Host {
         let column = Arc::clone(read(columns).get(key.0)?);
         let number = self.next_number;
         self.next_number = number.saturating_add(1);
-        Some(self.push(Slot { number, key, column, series: Series::default(), recorded: None, sealed: None }))
+        let _seat = read(columns).seat(&column);
+        Some(self.push(Slot { number, key, column, series: Series::default(), _seat, recorded: None, sealed: None }))
     }
 
     /// Gives a series its place.

@@ -30,6 +30,9 @@ use crate::store::head::host::Frozen;
 use crate::store::head::host::Host;
 use crate::store::head::lookup::When;
 use crate::store::pile::Pile;
+use crate::store::room::Limits;
+use crate::store::room::Refusals;
+use crate::store::room::refuse;
 use crate::store::select::Levels;
 use crate::store::select::Matcher;
 
@@ -62,6 +65,31 @@ pub(super) struct Appended {
 }
 
 impl Head {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { columns: RwLock::new(Columns::new(limits)), ..Self::default() }
+    }
+
+    /// Leaves of some series of an origin those that there is room for. Answers what was refused.
+    pub(super) fn admit(&self, origin: HostId, series: &mut Vec<Written>) -> Refusals {
+        let host = self.host(origin);
+        let mut host = write(&host);
+        let mut refused = Refusals::new();
+        series.retain(|written| {
+            let admitted = host.admit(written, &self.columns);
+            if let Err(limit) = admitted {
+                refuse(&mut refused, limit, written.samples.len() as u64, || written.labels.to_string());
+            }
+            admitted.is_ok()
+        });
+        refused
+    }
+
+    /// Samples for whose series there was no room, of each host.
+    pub(super) fn refused(&self) -> Vec<(HostId, Refusals)> {
+        let refused = self.all().into_iter().map(|(id, host)| (id, read(&host).refused().clone()));
+        refused.filter(|(_, refused)| !refused.is_empty()).collect()
+    }
+
     /// Makes the next version of a run's schema.
     pub(super) fn apply(
         &self,
@@ -101,7 +129,7 @@ impl Head {
 
     /// The same of series that come with their whole label sets.
     pub(super) fn absent_written(&self, origin: HostId, series: &[Written]) -> Absent {
-        self.known(origin).map(|host| read(&host).absent_written(series, &self.columns)).unwrap_or_default()
+        read(&self.host(origin)).absent_written(series, &self.columns)
     }
 
     /// Lets go of the series that ended and are in block files alone.

@@ -278,7 +278,7 @@ mod tests {
 
     fn unpacked(series: &Series, what: (TimeRange, bool)) -> Vec<(i64, Option<f64>)> {
         let mut pile = Pile::default();
-        pile.begin(Piled { number: 0, labels: Default::default(), kind: SHAPE.kind, sealed: false });
+        pile.begin(Piled { number: 0, labels: Default::default(), kind: SHAPE.kind, sealed: false, lived: ALL });
         series.put(SHAPE, what, &mut pile);
         let mut read = Vec::new();
         pile.each::<()>(&[Field::Last], &mut |selected| {

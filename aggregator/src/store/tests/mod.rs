@@ -6,6 +6,7 @@ mod coarse;
 mod found;
 mod full;
 mod oracle;
+mod room;
 mod spools;
 mod written;
 

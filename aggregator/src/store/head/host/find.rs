@@ -105,7 +105,8 @@ impl Host {
             let (entity, host) = (&self.entities[entity as usize], &self.labels[labels as usize]);
             let labels = [slot.column.labels.clone(), entity.clone(), host.clone()];
             let shape = slot.column.shape;
-            pile.begin(Piled { number: *number, labels, kind: shape.kind, sealed: false });
+            let lived = slot.recorded.map_or(range, |life| life.range());
+            pile.begin(Piled { number: *number, labels, kind: shape.kind, sealed: false, lived });
             let newest = slot.series.put(shape, (range, latest), pile).filter(|newest| range.after < *newest);
             let newer = |newest: Timestamp| slot.sealed.is_some_and(|(sealed, _)| newest < sealed);
             let sealed = newest.is_none_or(newer) && sealed.is_some_and(|sealed| slot.was_sealed_in(sealed));

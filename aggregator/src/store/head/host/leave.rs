@@ -16,6 +16,8 @@ use crate::store::head::host::MARKED_WITHIN;
 use crate::store::head::host::Slot;
 use crate::store::head::host::without_name;
 use crate::store::head::read;
+use crate::store::head::write;
+use crate::store::room::Limit;
 
 /// Series of a host that are not in the head: block files may have had them.
 #[derive(Debug, Default)]
@@ -23,6 +25,8 @@ pub(in crate::store) struct Absent {
     pub(in crate::store) series: Vec<(LabelSets, Kind)>,
     /// Those that ended without a mark after this are wanted too: they are to be marked.
     pub(in crate::store) unmarked: Option<Timestamp>,
+    /// Whether block files may have had any.
+    pub(in crate::store) may_be: bool,
 }
 
 impl Host {
@@ -53,26 +57,43 @@ impl Host {
         }
         let indices = self.unplaced(run, batch).into_iter().chain(self.ended_by(run, version));
         let series = indices.filter_map(|index| self.sets(run, index));
-        let absent = series.filter(|(sets, kind)| self.lacks(sets, *kind, columns)).collect();
-        Absent { series: absent, unmarked: self.relabelled.then(|| batch.stamp.before(MARKED_WITHIN)) }
+        let absent = series.filter(|(sets, kind)| self.known(sets, *kind, columns).is_none()).collect();
+        let unmarked = self.relabelled.then(|| batch.stamp.before(MARKED_WITHIN));
+        Absent { series: absent, unmarked, may_be: true }
     }
 
     /// The series that are not here of some whose whole label sets are given.
     pub(in crate::store::head) fn absent_written(&self, written: &[Written], columns: &RwLock<Columns>) -> Absent {
-        if self.ended.is_none() {
-            return Absent::default();
+        let series = written.iter().map(|written| self.written(&written.labels));
+        let absent = series.filter(|sets| self.known(sets, Kind::Gauge, columns).is_none());
+        let series = absent.map(|sets| (sets, Kind::Gauge)).collect();
+        Absent { series, unmarked: None, may_be: self.ended.is_some() }
+    }
+
+    /// Gives a place to a series whose whole label set is given, if there is room.
+    pub(in crate::store::head) fn admit(&mut self, written: &Written, columns: &RwLock<Columns>) -> Result<(), Limit> {
+        let sets = self.written(&written.labels);
+        if self.known(&sets, Kind::Gauge, columns).is_some() {
+            return Ok(());
         }
-        let series = written.iter().map(|Written { labels, .. }| LabelSets {
-            column: Labels::new().with(NAME, labels.get(NAME)),
-            entity: without_name(labels),
-            host: self.labels().clone(),
-        });
-        let absent = series.filter(|sets| self.lacks(sets, Kind::Gauge, columns));
-        Absent { series: absent.map(|sets| (sets, Kind::Gauge)).collect(), unmarked: None }
+        if let Some(limit) = read(columns).limit(sets.column.get(NAME), self.series.len()) {
+            self.refuse(limit, written.samples.len() as u64, &sets);
+            return Err(limit);
+        }
+        let column = write(columns).intern_written(sets.column.get(NAME));
+        let entity = self.entity(&sets.entity);
+        self.intern((column, entity, self.current), columns);
+        Ok(())
+    }
+
+    /// What a series is whose whole label set is given.
+    fn written(&self, labels: &Labels) -> LabelSets {
+        let column = Labels::new().with(NAME, labels.get(NAME));
+        LabelSets { column, entity: without_name(labels), host: self.labels().clone() }
     }
 
     /// What a series of a run is to be called.
-    fn sets(&self, run: RunId, index: SeriesIndex) -> Option<(LabelSets, Kind)> {
+    pub(super) fn sets(&self, run: RunId, index: SeriesIndex) -> Option<(LabelSets, Kind)> {
         let schema = self.schema(run)?;
         let series = schema.series().get(index.0 as usize)?;
         let column = schema.columns().get(series.column as usize)?;
@@ -81,13 +102,12 @@ impl Host {
         Some((sets, column.kind))
     }
 
-    fn lacks(&self, sets: &LabelSets, kind: Kind, columns: &RwLock<Columns>) -> bool {
-        let key = || {
-            let column = read(columns).id(&sets.column, kind)?;
-            let host = self.labels.iter().position(|labels| *labels == sets.host)?;
-            Some((column, *self.entity_ids.get(&sets.entity)?, u32::try_from(host).ok()?))
-        };
-        key().is_none_or(|key| !self.index.contains_key(&key))
+    /// The place of a series, if it has one.
+    pub(super) fn known(&self, sets: &LabelSets, kind: Kind, columns: &RwLock<Columns>) -> Option<u32> {
+        let column = read(columns).id(&sets.column, kind)?;
+        let host = self.labels.iter().position(|labels| *labels == sets.host)?;
+        let key = (column, *self.entity_ids.get(&sets.entity)?, u32::try_from(host).ok()?);
+        self.index.get(&key).copied()
     }
 }
 

@@ -71,7 +71,8 @@ impl Host {
         };
         let sealed = Some((life.last.unwrap_or(latest), life.marked));
         let series = Series::continuing(sealed);
-        self.push(Slot { number, key, column, series, recorded: Some(life), sealed });
+        let _seat = read(columns).seat(&column);
+        self.push(Slot { number, key, column, series, _seat, recorded: Some(life), sealed });
         self.next_number = self.next_number.max(number.saturating_add(1));
         self.recalled += 1;
     }
