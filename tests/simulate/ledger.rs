@@ -65,7 +65,7 @@ impl Store {
                 });
             }
         }
-        Ok(Committed { batches })
+        Ok(Committed { batches, ..Committed::default() })
     }
 
     fn schema(&mut self, run: RunId, change: &common::schema::SchemaChange) -> Result<(), Fault> {
