@@ -8,9 +8,15 @@ use std::time::Duration;
 use common::batch::HostId;
 use common::metric::Labels;
 use common::time::Timestamp;
+use common::window::{Gauge, Window};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::store::catalog::Sealed;
+use crate::store::chunk::Chunk;
+use crate::store::chunk::ENTRIES_MAX;
+use crate::store::chunk::Entry;
+use crate::store::chunk::Shape;
+use crate::store::chunk::merge;
 use crate::store::commit::Written;
 use crate::store::log::decoded;
 use crate::store::log::encoded;
@@ -23,14 +29,21 @@ const ROW_COVERS: Duration = Duration::from_secs(3_600);
 /// its end.
 const FORM_ONE_STAMP: u32 = 1;
 
-/// A payload of samples, series by series.
-const FORM_SERIES: u32 = 2;
+/// A payload of samples, series by series, each sample by itself, as it was before there were chunks in it.
+const FORM_SAMPLES: u32 = 2;
+
+/// A payload of chunks, series by series.
+const FORM_CHUNKS: u32 = 3;
 
 type OneStamp = Vec<(i64, Option<u64>)>;
 
 /// Number of the series; of each sample, how many milliseconds before the row's stamp it is, and its value's bits with
-/// the bytes turned round: round numbers are short then.
-type OfSeries = Vec<(i64, Vec<(u64, u64)>)>;
+/// the bytes turned round.
+type OfSamples = Vec<(i64, Vec<(u64, u64)>)>;
+
+/// Number of the series; how many milliseconds before the row's stamp its last sample is, and its first before that; the
+/// chunk of them.
+type OfChunks = Vec<(i64, u64, u64, Box<[u8]>)>;
 
 /// Numbers of the series that were written lately.
 #[derive(Debug, Default)]
@@ -54,14 +67,15 @@ impl Numbers {
             }
         }
         let sql = "INSERT INTO origin_log (origin, form, stamp_ms, payload, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let mut last = 0;
+        let mut row = 0;
         for hour in hours.into_values() {
+            let last = hour.last.as_millis();
             let payload = encoded(&hour.payload())?;
-            let values = (origin.0, FORM_SERIES, hour.last.as_millis(), &payload, crc32fast::hash(&payload));
+            let values = (origin.0, FORM_CHUNKS, last, &payload, crc32fast::hash(&payload));
             connection.prepare_cached(sql)?.execute(values)?;
-            last = connection.last_insert_rowid();
+            row = connection.last_insert_rowid();
         }
-        Ok(last)
+        Ok(row)
     }
 
     /// Forgets all numbers: they are looked up again when they are needed.
@@ -94,23 +108,26 @@ impl Numbers {
 #[derive(Default)]
 struct Hour {
     last: Timestamp,
-    series: Vec<(i64, Vec<(Timestamp, u64)>)>,
+    series: Vec<(i64, Vec<Entry>)>,
 }
 
 impl Hour {
     fn push(&mut self, number: i64, stamp: Timestamp, value: Option<f64>) {
         self.last = if self.series.is_empty() { stamp } else { self.last.max(stamp) };
-        let sample = (stamp, value.map_or(STALE, f64::to_bits));
+        let entry = Entry { stamp, window: value.map(|value| Window::Gauge(Gauge::of(value))) };
         match self.series.last_mut() {
-            Some((same, samples)) if *same == number => samples.push(sample),
-            _ => self.series.push((number, vec![sample])),
+            Some((same, entries)) if *same == number && entries.len() < ENTRIES_MAX => entries.push(entry),
+            _ => self.series.push((number, vec![entry])),
         }
     }
 
-    fn payload(&self) -> OfSeries {
-        let before = |stamp: Timestamp| self.last.as_millis().abs_diff(stamp.as_millis());
-        let turned = |(stamp, bits): &(Timestamp, u64)| (before(*stamp), bits.swap_bytes());
-        self.series.iter().map(|(number, samples)| (*number, samples.iter().map(turned).collect())).collect()
+    fn payload(self) -> OfChunks {
+        let before = |later: Timestamp, stamp: Timestamp| later.as_millis().abs_diff(stamp.as_millis());
+        let chunk = |(number, entries): (i64, Vec<Entry>)| {
+            let Chunk { first, last, bytes } = Chunk::encode(Shape::WRITTEN, &merge(Vec::new(), entries));
+            (number, before(self.last, last), before(last, first), bytes)
+        };
+        self.series.into_iter().map(chunk).collect()
     }
 }
 
@@ -166,12 +183,22 @@ fn samples(row: &Row<'_>) -> rusqlite::Result<Vec<(i64, Samples)>> {
         let values = decoded::<OneStamp>(row, 1)?.into_iter();
         return Ok(values.map(|(number, bits)| (number, vec![(stamp, bits.map(f64::from_bits))])).collect());
     }
-    let sample = |(before, bits): (u64, u64)| {
-        let bits = bits.swap_bytes();
-        (stamp.before(Duration::from_millis(before)), (bits != STALE).then(|| f64::from_bits(bits)))
-    };
-    let series = decoded::<OfSeries>(row, 1)?.into_iter();
-    Ok(series.map(|(number, samples)| (number, samples.into_iter().map(sample).collect())).collect())
+    let at = |before: u64| stamp.before(Duration::from_millis(before));
+    if row.get::<_, u32>(4)? == FORM_SAMPLES {
+        let sample = |(before, bits): (u64, u64)| {
+            let bits = bits.swap_bytes();
+            (at(before), (bits != STALE).then(|| f64::from_bits(bits)))
+        };
+        let series = decoded::<OfSamples>(row, 1)?.into_iter();
+        return Ok(series.map(|(number, samples)| (number, samples.into_iter().map(sample).collect())).collect());
+    }
+    let sample = |Entry { stamp, window }: Entry| (stamp, window.map(|window| window.last()));
+    let series = decoded::<OfChunks>(row, 1)?.into_iter().map(|(number, last, span, bytes)| {
+        let last = at(last);
+        let chunk = Chunk { first: last.before(Duration::from_millis(span)), last, bytes };
+        (number, chunk.decode(Shape::WRITTEN).into_iter().map(sample).collect())
+    });
+    Ok(series.collect())
 }
 
 /// Removes the series of the aggregator itself that name a host.

@@ -33,6 +33,11 @@ pub(super) struct Shape {
     pub(super) peak: bool,
 }
 
+impl Shape {
+    /// Of series that come with their whole label sets: nobody says more of them than their samples.
+    pub(super) const WRITTEN: Self = Self { kind: Kind::Gauge, decimals: Decimals::FULL, peak: false };
+}
+
 /// At least one entry, ascending by stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chunk {
@@ -45,7 +50,7 @@ pub(super) struct Chunk {
 }
 
 /// Entries of one chunk: a day of a window a second.
-const ENTRIES_MAX: usize = 86_400;
+pub(super) const ENTRIES_MAX: usize = 86_400;
 
 // The first byte behind the number of entries: what is not implied, and the scale of the values.
 const STAMPS: u8 = 1;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use common::metric::{Decimals, Kind, Labels, NAME};
+use common::metric::{Kind, Labels, NAME};
 use common::schema;
 
 use crate::store::chunk::Shape;
@@ -90,8 +90,7 @@ impl Columns {
 
     /// The column of a metric whose series come with their whole label sets, which is new or not.
     pub(super) fn intern_written(&mut self, metric: &str) -> ColumnId {
-        let shape = Shape { kind: Kind::Gauge, decimals: Decimals::FULL, peak: false };
-        self.insert(Labels::new().with(NAME, metric), shape)
+        self.insert(Labels::new().with(NAME, metric), Shape::WRITTEN)
     }
 
     /// The column with these labels, if there is one.

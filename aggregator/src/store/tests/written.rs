@@ -52,6 +52,19 @@ async fn every_value_is_kept_to_the_bit_at_its_millisecond() {
 }
 
 #[tokio::test]
+async fn more_samples_than_a_chunk_has_are_all_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let samples: Vec<_> = (0..100_000_u32).map(|at| (T + 1 + i64::from(at), Some(f64::from(at)))).collect();
+    write(&running, ORIGIN, vec![series("m", &samples)]).await;
+    running.stop();
+    let again = Running::start(dir.path(), &clock());
+    let expect: Vec<_> = samples.iter().map(|(at, value)| (*at, value.unwrap().to_bits())).collect();
+    assert!(bits(&again.store, "m") == [expect]);
+    again.stop();
+}
+
+#[tokio::test]
 async fn samples_may_come_in_any_order_and_again() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path(), &clock());
@@ -108,6 +121,23 @@ async fn origins_are_apart_and_hosts_that_go_take_nothing_of_theirs() {
     let again = Running::start(dir.path(), &clock());
     assert_eq!(bits(&again.store, "up"), expect);
     again.stop();
+}
+
+#[tokio::test]
+async fn what_was_written_before_there_were_chunks_in_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = Running::start(dir.path(), &clock());
+    write(&before, ORIGIN, vec![series("m", &[(T, Some(0.5))])]).await;
+    before.stop();
+    let samples = vec![(1_i64, vec![(20_u64, 1.5_f64.to_bits().swap_bytes()), (0, STALE.swap_bytes())])];
+    let payload = log::encoded(&samples).unwrap();
+    let connection = database::writing(&dir.path().join(FILE)).unwrap();
+    let sql = "INSERT INTO origin_log (origin, form, stamp_ms, payload, checksum) VALUES (?1, 2, ?2, ?3, ?4)";
+    connection.execute(sql, (ORIGIN.0, T + 30, &payload, crc32fast::hash(&payload))).unwrap();
+    drop(connection);
+    let running = Running::start(dir.path(), &clock());
+    assert_eq!(bits(&running.store, "m"), [[(T, 0.5_f64.to_bits()), (T + 10, 1.5_f64.to_bits()), (T + 30, STALE)]]);
+    running.stop();
 }
 
 #[tokio::test]
