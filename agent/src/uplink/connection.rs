@@ -56,6 +56,9 @@ pub(super) enum Transport {
 /// How long one address may take to answer before the next is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same of QUIC, where TCP has just answered.
+const QUIC_AFTER_ALL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A link that is silent for so long is taken for lost, and another is tried.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -176,6 +179,13 @@ impl Link {
                 for way in ways {
                     match timeout(CONNECT_TIMEOUT, way.take(Arc::clone(&tls))).await {
                         Ok(Ok(wire)) => {
+                            let preferred = transports.first() == Some(&Transport::Quic);
+                            let wire = match way {
+                                Way::Direct(Transport::Tcp, address) if preferred => {
+                                    Self::quic_after_all(address, Arc::clone(&tls)).await?.unwrap_or(wire)
+                                }
+                                Way::Direct(..) | Way::Proxy(..) => wire,
+                            };
                             let (aggregator, reader) = (aggregator.clone(), Reader::new(FRAME_BYTES_MAX));
                             return Ok(Self { wire, aggregator, reader, torn: false });
                         }
@@ -187,6 +197,16 @@ impl Link {
             }
         }
         Err(LinkError::Reach(failures))
+    }
+
+    /// Tries QUIC once more at an address that answers by TCP: an aggregator that comes back just then was not there when
+    /// QUIC was tried.
+    async fn quic_after_all(address: SocketAddr, tls: Arc<ClientConfig>) -> Result<Option<Wire>, LinkError> {
+        match timeout(QUIC_AFTER_ALL_TIMEOUT, Self::connect_quic(address, tls)).await {
+            Ok(Ok(wire)) => Ok(Some(wire)),
+            Ok(Err(Failure::TurnedAway)) => Err(LinkError::TurnedAway),
+            Ok(Err(Failure::Other(_))) | Err(_) => Ok(None),
+        }
     }
 
     async fn connect_tcp(stream: TcpStream, tls: Arc<ClientConfig>) -> io::Result<Wire> {

@@ -24,6 +24,7 @@ use rcgen::KeyUsagePurpose;
 use rcgen::PublicKeyData;
 use rcgen::date_time_ymd;
 use ring::digest;
+use ring::hmac;
 use rustls::server::ParsedCertificate;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::CertificateSigningRequestDer;
@@ -87,6 +88,12 @@ pub enum TrustError {
 }
 
 impl Authority {
+    /// A secret for one purpose, which stays the same as long as its key does.
+    pub(super) fn secret(&self, purpose: &str) -> hmac::Key {
+        let own = hmac::Key::new(hmac::HMAC_SHA256, &self.issuer.key().serialize_der());
+        hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&own, purpose.as_bytes()).as_ref())
+    }
+
     /// Reads `ca.key` and `ca.pem` of the data directory, or makes them.
     ///
     /// # Errors

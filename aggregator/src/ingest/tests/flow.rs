@@ -1,7 +1,7 @@
 //! An aggregator that is full, slow or stopping says so.
 
-use common::wire::message::SpoolHeld;
 use common::wire::message::read_return_within;
+use tokio::sync::watch;
 
 use super::*;
 use crate::store::full;
@@ -108,5 +108,39 @@ async fn an_agent_that_goes_away_from_a_full_disk_is_not_waited_for() {
     };
     timeout(PATIENCE, gone).await.unwrap();
     assert_eq!(bench.presence.snapshot()[0].state, presence::State::Shutdown);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_of_an_aggregator_that_was_killed_hear_of_it_at_once() {
+    let bench = Bench::start();
+    let key = bench.host(|_| {});
+    // Between them, so that the address stays: first to the one, then to the next, which knows no session.
+    let relay = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let through = relay.local_addr().unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let next = endpoint::bind(any, &bench.authority, Clock::real().wall()).unwrap().quic;
+    let (first, next_address) = (bench.address, next.local_addr().unwrap());
+    let to = watch::Sender::new(first);
+    let mut towards = to.subscribe();
+    let mut relaying = JoinSet::new();
+    relaying.spawn(async move {
+        let (mut packet, mut client) = ([0; 2_048], None);
+        loop {
+            let (length, from) = relay.recv_from(&mut packet).await.unwrap();
+            let is_client = from != first && from != next_address;
+            client = if is_client { Some(from) } else { client };
+            let to = if is_client { *towards.borrow_and_update() } else { client.unwrap() };
+            relay.send_to(&packet[..length], to).await.unwrap();
+        }
+    });
+    let dialled = Endpoint::client(any).unwrap();
+    let connection = dialled.connect_with(bench.client(Some(&key)), through, SERVER_NAME).unwrap().await.unwrap();
+    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    send.write_all(&hello()).await.unwrap();
+    to.send_replace(next_address);
+    send.write_all(&[0; 200]).await.unwrap();
+    let closed = timeout(PATIENCE, connection.closed()).await.unwrap();
+    assert_eq!(closed, quinn::ConnectionError::Reset);
     bench.end().await;
 }
