@@ -1,6 +1,7 @@
 //! The real endpoint on port 0, and a client that says whatever a test wants.
 
 mod flow;
+mod hostile;
 
 use std::thread;
 
@@ -41,6 +42,7 @@ use common::wire::message::Reason;
 use common::wire::message::Recall;
 use common::wire::message::Recorded;
 use common::wire::message::SchemaMessage;
+use common::wire::message::SpoolHeld;
 use common::wire::message::abilities;
 use quinn::Connection;
 use quinn::Endpoint;
@@ -344,19 +346,22 @@ impl Sent {
         Self { schema: Schema::default(), state: State::default(), seq: Seq(0), stamp }
     }
 
-    fn schema(&mut self) -> Vec<u8> {
-        let column = Column {
+    fn column() -> Column {
+        Column {
             metric: "node_load1".to_owned(),
             labels: Labels::new(),
             kind: Kind::Gauge,
             decimals: Decimals::new(2),
             peak: false,
             tier: Tier::Window,
-        };
+        }
+    }
+
+    fn schema(&mut self) -> Vec<u8> {
         let change = SchemaChange {
             version: 1,
             entities: vec![Entity::default()],
-            columns: vec![column],
+            columns: vec![Self::column()],
             series: vec![(0, 0)],
             ended: Vec::new(),
         };

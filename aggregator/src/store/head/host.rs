@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::batch::{Batch, Event, RunId};
 use common::metric::{Labels, NAME};
+use common::schema;
 use common::schema::{Schema, SchemaChange, SchemaError, SeriesIndex};
 use common::time::{TimeRange, Timestamp};
 use common::window::{Gauge, Window};
@@ -42,6 +43,22 @@ const EVENTS_PER_HOST_MAX: usize = 8_640;
 /// How long after its latest window a series is marked as ended, because its agent says so or its host has other labels:
 /// one that was silent for longer ended by that.
 const MARKED_WITHIN: Duration = Duration::from_secs(3_600);
+
+/// Bytes that the schemas of a host's runs take: those of twenty runs of 200,000 series each, which only a host sends whose
+/// containers come and go by the second.
+const SCHEMA_BYTES_MAX: usize = 256 << 20;
+
+/// What a label takes besides its letters.
+const LABEL_BYTES: usize = 32;
+
+/// Why a schema was not changed.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::store) enum NotApplied {
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error("the schemas of this host take more than {SCHEMA_BYTES_MAX} bytes")]
+    TooManyBytes,
+}
 
 /// What a series is: its column, its entity, and the labels that the host had when it began.
 type Key = (ColumnId, u32, u32);
@@ -100,6 +117,8 @@ struct Slot {
 #[derive(Debug)]
 struct Run {
     schema: Schema,
+    /// About what that takes in memory.
+    bytes: usize,
     /// Where each series of the schema is; those that had no sample yet are nowhere.
     places: Vec<Option<u32>>,
     /// The version whose ended series are marked.
@@ -158,11 +177,17 @@ impl Host {
     }
 
     /// Makes the next version of a run's schema.
-    pub(super) fn apply(&mut self, run: RunId, change: &SchemaChange, now: Timestamp) -> Result<(), SchemaError> {
-        let fresh = || Run { schema: Schema::default(), places: Vec::new(), marked: 0, used: now };
+    pub(super) fn apply(&mut self, run: RunId, change: &SchemaChange, now: Timestamp) -> Result<(), NotApplied> {
+        let bytes = bytes(change);
+        if SCHEMA_BYTES_MAX < self.runs.values().map(|run| run.bytes).fold(bytes, usize::saturating_add) {
+            return Err(NotApplied::TooManyBytes);
+        }
+        let fresh = || Run { schema: Schema::default(), bytes: 0, places: Vec::new(), marked: 0, used: now };
         let run = self.runs.entry(run).or_insert_with(fresh);
         run.used = run.used.max(now);
-        run.schema.apply(change)
+        run.schema.apply(change)?;
+        run.bytes += bytes;
+        Ok(())
     }
 
     /// Forgets the versions of a run's schema behind `version`: they were not stored.
@@ -170,13 +195,14 @@ impl Host {
         let Some(run) = self.runs.get_mut(&run) else {
             return;
         };
-        let mut schema = Schema::default();
+        let (mut schema, mut bytes) = (Schema::default(), 0);
         for change in run.schema.changes_since(0).take(version as usize) {
             // Each of them was applied to the same schema before.
             drop(schema.apply(&change));
+            bytes += self::bytes(&change);
         }
         run.places.truncate(schema.series().len());
-        run.schema = schema;
+        (run.schema, run.bytes) = (schema, bytes);
     }
 
     /// Appends one window of all series of a run, and the marks of those that ended.
@@ -460,4 +486,42 @@ fn without_name(labels: &Labels) -> Labels {
     let mut rest = labels.clone();
     rest.retain(|name| name != NAME);
     rest
+}
+
+/// About what a change takes in memory.
+fn bytes(change: &SchemaChange) -> usize {
+    let text =
+        |labels: &Labels| labels.iter().map(|(name, value)| LABEL_BYTES + name.len() + value.len()).sum::<usize>();
+    let entities: usize = change.entities.iter().map(|entity| size_of::<Labels>() + text(&entity.labels)).sum();
+    let column = |column: &schema::Column| size_of_val(column) + column.metric.len() + text(&column.labels);
+    let columns: usize = change.columns.iter().map(column).sum();
+    size_of::<Run>() + entities + columns + size_of::<schema::Series>() * change.series.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemas_without_end_take_no_memory() {
+        let labels = Labels::new().with("name", "x".repeat(4 << 20));
+        let change = |version| SchemaChange {
+            version,
+            entities: vec![schema::Entity { labels: labels.clone() }],
+            ..SchemaChange::default()
+        };
+        let mut host = Host::default();
+        let mut applied = 0;
+        // Versions of one run, and runs of one version.
+        for number in 0..100_u8 {
+            let (run, version) = if number < 20 { (0, u32::from(number) + 1) } else { (number, 1) };
+            applied += usize::from(host.apply(RunId([run; 16]), &change(version), Timestamp::default()).is_ok());
+        }
+        assert!((60..=64).contains(&applied), "{applied}");
+        host.truncate(RunId([0; 16]), 10);
+        host.apply(RunId([0; 16]), &change(11), Timestamp::default()).unwrap();
+        // What goes makes room.
+        host.forget_run(RunId([0; 16]));
+        host.apply(RunId([200; 16]), &change(1), Timestamp::default()).unwrap();
+    }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use common::batch::{Batch, Event, HostId, RunId};
 use common::metric::{Kind, Labels, NAME};
-use common::schema::{Schema, SchemaChange, SchemaError};
+use common::schema::{Schema, SchemaChange};
 use common::time::{TimeRange, Timestamp};
 
 use crate::store::catalog::Sealed;
@@ -28,6 +28,7 @@ use crate::store::head::host::Absent;
 use crate::store::head::host::Address;
 use crate::store::head::host::Frozen;
 use crate::store::head::host::Host;
+use crate::store::head::host::NotApplied;
 use crate::store::head::lookup::When;
 use crate::store::pile::Pile;
 use crate::store::room::Limits;
@@ -96,7 +97,7 @@ impl Head {
         (host, run): (HostId, RunId),
         change: &SchemaChange,
         now: Timestamp,
-    ) -> Result<(), SchemaError> {
+    ) -> Result<(), NotApplied> {
         write(&self.host(host)).apply(run, change, now)
     }
 
