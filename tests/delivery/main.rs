@@ -228,6 +228,38 @@ async fn who_has_no_right_is_told_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_that_join_at_once_get_names_of_their_own_and_no_use_too_many() {
+    let bench = Bench::start().await;
+    let token = bench.token(1, Wanted { uses: 5, ..Wanted::default() }).await;
+    let mut joining = JoinSet::new();
+    for _ in 0..6 {
+        let state = tempfile::tempdir().unwrap();
+        let uplink = bench.uplink(state.path(), Some(token.clone()));
+        uplink.spool.push(&batch(bench.clock.wall()), &schema(), bench.clock.boot());
+        joining.spawn(async move {
+            let (spool, stop) = (uplink.spool.clone(), CancellationToken::new());
+            let shipped = async {
+                spool.emptied().await;
+                stop.cancel();
+            };
+            let ended = tokio::select! {
+                ended = uplink.run(stop.clone()) => ended,
+                () = shipped => Ok(()),
+            };
+            drop(state);
+            ended.map_err(|error| error.to_string())
+        });
+    }
+    let ended = timeout(PATIENCE, joining.join_all()).await.unwrap();
+    let refused: Vec<_> = ended.into_iter().filter_map(Result::err).collect();
+    assert!(refused.len() == 1 && refused[0].contains("was used up"), "{refused:?}");
+    let mut names: Vec<_> = bench.presence.snapshot().into_iter().map(|host| host.instance).collect();
+    names.sort();
+    assert_eq!(names, ["web", "web-2", "web-3", "web-4", "web-5"]);
+    drop(bench.end().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_is_not_known_is_refused() {
     let bench = Bench::start().await;
     let state = tempfile::tempdir().unwrap();

@@ -22,7 +22,7 @@ pub(crate) async fn until(bench: &Bench, step: Duration, mut so: impl FnMut() ->
 }
 
 fn expires(bench: &Bench) -> Timestamp {
-    bench.presence.hosts()[&HostId(1)].certificate_expires
+    bench.presence.with_hosts(|hosts| hosts[0].certificate_expires)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -163,6 +163,13 @@ async fn an_agent_that_was_away_is_the_same_host() -> anyhow::Result<()> {
     cluster.pass_until(60, &format!("timestamp(node_load1) > {before}"), some).await?;
     let hosts = cluster.get("/api/v1/hosts").await?;
     ensure!(hosts["hosts"].as_array().is_some_and(|hosts| hosts.len() == 1), "{hosts}");
+    cluster.pass(20).await?;
+    let told = cluster.get("/api/v1/hosts/1/events").await?;
+    let mut obituaries = told["events"].as_array().into_iter().flatten().filter(|event| event["kind"] == "obituary");
+    let text = obituaries.next().and_then(|event| event["text"].as_str()).context("no obituary")?;
+    ensure!(text.starts_with("web-1 is back: its agent had been stopped. Between its windows lie "), "{text}");
+    ensure!(text.contains("In its last minute the load was ") && text.contains("memory available"), "{text}");
+    ensure!(obituaries.next().is_none(), "told twice: {told}");
     cluster.finish().await
 }
 

@@ -1,6 +1,7 @@
 //! What is known of each host at a moment, and what follows from time passing. Pure.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use common::batch::EncodedBatch;
@@ -30,6 +31,7 @@ use crate::ingest::hearing::RETURN_MAX;
 use crate::ingest::hearing::Unheard;
 use crate::ingest::holes::Hole;
 use crate::ingest::holes::Holes;
+use crate::ingest::obituary::Obituary;
 use crate::ingest::presence::Change;
 use crate::ingest::presence::HostChange;
 use crate::ingest::presence::HostState;
@@ -40,6 +42,7 @@ use crate::ingest::recall;
 use crate::ingest::recall::Asks;
 use crate::ingest::recall::NotRecalled;
 use crate::ingest::session::End;
+use crate::ingest::through::Through;
 use crate::store::commit::Append;
 use crate::store::commit::Commit;
 use crate::store::commit::CommittedBatch;
@@ -55,6 +58,9 @@ pub(super) struct Book {
     /// The window for which `lapwing_blind` is written.
     blind_written: Timestamp,
     hosts: BTreeMap<HostId, Entry>,
+    /// Whose keys they are. Of a host that was forgotten, or has another key, it may say more than there is.
+    keys: HashMap<[u8; 32], HostId>,
+    through: Through,
     sessions: u64,
 }
 
@@ -79,7 +85,9 @@ impl Book {
             hearing: Hearing::new(now),
             blind: Blind::default(),
             blind_written: now.align_down(WINDOW),
+            keys: hosts.iter().map(|host| (host.key_hash, host.id)).collect(),
             hosts: hosts.into_iter().map(entry).collect(),
+            through: Through::default(),
             sessions: 0,
         }
     }
@@ -88,12 +96,19 @@ impl Book {
         self.hosts.values().map(|entry| &entry.host)
     }
 
+    /// The host that a key belongs to.
+    pub(super) fn by_key(&self, key_hash: [u8; 32]) -> Option<&Host> {
+        let host = &self.hosts.get(self.keys.get(&key_hash)?)?.host;
+        (host.key_hash == key_hash).then_some(host)
+    }
+
     /// How many hosts there are.
     pub(super) fn fleet(&self) -> usize {
         self.hosts.len()
     }
 
     pub(super) fn enrolled(&mut self, host: Host, now: Timestamp) {
+        self.keys.insert(host.key_hash, host.id);
         match self.hosts.get_mut(&host.id) {
             Some(entry) => entry.host = host,
             None => drop(self.hosts.insert(host.id, Entry::new(host, now))),
@@ -132,6 +147,7 @@ impl Book {
             appends.extend(entry.end_own(now));
             changes.extend(entry.turn(State::Revoked, now));
             entry.dismiss(End::revoked());
+            self.through.note(id, entry.followed());
         }
         Ok((Commit { appends, records: vec![entry.record()] }, changes))
     }
@@ -139,6 +155,8 @@ impl Book {
     /// Forgets a host. Returns it, and what is cancelled when its session has ended.
     pub(super) fn remove(&mut self, id: HostId) -> Option<(Host, Option<CancellationToken>)> {
         let entry = self.hosts.remove(&id)?;
+        self.keys.remove(&entry.host.key_hash);
+        self.through.note(id, None);
         entry.dismiss(End::forgotten());
         Some((entry.host, entry.session.map(|session| session.ended)))
     }
@@ -167,6 +185,7 @@ impl Book {
             older.ended
         });
         entry.address = Some(from);
+        self.through.note(id, entry.followed());
         let opened = Opened {
             instance: entry.host.instance.clone(),
             number: self.sessions,
@@ -188,7 +207,7 @@ impl Book {
     /// What the aggregator holds of the spools that a host greeted with.
     pub(super) fn holds(&mut self, id: HostId, hello: &Hello, held: &[SpoolHeld]) {
         if let Some(entry) = self.hosts.get_mut(&id) {
-            entry.holes.greet(hello.run, held, &read_spool_ends(&hello.ext));
+            entry.holes.greet(hello.run, held, &read_spool_ends(&hello.ext), entry.how);
         }
     }
 
@@ -196,11 +215,20 @@ impl Book {
     pub(super) fn arrive(&self, id: HostId, batches: &[&EncodedBatch], now: Timestamp) -> Option<(Commit, Holes)> {
         let entry = self.hosts.get(&id).filter(|_| !batches.is_empty())?;
         let mut after = entry.holes.clone();
+        if entry.holes.obituary().is_some() {
+            after.told();
+        }
         let credible = |batch: &&&EncodedBatch| batch.stamp <= now.after(AHEAD_MAX);
         batches.iter().filter(credible).for_each(|batch| after.arrive(batch));
         let holes = after.settle();
         let records = vec![Record::Windows(after.record(id, &holes))];
         Some((Commit { appends: holes.iter().map(|hole| missing(id, hole)).collect(), records }, after))
+    }
+
+    /// What is to be told with the next batches of a host, and its `instance`.
+    pub(super) fn obituary(&self, id: HostId) -> Option<(Obituary, String)> {
+        let entry = self.hosts.get(&id)?;
+        Some((entry.holes.obituary()?, entry.host.instance.clone()))
     }
 
     /// What [`Self::arrive`] returned is durable.
@@ -231,6 +259,7 @@ impl Book {
             entry.host.goodbye = None;
             changes.extend(entry.turn(State::Up, now));
         }
+        self.through.note(id, entry.followed());
         changes
     }
 
@@ -262,6 +291,7 @@ impl Book {
             commit.appends.push(event(id, now, kind, text.to_owned()));
         }
         let changes = state.and_then(|state| entry.turn(state, now)).into_iter().collect();
+        self.through.note(id, entry.followed());
         (commit, changes)
     }
 
@@ -291,6 +321,7 @@ impl Book {
             }
             if entry.is_silent(now, in_grace) {
                 changes.extend(entry.turn(State::Silent, now));
+                self.through.note(entry.host.id, entry.followed());
                 let seconds = now.since(entry.host.last_seen).as_secs();
                 let text = format!("nothing came from {} for {seconds} s", entry.host.instance);
                 commit.appends.push(event(entry.host.id, now, "host_silent", text));
@@ -332,6 +363,7 @@ impl Book {
         }
         for entry in self.hosts.values_mut() {
             entry.set_back(now);
+            self.through.note(entry.host.id, entry.followed());
             // Agents stamp by the time that they were told: they come again for the new one.
             if let Some(session) = entry.session.as_ref().filter(|_| AHEAD_MAX < set_back) {
                 session.dismissal.give(End::set_back());
@@ -345,6 +377,8 @@ impl Book {
             let kept = entry.session.is_some()
                 || entry.host.ephemeral.is_none_or(|time| now.since(entry.host.last_seen) < time);
             if !kept {
+                self.keys.remove(&entry.host.key_hash);
+                self.through.note(*id, None);
                 commit.records.push(Record::HostForgotten(*id));
                 commit.appends.extend(entry.end_own(now));
             }
@@ -352,10 +386,9 @@ impl Book {
         });
     }
 
+    /// The stamp up to which the windows of all hosts that are in session and up are committed.
     pub(super) fn committed_through(&self) -> Timestamp {
-        let followed = |entry: &&Entry| entry.session.is_some() && entry.state == State::Up;
-        let latest = self.hosts.values().filter(followed).filter_map(|entry| entry.latest);
-        latest.min().unwrap_or(Timestamp::from_millis(i64::MAX))
+        self.through.all()
     }
 
     pub(super) fn snapshot(&self) -> Vec<HostState> {

@@ -5,27 +5,32 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::batch::HostId;
 use common::time::Timestamp;
 use common::wire::message::Hello;
 use common::wire::message::Message;
 use common::wire::message::Reason;
 use quinn::Connection;
 use quinn::Incoming;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::Shared;
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::enroll;
+use crate::ingest::entry::event;
 use crate::ingest::link::Gone;
 use crate::ingest::link::HANDSHAKE_TIMEOUT;
 use crate::ingest::link::Link;
+use crate::ingest::obituary;
 use crate::ingest::presence::Opened;
 use crate::ingest::session::End;
 use crate::ingest::session::Failed;
 use crate::ingest::session::Heard;
 use crate::ingest::session::SLOW_AFTER;
 use crate::ingest::session::Session;
+use crate::store::commit::Append;
 use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
@@ -231,9 +236,11 @@ async fn append(link: &mut Link, session: &mut Session, (shared, ends): (&Shared
     let mut result = Ok(());
     while !appends.is_empty() {
         let mut commit = Commit { appends: appends.clone(), records: Vec::new() };
+        let obituary = obituary(host, shared).await;
         let arriving = shared.presence.arrive(host, &appends, shared.clock.wall());
         let arriving = arriving.map(|(noticed, holes)| {
             commit.join(noticed);
+            commit.appends.extend(obituary);
             holes
         });
         match store(link, (session, &commit), (shared, ends)).await {
@@ -255,6 +262,15 @@ async fn append(link: &mut Link, session: &mut Session, (shared, ends): (&Shared
         }
     }
     result
+}
+
+/// What there is to tell of the process of the agent before.
+async fn obituary(host: HostId, shared: &Shared) -> Option<Append> {
+    let (obituary, instance) = shared.presence.obituary(host)?;
+    let (store, name) = (shared.store.clone(), instance.clone());
+    let windows = spawn_blocking(move || obituary::windows(&store, host, (&name, obituary.last))).await;
+    let text = obituary.text(&instance, &windows.unwrap_or_default());
+    Some(event(host, shared.clock.wall(), "obituary", text))
 }
 
 /// Commits; waits as long as the store cannot store, which holds the agent up by flow control.

@@ -1,6 +1,9 @@
 //! How a host without a certificate gets one, and how the right to do so is made.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use common::batch::HostId;
@@ -88,18 +91,38 @@ pub async fn mint(
     Ok(authority.token(secret))
 }
 
-/// Enrols hosts, one at a time: numbers and names must not be given twice.
+/// Enrols hosts. They are judged one at a time, because numbers, names and uses must not be given twice, and recorded
+/// together.
 #[derive(Debug)]
 pub(super) struct Registrar {
     store: Store,
     presence: Presence,
     clock: Clock,
     turn: Semaphore,
+    /// Judged, and not recorded yet; each with the token that it used.
+    promised: Mutex<Vec<(Host, Token)>>,
+}
+
+/// What is promised to a host until it is recorded, or could not be.
+struct Promise<'a> {
+    registrar: &'a Registrar,
+    host: Host,
+    token: Token,
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        let mut promised = self.registrar.promised();
+        // Of several promises to one key, each takes one away.
+        if let Some(at) = promised.iter().position(|(host, _)| host.id == self.host.id) {
+            promised.swap_remove(at);
+        }
+    }
 }
 
 impl Registrar {
     pub(super) const fn new(store: Store, presence: Presence, clock: Clock) -> Self {
-        Self { store, presence, clock, turn: Semaphore::const_new(1) }
+        Self { store, presence, clock, turn: Semaphore::const_new(1), promised: Mutex::new(Vec::new()) }
     }
 
     /// Signs the next certificate of a host that shows its present one. An expired one will do: its key is what counts.
@@ -122,23 +145,47 @@ impl Registrar {
     /// Judges a request by its token and signs it.
     pub(super) async fn enroll(&self, enroll: Enroll, authority: &Authority) -> Result<(Enrolled, Host), End> {
         let request = parse(&enroll)?;
+        let mut promise = self.promise(&enroll, request.key_hash()).await?;
+        let now = self.clock.wall();
+        let signed = authority.sign(&request, &promise.host.id.0.to_string(), now)?;
+        promise.host.certificate_expires = signed.expires;
+        let Promise { host, token, .. } = &promise;
+        self.record(host, token).await?;
+        self.presence.enrolled(host.clone(), now);
+        Ok((enrolled(&signed, host, authority, now), host.clone()))
+    }
+
+    /// The host that a key is or will be, if its token lets it in.
+    async fn promise(&self, enroll: &Enroll, key_hash: [u8; 32]) -> Result<Promise<'_>, End> {
         let token: JoinToken = enroll.token.parse().map_err(|error| refusal(&error))?;
         let _turn = self.turn.acquire().await.map_err(|error| refusal(&error))?;
         let hash = sha256(&token.secret);
-        let found = self.store.read(move |connection| tokens::find(connection, hash)).await?;
-        let now = self.clock.wall();
-        let token = judge(found, request.key_hash(), now)?;
-        let hosts = self.presence.hosts();
-        if hosts.values().any(|host| host.revoked && host.key_hash == request.key_hash()) {
-            return Err(End::revoked());
-        }
+        let mut found = self.store.read(move |connection| tokens::find(connection, hash)).await?;
         let last = self.store.read(hosts::last_number).await?;
-        let mut host = welcome((&hosts, last), request.key_hash(), &enroll.hostname, &token, now);
-        let signed = authority.sign(&request, &host.id.0.to_string(), now)?;
-        host.certificate_expires = signed.expires;
-        self.record(&host, &token).await?;
-        self.presence.enrolled(host.clone(), now);
-        Ok((enrolled(&signed, &host, authority, now), host))
+        let now = self.clock.wall();
+        let mut promised = self.promised();
+        if let Some((_, keys)) = &mut found {
+            let used = promised.iter().filter(|(host, token)| token.hash == hash && !keys.contains(&host.key_hash));
+            let used: Vec<_> = used.map(|(host, _)| host.key_hash).collect();
+            keys.extend(used);
+        }
+        let token = judge(found, key_hash, now)?;
+        let host = self.presence.with_hosts(|recorded| {
+            let hosts: Vec<&Host> = recorded.into_iter().chain(promised.iter().map(|(host, _)| host)).collect();
+            let revoked = hosts.iter().any(|host| host.revoked && host.key_hash == key_hash);
+            if revoked {
+                Err(End::revoked())
+            } else {
+                Ok(welcome((&hosts, last), key_hash, &enroll.hostname, &token, now))
+            }
+        })?;
+        promised.push((host.clone(), token.clone()));
+        Ok(Promise { registrar: self, host, token })
+    }
+
+    fn promised(&self) -> MutexGuard<'_, Vec<(Host, Token)>> {
+        // Nothing between two changes of it can panic.
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn record(&self, host: &Host, token: &Token) -> Result<(), CommitError> {
@@ -201,17 +248,12 @@ fn judge(found: Option<Used>, key_hash: [u8; 32], now: Timestamp) -> Result<Toke
     Ok(token)
 }
 
-/// The host that this key is, or a new one. `last` is the highest number that was ever given.
-fn welcome(
-    (hosts, last): (&BTreeMap<HostId, Host>, u32),
-    key_hash: [u8; 32],
-    hostname: &str,
-    token: &Token,
-    now: Timestamp,
-) -> Host {
-    if let Some(known) = hosts.values().find(|host| host.key_hash == key_hash) {
-        return Host { token_labels: token.labels.clone(), ..known.clone() };
+/// The host that this key is, or a new one. `last` is the highest number that was ever recorded.
+fn welcome((hosts, last): (&[&Host], u32), key_hash: [u8; 32], hostname: &str, token: &Token, now: Timestamp) -> Host {
+    if let Some(known) = hosts.iter().find(|host| host.key_hash == key_hash) {
+        return Host { token_labels: token.labels.clone(), ..(*known).clone() };
     }
+    let last = hosts.iter().fold(last, |last, host| last.max(host.id.0));
     Host {
         id: HostId(last.saturating_add(1)),
         key_hash,
@@ -233,13 +275,13 @@ fn welcome(
 }
 
 /// The name, or `name-2` if it is taken, or `name-3`, …
-fn unique(hosts: &BTreeMap<HostId, Host>, hostname: &str) -> String {
+fn unique(hosts: &[&Host], hostname: &str) -> String {
     let shown: String = hostname.chars().filter(|c| !c.is_control()).take(HOSTNAME_BYTES_MAX).collect();
     let name = if shown.is_empty() { "host".to_owned() } else { shown };
-    let taken = |name: &str| hosts.values().any(|host| host.instance == name);
+    let taken: HashSet<&str> = hosts.iter().map(|host| host.instance.as_str()).collect();
     let mut candidate = name.clone();
     for number in 2..=hosts.len() + 2 {
-        if !taken(&candidate) {
+        if !taken.contains(candidate.as_str()) {
             break;
         }
         candidate = format!("{name}-{number}");
@@ -271,6 +313,8 @@ impl From<TrustError> for End {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_000);
@@ -305,11 +349,9 @@ mod tests {
     #[test]
     fn names_and_numbers_are_unique() {
         let mut hosts = BTreeMap::new();
-        let mut last = 0;
         let mut join = |key: u8, hostname: &str| {
-            let host = welcome((&hosts, last), [key; 32], hostname, &token(), NOW);
+            let host = welcome((&hosts.values().collect::<Vec<_>>(), 0), [key; 32], hostname, &token(), NOW);
             hosts.insert(host.id, host.clone());
-            last = last.max(host.id.0);
             (host.id.0, host.instance)
         };
         assert_eq!(join(1, "web"), (1, "web".to_owned()));
@@ -318,5 +360,10 @@ mod tests {
         assert_eq!(join(2, "db"), (2, "web-2".to_owned()), "the key is the host, whatever it is called");
         assert_eq!(join(4, "a\nb"), (4, "ab".to_owned()));
         assert_eq!(join(5, ""), (5, "host".to_owned()));
+        assert_eq!(
+            welcome((&[], 7), [1; 32], "web", &token(), NOW).id,
+            HostId(8),
+            "also those of hosts that were forgotten"
+        );
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::holes::Holes;
+use crate::ingest::obituary::How;
 use crate::ingest::presence::Change;
 use crate::ingest::presence::State;
 use crate::ingest::recall::Asks;
@@ -55,6 +56,8 @@ pub(super) struct Entry {
     pub(super) state: State,
     pub(super) since: Timestamp,
     pub(super) holes: Holes,
+    /// How the process of its agent ended that was there before the one that greeted last.
+    pub(super) how: How,
     /// The window for which it was written how many are missing, and how many that were.
     pub(super) told: (Timestamp, u64),
 }
@@ -81,6 +84,7 @@ impl Entry {
             state: State::New,
             since: now,
             holes: Holes::default(),
+            how: How::Killed,
             told: (now.align_down(WINDOW), 0),
         }
     }
@@ -138,8 +142,10 @@ impl Entry {
     /// Takes in who the agent says it is. Returns what is to be stored of that.
     pub(super) fn greet(&mut self, hello: &Hello, now: Timestamp) -> Vec<Append> {
         let mut appends = self.relabel(now, |host| host.agent_labels.clone_from(&hello.labels));
-        let Self { host, .. } = self;
-        if host.boot_id.is_some_and(|boot_id| boot_id != hello.boot_id) {
+        let Self { host, how, .. } = self;
+        let booted = host.boot_id.is_some_and(|boot_id| boot_id != hello.boot_id);
+        *how = How::of(host.goodbye, booted);
+        if booted {
             appends.push(event(host.id, now, "rebooted", format!("{} was booted", host.instance)));
         }
         host.run = Some(hello.run);
@@ -180,6 +186,11 @@ impl Entry {
         self.host.last_seen = self.host.last_seen.min(now);
         self.since = self.since.min(now);
         self.told.0 = self.told.0.min(now.align_down(WINDOW));
+    }
+
+    /// How far its windows are, if they are waited for.
+    pub(super) fn followed(&self) -> Option<Timestamp> {
+        self.latest.filter(|_| self.session.is_some() && self.state == State::Up)
     }
 
     pub(super) fn is_silent(&self, now: Timestamp, in_grace: bool) -> bool {

@@ -12,6 +12,8 @@ use common::batch::WINDOW;
 use common::time::Timestamp;
 use common::wire::message::SpoolHeld;
 
+use crate::ingest::obituary::How;
+use crate::ingest::obituary::Obituary;
 use crate::ingest::session::SPOOLS_MAX;
 use crate::store::record::windows::MISSING_MAX;
 use crate::store::record::windows::Span;
@@ -35,6 +37,8 @@ pub(super) struct Holes {
     run: Option<RunId>,
     /// Spools of earlier processes, and where each ends: as long as there are some, windows of theirs come.
     pending: Vec<(SpoolId, Seq)>,
+    /// The process before the one that greeted last, until it was told of.
+    ended: Option<Obituary>,
 }
 
 /// Windows that will not come.
@@ -66,10 +70,16 @@ impl Holes {
     }
 
     /// A process greets: what the aggregator holds of the spools that it named, the live one first, and where each ends,
-    /// if the agent says so.
-    pub(super) fn greet(&mut self, run: RunId, held: &[SpoolHeld], ends: &[Seq]) {
+    /// if the agent says so; and how the process before ended, if this one is another.
+    pub(super) fn greet(&mut self, run: RunId, held: &[SpoolHeld], ends: &[Seq], how: How) {
         if SPANS_MAX < self.spans.len() {
             self.spans.retain(came);
+        }
+        let before = self.spans.iter().filter(|span| came(span)).max_by_key(|span| span.last);
+        if let Some(before) = before.filter(|_| !self.spans.iter().any(|span| is_of(run, span.run))) {
+            let waits = |(held, end): (&SpoolHeld, &Seq)| end.0.saturating_sub(held.next.0);
+            let left = held.iter().zip(ends).skip(1).map(waits).fold(0, u64::saturating_add);
+            self.ended = Some(Obituary { how, last: before.last, back: before.last, left });
         }
         self.run = Some(run);
         self.span(run);
@@ -88,6 +98,11 @@ impl Holes {
             return;
         }
         let stamp = batch.stamp;
+        if let Some(ended) = &mut self.ended
+            && self.run.is_some_and(|run| !is_of(batch.run, run))
+        {
+            ended.last = ended.last.max(stamp);
+        }
         let span = self.span(batch.run);
         (span.first, span.last) = (span.first.min(stamp), span.last.max(stamp));
     }
@@ -97,6 +112,18 @@ impl Holes {
         if let Some(run) = self.run {
             self.span(run).excused = true;
         }
+    }
+
+    /// What is to be told of the process before, once all that it left has come and the next one's windows come.
+    pub(super) fn obituary(&self) -> Option<Obituary> {
+        let run = self.run.filter(|_| self.pending.is_empty())?;
+        let span = self.spans.iter().find(|span| is_of(run, span.run) && came(span))?;
+        Some(Obituary { back: span.first, ..self.ended? })
+    }
+
+    /// That was told.
+    pub(super) const fn told(&mut self) {
+        self.ended = None;
     }
 
     /// Counts what is certain.
@@ -135,15 +162,19 @@ impl Holes {
 
     /// The span of the process that this run is of.
     fn span(&mut self, run: RunId) -> &mut Span {
-        let number = |run: RunId| u128::from_be_bytes(run.0);
-        let is_of = |span: &Span| number(run).wrapping_sub(number(span.run)) < RUNS_OF_PROCESS;
-        let at = self.spans.iter().position(is_of).unwrap_or_else(|| {
+        let at = self.spans.iter().position(|span| is_of(run, span.run)).unwrap_or_else(|| {
             let (first, last) = (Timestamp::from_millis(i64::MAX), Timestamp::from_millis(i64::MIN));
             self.spans.push(Span { run, first, last, excused: false });
             self.spans.len() - 1
         });
         &mut self.spans[at]
     }
+}
+
+/// Whether a run is of the process whose first run this is.
+fn is_of(run: RunId, first: RunId) -> bool {
+    let number = |run: RunId| u128::from_be_bytes(run.0);
+    number(run).wrapping_sub(number(first)) < RUNS_OF_PROCESS
 }
 
 fn came(span: &Span) -> bool {
@@ -189,7 +220,7 @@ mod tests {
             let named: Vec<_> =
                 [(run, 0)].into_iter().chain(left.iter().map(|(spool, next, _)| (*spool, *next))).map(held).collect();
             let ends: Vec<_> = [Seq(0)].into_iter().chain(left.iter().map(|(.., end)| Seq(*end))).collect();
-            self.holes.greet(batch(run, 0, 0, 0).run, &named, &ends);
+            self.holes.greet(batch(run, 0, 0, 0).run, &named, &ends, How::Killed);
             self
         }
 
@@ -221,6 +252,28 @@ mod tests {
             assert_eq!((self.holes.missing(), self.recorded), (expect, expect));
             self
         }
+    }
+
+    #[test]
+    fn an_end_is_told_of_once_when_all_that_was_left_has_come() {
+        let at = |second: i64| Timestamp::from_seconds(1_000_000 + second);
+        let told = |last, back, left| Some(Obituary { how: How::Killed, last: at(last), back: at(back), left });
+        let mut bench = Bench::new();
+        bench.greets(1, &[]).sends(1, 0, 10..=100);
+        assert_eq!(bench.holes.obituary(), None, "the first process follows nobody");
+        bench.greets(1, &[]).sends(1, 10, 110..=110);
+        assert_eq!(bench.holes.obituary(), None, "a process that comes again did not end");
+        bench.greets(2, &[(1, 11, 14)]).sends(2, 0, 200..=210);
+        assert_eq!(bench.holes.obituary(), None, "something is left to come");
+        bench.sends(1, 11, 120..=140);
+        assert_eq!(bench.holes.obituary(), told(140, 200, 3));
+        bench.holes.told();
+        bench.greets(2, &[]).sends(2, 2, 220..=220);
+        assert_eq!(bench.holes.obituary(), None);
+        bench.restart().greets(3, &[]);
+        assert_eq!(bench.holes.obituary(), None, "nothing of it has come");
+        bench.sends(3, 0, 300..=300);
+        assert_eq!(bench.holes.obituary(), told(220, 300, 0));
     }
 
     #[test]
@@ -279,7 +332,7 @@ mod tests {
         let mut holes = Holes::default();
         for run in 0..=u8::MAX {
             let held = SpoolHeld { spool: SpoolId([99; 16]), next: Seq(0), predecessor_held: false };
-            holes.greet(RunId([run; 16]), &[held, held], &[Seq(0), Seq(9)]);
+            holes.greet(RunId([run; 16]), &[held, held], &[Seq(0), Seq(9)], How::Killed);
             if run % 2 == 0 {
                 holes.arrive(&batch(run, 0, 0, 1_000 * i64::from(run)));
             }

@@ -12,9 +12,11 @@ mod entry;
 pub mod hearing;
 mod holes;
 mod link;
+mod obituary;
 pub mod presence;
 pub mod recall;
 pub mod session;
+mod through;
 pub mod trust;
 
 use std::io;

@@ -26,6 +26,7 @@ use crate::ingest::book::Book;
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::hearing::Unheard;
 use crate::ingest::holes::Holes;
+use crate::ingest::obituary::Obituary;
 use crate::ingest::recall::NotRecalled;
 use crate::ingest::recall::Recalls;
 use crate::ingest::session::return_within_of;
@@ -207,7 +208,7 @@ impl Presence {
     /// The host that a key belongs to.
     #[must_use]
     pub fn by_key(&self, key_hash: [u8; 32]) -> Option<Host> {
-        self.book().hosts().find(|host| host.key_hash == key_hash).cloned()
+        self.book().by_key(key_hash).cloned()
     }
 
     /// Over how long its hosts spread their return when they lose their sessions at once.
@@ -216,10 +217,9 @@ impl Presence {
         return_within_of(self.book().fleet())
     }
 
-    /// All hosts as they are recorded.
-    #[must_use]
-    pub fn hosts(&self) -> BTreeMap<HostId, Host> {
-        self.book().hosts().map(|host| (host.id, host.clone())).collect()
+    /// Lets `look` see all hosts as they are recorded.
+    pub fn with_hosts<T>(&self, look: impl FnOnce(Vec<&Host>) -> T) -> T {
+        look(self.book().hosts().collect())
     }
 
     /// A host was enrolled, or its record changed.
@@ -284,6 +284,11 @@ impl Presence {
     pub(super) fn arrive(&self, host: HostId, appends: &[Append], now: Timestamp) -> Option<(Commit, Holes)> {
         let batches: Vec<_> = appends.iter().filter_map(Append::batch).collect();
         self.book().arrive(host, &batches, now)
+    }
+
+    /// What is to be told with the next batches of a host, and its `instance`.
+    pub(super) fn obituary(&self, host: HostId) -> Option<(Obituary, String)> {
+        self.book().obituary(host)
     }
 
     /// They became durable.
