@@ -1,5 +1,5 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-codec bench-query bench-engine bench-hostile bench-store static soak ui fuzz help
+.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-codec bench-query bench-engine bench-hostile bench-store bench-fleet static soak ui fuzz help
 
 UI = aggregator/ui/web
 PAGE = $(UI)/dist/page/index.html
@@ -79,6 +79,11 @@ bench-hostile:  ## what small queries and writes wait for beside dashboards and 
 bench-store:    ## storing beside Prometheus and VictoriaMetrics: make bench-store HOURS=24 TIMES=10
 	cargo build --release --locked -p aggregator
 	cargo run --release --locked -p benches --bin bench-store -- $(or $(HOURS),24) $(or $(TIMES),10)
+
+bench-fleet:    ## what agents cost the aggregator: make bench-fleet HOSTS=500 SERIES=2240 TIME=120
+	cargo build --release --locked -p aggregator
+	cargo build --release --locked -p benches --bin bench-fleet
+	tests/benches/fleet/run $(or $(HOSTS),500) $(or $(SERIES),2240) $(or $(TIME),120)
 
 bench:          ## budgets beside the neighbours that are installed
 	tests/benches/run
