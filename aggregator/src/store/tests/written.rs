@@ -52,6 +52,33 @@ async fn every_value_is_kept_to_the_bit_at_its_millisecond() {
 }
 
 #[tokio::test]
+async fn series_that_ended_are_found_and_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let mut settler = running.settler();
+    let mut later = |hours: i64| while settler.step(Timestamp::from_millis(T + hours * 3_600_000)) {};
+    let sample = |hours: i64| [(T + hours * 3_600_000, Some(0.5))];
+    write(&running, ORIGIN, vec![series("m", &sample(0)), series("n", &sample(0))]).await;
+    [2, 4].into_iter().for_each(&mut later);
+    assert_eq!(running.store.stats().series, 0, "both have left memory");
+    write(&running, ORIGIN, vec![series("m", &sample(4))]).await;
+    let expect =
+        |hours: &[i64]| [hours.iter().map(|hours| (sample(*hours)[0].0, 0.5_f64.to_bits())).collect::<Vec<_>>()];
+    let check = |store: &Store| {
+        assert_eq!(bits(store, "m"), expect(&[0, 4]));
+        assert_eq!(bits(store, "n"), expect(&[0]));
+    };
+    check(&running.store);
+    [6, 8].into_iter().for_each(&mut later);
+    check(&running.store);
+    drop(settler);
+    running.stop();
+    let again = Running::start(dir.path(), &clock());
+    check(&again.store);
+    again.stop();
+}
+
+#[tokio::test]
 async fn more_samples_than_a_chunk_has_are_all_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path(), &clock());
