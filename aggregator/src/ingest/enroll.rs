@@ -160,16 +160,20 @@ impl Registrar {
         let token: JoinToken = enroll.token.parse().map_err(|error| refusal(&error))?;
         let _turn = self.turn.acquire().await.map_err(|error| refusal(&error))?;
         let hash = sha256(&token.secret);
+        // Before the books are read: what is recorded meanwhile is in the one or in the other.
+        let using: Vec<[u8; 32]> = {
+            let promised = self.promised();
+            promised.iter().filter(|(_, token)| token.hash == hash).map(|(host, _)| host.key_hash).collect()
+        };
         let mut found = self.store.read(move |connection| tokens::find(connection, hash)).await?;
         let last = self.store.read(hosts::last_number).await?;
         let now = self.clock.wall();
-        let mut promised = self.promised();
         if let Some((_, keys)) = &mut found {
-            let used = promised.iter().filter(|(host, token)| token.hash == hash && !keys.contains(&host.key_hash));
-            let used: Vec<_> = used.map(|(host, _)| host.key_hash).collect();
-            keys.extend(used);
+            let more: Vec<_> = using.into_iter().filter(|using| !keys.contains(using)).collect();
+            keys.extend(more);
         }
         let token = judge(found, key_hash, now)?;
+        let mut promised = self.promised();
         let host = self.presence.with_hosts(|recorded| {
             let hosts: Vec<&Host> = recorded.into_iter().chain(promised.iter().map(|(host, _)| host)).collect();
             let revoked = hosts.iter().any(|host| host.revoked && host.key_hash == key_hash);
