@@ -21,7 +21,7 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longest that a server may take until it has read again what it had not put in order.
-const BACK_WITHIN: Duration = Duration::from_secs(300);
+const BACK_WITHIN: Duration = Duration::from_secs(60);
 
 /// Between two looks at a server that starts.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -129,11 +129,16 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Kills it where it stands and starts it anew. How long it takes until an instant query is answered with `value`.
+    /// Kills it where it stands and starts it anew. How long it takes until an instant query is answered with `value`;
+    /// nothing where it never is, because what was in memory alone is lost.
     ///
     /// # Errors
-    /// When it never is.
-    pub async fn kill_and_start(&mut self, parameters: &[(&str, String)], value: &str) -> anyhow::Result<Duration> {
+    /// When it cannot be started.
+    pub async fn kill_and_start(
+        &mut self,
+        parameters: &[(&str, String)],
+        value: &str,
+    ) -> anyhow::Result<Option<Duration>> {
         self.written_before += self.told("io", "write_bytes:")?;
         self.child.kill()?;
         self.child.wait()?;
@@ -143,9 +148,11 @@ impl Peer {
         loop {
             let answer = self.ask("query", parameters).await.map_or_else(|error| error.to_string(), |(text, _)| text);
             if answer.contains(&wanted) {
-                return Ok(began.elapsed());
+                return Ok(Some(began.elapsed()));
             }
-            ensure!(began.elapsed() < BACK_WITHIN, "{} does not come back: {answer}; {}", self.name, self.log());
+            if BACK_WITHIN < began.elapsed() {
+                return Ok(None);
+            }
             tokio::time::sleep(GLANCE).await;
         }
     }
