@@ -4,7 +4,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use anyhow::ensure;
+use benches::process::Process;
 use reqwest::Client;
 use tempfile::TempDir;
 
@@ -23,11 +23,11 @@ const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr
 /// Where agents come to.
 pub(crate) const PORT: u16 = 46_601;
 
-/// One running aggregator. It ends when this is dropped.
+/// One running aggregator.
 pub(crate) struct Aggregator {
     program: PathBuf,
     dir: TempDir,
-    child: Child,
+    pub(crate) process: Process,
     client: Client,
 }
 
@@ -43,8 +43,8 @@ pub(crate) struct Used {
 impl Aggregator {
     pub(crate) async fn start(program: PathBuf) -> anyhow::Result<Self> {
         let dir = TempDir::new()?;
-        let child = run(&program, dir.path())?;
-        let mut aggregator = Self { program, dir, child, client: Client::new() };
+        let process = run(&program, dir.path())?;
+        let mut aggregator = Self { program, dir, process, client: Client::new() };
         aggregator.ready().await?;
         Ok(aggregator)
     }
@@ -52,13 +52,13 @@ impl Aggregator {
     /// Ends it, by SIGTERM or SIGKILL, and starts it again. Answers how long it took to be back.
     pub(crate) async fn restart(&mut self, signal: &str) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status()?;
+        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status()?;
         ensure!(sent.success(), "kill {signal} failed");
-        while self.child.try_wait()?.is_none() {
+        while !self.process.has_ended()? {
             ensure!(began.elapsed() < PATIENCE, "it does not stop");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        self.child = run(&self.program, self.dir.path())?;
+        self.process = run(&self.program, self.dir.path())?;
         self.ready().await?;
         Ok(began.elapsed())
     }
@@ -67,7 +67,7 @@ impl Aggregator {
         let began = Instant::now();
         while self.client.get(format!("http://{HTTP}/readyz")).send().await.is_err() {
             let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            ensure!(began.elapsed() < PATIENCE && self.child.try_wait()?.is_none(), "it does not start: {}", log());
+            ensure!(began.elapsed() < PATIENCE && !self.process.has_ended()?, "it does not start: {}", log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
@@ -94,7 +94,7 @@ impl Aggregator {
     }
 
     pub(crate) fn used(&self) -> anyhow::Result<Used> {
-        let process = format!("/proc/{}", self.child.id());
+        let process = format!("/proc/{}", self.process.id());
         let numbers = |text: &str| text.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u64>>();
         // The writer of the store is the thread that writes.
         let mut writer = (0, Duration::ZERO);
@@ -105,33 +105,14 @@ impl Aggregator {
             let ran = numbers(&fs::read_to_string(task.join("schedstat")).unwrap_or_default());
             writer = writer.max((written, Duration::from_nanos(ran.first().copied().unwrap_or(0))));
         }
-        let stat = fs::read_to_string(format!("{process}/stat"))?;
-        let behind_name = stat.rsplit(')').next().context("no stat")?;
-        let ticks: u64 =
-            behind_name.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum();
-        Ok(Used { sessions: Duration::from_millis(10 * ticks).saturating_sub(writer.1), store: writer.1 })
-    }
-
-    /// Bytes of memory that it holds.
-    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(1_024 * line.split_whitespace().next().context("no number")?.parse::<u64>()?)
+        Ok(Used { sessions: self.process.cpu()?.saturating_sub(writer.1), store: writer.1 })
     }
 }
 
-impl Drop for Aggregator {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.child.kill().unwrap_or_default();
-        self.child.wait().map(drop).unwrap_or_default();
-    }
-}
-
-fn run(program: &Path, dir: &Path) -> anyhow::Result<Child> {
+fn run(program: &Path, dir: &Path) -> anyhow::Result<Process> {
     let log = fs::File::options().create(true).append(true).open(dir.join("log"))?;
     let http = HTTP.to_string();
     let quic = format!("0.0.0.0:{PORT}");
     let arguments = ["run", "--listen-http", &http, "--listen-quic", &quic, "--data-dir"];
-    Ok(Command::new(program).args(arguments).arg(dir).stdout(Stdio::null()).stderr(log).spawn()?)
+    Ok(Process::spawn(Command::new(program).args(arguments).arg(dir).stdout(Stdio::null()).stderr(log))?)
 }

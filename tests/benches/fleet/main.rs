@@ -12,7 +12,6 @@ use std::io;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -25,8 +24,10 @@ use agent::spool::Spool;
 use agent::uplink::Uplink;
 use agent::uplink::dialogue::Introduction;
 use agent::window::Stamps;
-use anyhow::Context as _;
 use anyhow::ensure;
+use benches::number;
+use benches::percentiles;
+use benches::program;
 use common::batch::RunId;
 use common::batch::SpoolId;
 use common::batch::WINDOW;
@@ -59,19 +60,19 @@ const GLANCE: Duration = Duration::from_millis(50);
 async fn main() -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider().install_default().unwrap_or_default();
     let mut arguments = env::args().skip(1);
-    let hosts = number(arguments.next(), 500)?;
-    let series = number(arguments.next(), 2_240)?;
+    let hosts = usize::try_from(number(arguments.next(), 500)?)?;
+    let series = usize::try_from(number(arguments.next(), 2_240)?)?;
     let windows = u32::try_from(number(arguments.next(), 120)?)? / 10;
     let network = arguments.next().map(|network| network.parse::<Ipv4Addr>()).transpose()?;
     let mut out = io::stdout().lock();
     let mut aggregator = Aggregator::start(program()?).await?;
     let states = tempfile::tempdir()?;
-    let before = aggregator.resident()?;
+    let before = aggregator.process.resident()?;
 
     let began = Instant::now();
     let mut fleet = Fleet::start(hosts, (&aggregator.token(hosts)?, network), states.path()).await?;
     let joined = began.elapsed();
-    let connected = aggregator.resident()?;
+    let connected = aggregator.process.resident()?;
     let each = (connected.saturating_sub(before)) as f64 / hosts as f64 / 1e3;
     writeln!(out, "{hosts} hosts of {series} series: joined in {:.1} s, {each:.1} kB each", joined.as_secs_f64())?;
 
@@ -83,17 +84,17 @@ async fn main() -> anyhow::Result<()> {
     let (used_then, took) = (aggregator.used()?, from.elapsed());
     let acknowledged = fleet.acknowledged();
     let share = |then: Duration, before: Duration| 100.0 * (then - before).as_secs_f64() / took.as_secs_f64();
-    let of = |share: usize| acknowledged.get(acknowledged.len().saturating_sub(1) * share / 100).copied();
-    let [p50, p99] = [50, 99].map(|share| of(share).unwrap_or_default().as_secs_f64());
+    let batches = acknowledged.len();
+    let [p50, p99] = percentiles(acknowledged).map(|took| took.as_secs_f64());
     writeln!(
         out,
         "{:.0} batches a second acknowledged, within {p50:.2} s (p50), {p99:.2} s (p99)\n\
          {:.1} % of a core for sessions, {:.1} % for the store; {:.0} MB resident, {:.1} kB a host beside its start",
-        acknowledged.len() as f64 / took.as_secs_f64(),
+        batches as f64 / took.as_secs_f64(),
         share(used_then.sessions, used.sessions),
         share(used_then.store, used.store),
-        aggregator.resident()? as f64 / 1e6,
-        (aggregator.resident()?.saturating_sub(before)) as f64 / hosts as f64 / 1e3,
+        aggregator.process.resident()? as f64 / 1e6,
+        (aggregator.process.resident()?.saturating_sub(before)) as f64 / hosts as f64 / 1e3,
     )?;
     for signal in ["-TERM", "-KILL"] {
         let sessions = fleet.sessions();
@@ -116,16 +117,6 @@ async fn main() -> anyhow::Result<()> {
         fleet.windows(2).await?;
     }
     fleet.end().await
-}
-
-fn number(argument: Option<String>, default: usize) -> anyhow::Result<usize> {
-    argument.map_or(Ok(default), |text| text.parse().with_context(|| format!("{text} is no number")))
-}
-
-/// The aggregator that `make bench-fleet` has built, beside this program.
-fn program() -> anyhow::Result<PathBuf> {
-    let me = env::current_exe()?;
-    Ok(me.parent().context("no place for programs")?.join("lapwing-aggregator"))
 }
 
 /// Agents without hosts.
@@ -201,11 +192,9 @@ impl Fleet {
         Ok(())
     }
 
-    /// How long batches took since the last call, in order.
+    /// How long batches took since the last call.
     fn acknowledged(&self) -> Vec<Duration> {
-        let mut took = std::mem::take(&mut *self.took.lock().unwrap_or_else(PoisonError::into_inner));
-        took.sort_unstable();
-        took
+        std::mem::take(&mut *self.took.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn sessions(&self) -> Vec<u64> {

@@ -48,21 +48,21 @@ async fn main() -> anyhow::Result<()> {
         for peer in &peers {
             let mut took = Vec::new();
             peer.ask(path, &parameters).await?;
-            let before = peer.cpu()?;
+            let before = peer.process.cpu()?;
             let mut bytes = 0;
             for _ in 0..times {
                 let (_, cost) = peer.ask(path, &parameters).await?;
                 took.push(cost.took);
                 bytes = cost.bytes;
             }
-            let cpu = (peer.cpu()? - before) / u32::try_from(times)?;
+            let cpu = (peer.process.cpu()? - before) / u32::try_from(times)?;
             let [p50, p99] = percentiles(took).map(millis);
             row += &format!("{p50:>10.2}{p99:>10.2}{:>10.2}{:>8}", millis(cpu), bytes / 1_000);
         }
         writeln!(out, "{row}")?;
     }
     for peer in &peers {
-        writeln!(out, "{:<18}{:>8.0} MB resident", peer.name, peer.resident()? as f64 / 1e6)?;
+        writeln!(out, "{:<18}{:>8.0} MB resident", peer.name, peer.process.resident()? as f64 / 1e6)?;
     }
     Ok(())
 }

@@ -48,10 +48,10 @@ pub async fn fill(peers: &[Peer], end: i64, steps: i64) -> anyhow::Result<Filled
         });
         let messages = messages.collect::<anyhow::Result<Vec<_>>>()?;
         for (peer, used) in peers.iter().zip(&mut filled.used) {
-            let before = peer.cpu()?;
+            let before = peer.process.cpu()?;
             // At once, as a sender's shards do: who answers when it is durable makes them wait together.
             try_join_all(messages.iter().map(|message| peer.write(message))).await?;
-            *used += peer.cpu()? - before;
+            *used += peer.process.cpu()? - before;
         }
         filled.samples += stamps.len() * SERIES;
         from += i64::try_from(STEPS)? * STEP_MS;

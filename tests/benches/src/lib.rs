@@ -2,6 +2,7 @@
 
 pub mod fill;
 pub mod peer;
+pub mod process;
 pub mod synthetic;
 
 use std::env;

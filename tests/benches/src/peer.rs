@@ -5,17 +5,17 @@ use std::io;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use anyhow::ensure;
 use common::metric::Labels;
 use reqwest::Client;
 use tempfile::TempDir;
+
+use crate::process::Process;
 
 /// Longest that a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,12 +26,13 @@ const BACK_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at a server that starts.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// One running server. It ends when this is dropped.
+/// One running server.
 pub struct Peer {
     /// What it is called.
     pub name: &'static str,
     command: Command,
-    child: Child,
+    /// What it is as a process.
+    pub process: Process,
     dir: TempDir,
     client: Client,
     write: String,
@@ -109,11 +110,11 @@ impl Peer {
         write: &str,
     ) -> anyhow::Result<Self> {
         let log = fs::File::create(dir.path().join("log"))?;
-        let child = command.stdout(Stdio::null()).stderr(log).spawn()?;
+        let process = Process::spawn(command.stdout(Stdio::null()).stderr(log))?;
         let peer = Self {
             name,
             command,
-            child,
+            process,
             dir,
             client: Client::new(),
             write: format!("{prefix}{write}"),
@@ -139,11 +140,10 @@ impl Peer {
         parameters: &[(&str, String)],
         value: &str,
     ) -> anyhow::Result<Option<Duration>> {
-        self.written_before += self.told("io", "write_bytes:")?;
-        self.child.kill()?;
-        self.child.wait()?;
+        self.written_before += self.process.written()?;
+        self.process.kill()?;
         let began = Instant::now();
-        self.child = self.command.spawn()?;
+        self.process = Process::spawn(&mut self.command)?;
         let wanted = format!(r#","{value}"]"#);
         loop {
             let answer = self.ask("query", parameters).await.map_or_else(|error| error.to_string(), |(text, _)| text);
@@ -189,43 +189,12 @@ impl Peer {
         Ok((text, cost))
     }
 
-    /// Processor time that it has used.
-    pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let behind_name = stat.rsplit(')').next().context("no stat")?;
-        let ticks = behind_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-        Ok(Duration::from_millis(10 * ticks))
-    }
-
-    /// Bytes of memory that it holds.
-    ///
-    /// # Errors
-    /// When it has ended, as for those below.
-    pub fn resident(&self) -> anyhow::Result<u64> {
-        Ok(1_024 * self.told("status", "VmRSS:")?)
-    }
-
-    /// Bytes of memory that it held at most.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn resident_peak(&self) -> anyhow::Result<u64> {
-        Ok(1_024 * self.told("status", "VmHWM:")?)
-    }
-
     /// Bytes that it gave to the disk since the first start.
     ///
     /// # Errors
-    /// As there.
+    /// When it has ended.
     pub fn written(&self) -> anyhow::Result<u64> {
-        Ok(self.written_before + self.told("io", "write_bytes:")?)
-    }
-
-    /// A number that the kernel tells of the process.
-    fn told(&self, file: &str, name: &str) -> anyhow::Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-        Ok(line.split_whitespace().next().context("no number")?.parse()?)
+        Ok(self.written_before + self.process.written()?)
     }
 
     /// Bytes that its data take on the disk.
@@ -246,14 +215,6 @@ impl Peer {
             }
         }
         Ok(bytes)
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.child.kill().unwrap_or_default();
-        self.child.wait().map(drop).unwrap_or_default();
     }
 }
 

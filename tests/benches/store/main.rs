@@ -44,7 +44,7 @@ async fn main() -> anyhow::Result<()> {
     let samples = filled.samples as f64;
     row("M samples a second of one core", filled.used.iter().map(|used| ratio(samples / 1e6, used.as_secs_f64())))?;
     each("bytes written a sample", &peers, |peer| Ok(ratio(peer.written()? as f64, samples)))?;
-    each("MB resident, at most", &peers, |peer| Ok(ratio(peer.resident_peak()? as f64, 1e6)))?;
+    each("MB resident, at most", &peers, |peer| Ok(ratio(peer.process.resident_peak()? as f64, 1e6)))?;
     each("bytes a sample on disk, at once", &peers, |peer| Ok(ratio(peer.on_disk()? as f64, samples)))?;
 
     let last = end / 1_000;
@@ -59,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
     settle(&peers).await?;
     each("bytes a sample on disk, settled", &peers, |peer| Ok(ratio(peer.on_disk()? as f64, samples)))?;
     each("bytes written a sample, settled", &peers, |peer| Ok(ratio(peer.written()? as f64, samples)))?;
-    each("MB resident, settled", &peers, |peer| Ok(ratio(peer.resident()? as f64, 1e6)))?;
+    each("MB resident, settled", &peers, |peer| Ok(ratio(peer.process.resident()? as f64, 1e6)))?;
     for (name, query, at) in questions(last, hours) {
         ask(name, &peers, &[("query", query), ("time", at.to_string())], times).await?;
     }
@@ -84,12 +84,12 @@ async fn ask(name: &str, peers: &[Peer], parameters: &[(&str, String)], times: u
     for peer in peers {
         let forgot = forget_pages();
         let (_, first) = peer.ask("query", parameters).await?;
-        let before = peer.cpu()?;
+        let before = peer.process.cpu()?;
         let mut took = Vec::new();
         for _ in 0..times {
             took.push(peer.ask("query", parameters).await?.1.took);
         }
-        let cpu = (peer.cpu()? - before) / times;
+        let cpu = (peer.process.cpu()? - before) / times;
         let cold = if forgot { ratio(millis(first.took), 1.0) } else { "-".to_owned() };
         let [p50, _] = percentiles(took);
         let figures = [cold, ratio(millis(p50), 1.0), ratio(millis(cpu), 1.0)];

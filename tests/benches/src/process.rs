@@ -1,0 +1,94 @@
+//! A program that runs beside this one, and what the kernel tells of it.
+
+use std::fs;
+use std::io;
+use std::process::Child;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+/// A running program. It ends when this is dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// Starts a program.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(command: &mut Command) -> io::Result<Self> {
+        command.spawn().map(Self)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// When that cannot be asked.
+    pub fn has_ended(&mut self) -> io::Result<bool> {
+        self.0.try_wait().map(|status| status.is_some())
+    }
+
+    /// Kills it where it stands.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.0.kill()?;
+        self.0.wait().map(drop)
+    }
+
+    /// Processor time that it has used.
+    ///
+    /// # Errors
+    /// When it has ended, as for those below.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
+        let behind_name = stat.rsplit(')').next().context("no stat")?;
+        let ticks = behind_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(Duration::from_millis(10 * ticks))
+    }
+
+    /// Bytes of memory that it holds.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        Ok(1_024 * self.told("status", "VmRSS:")?)
+    }
+
+    /// Bytes of memory that it held at most.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resident_peak(&self) -> anyhow::Result<u64> {
+        Ok(1_024 * self.told("status", "VmHWM:")?)
+    }
+
+    /// Bytes that it gave to the disk.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn written(&self) -> anyhow::Result<u64> {
+        self.told("io", "write_bytes:")
+    }
+
+    /// A number that the kernel tells of it.
+    fn told(&self, file: &str, name: &str) -> anyhow::Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        Ok(line.split_whitespace().next().context("no number")?.parse()?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.kill().unwrap_or_default();
+    }
+}
