@@ -281,21 +281,24 @@ impl FileReader {
         Ok(found)
     }
 
-    /// The row that follows a key, or the first one. Damaged ones are told, and passed over.
+    /// The row that follows a key, or the first one, in the order of hosts. Damaged ones are told, and passed over.
     pub(in crate::store) fn next_row(
         &self,
         table: Table,
         after: Option<Key>,
         mut damaged: impl FnMut(FileError),
     ) -> Result<Option<Row>, FileError> {
-        let sql = format!("SELECT key, data, checksum FROM {} WHERE ?1 < key ORDER BY key", table.name());
+        let sql =
+            format!("SELECT key, data, checksum FROM {} WHERE ?1 <= key AND key <= ?2 ORDER BY key", table.name());
         let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query([after.map_or(-1, |(host, number)| key(host, number))])?;
-        while let Some(row) = rows.next()? {
-            match checked(row, 1) {
-                Ok(data) => return Ok(Some(Row { key: unkey(row.get(0)?), data: data.to_vec() })),
-                Err(error @ FileError::Damaged(_)) => damaged(error),
-                Err(error) => return Err(error),
+        for (first, last) in behind(after.map(|(host, number)| key(host, number))) {
+            let mut rows = statement.query((first, last))?;
+            while let Some(row) = rows.next()? {
+                match checked(row, 1) {
+                    Ok(data) => return Ok(Some(Row { key: unkey(row.get(0)?), data: data.to_vec() })),
+                    Err(error @ FileError::Damaged(_)) => damaged(error),
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(None)
@@ -346,6 +349,18 @@ fn unkey(key: i64) -> (HostId, u32) {
     let halves = key.to_le_bytes();
     let half = |at: usize| u32::from_le_bytes([halves[at], halves[at + 1], halves[at + 2], halves[at + 3]]);
     (HostId(half(4)), half(0))
+}
+
+/// The stretches of keys that come behind one, in the order of hosts: those who write have such high numbers that their keys
+/// are negative.
+fn behind(key: Option<i64>) -> Vec<(i64, i64)> {
+    let origins = (i64::MIN, -1);
+    match key {
+        None => vec![(0, i64::MAX), origins],
+        Some(i64::MAX) => vec![origins],
+        Some(key) if key < 0 => vec![(key + 1, -1)],
+        Some(key) => vec![(key + 1, i64::MAX), origins],
+    }
 }
 
 const fn about(block: &Block) -> (i64, u8, i64, i64) {

@@ -79,6 +79,35 @@ async fn series_that_ended_are_found_and_come_back() {
 }
 
 #[tokio::test]
+async fn what_others_wrote_is_there_when_days_and_months_are_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let years = Duration::from_secs(3 * 365 * 24 * 3_600);
+    let retention = Retention { raw: years, five_minutes: years, one_hour: years, bytes: None };
+    let running = Running::start_with(dir.path(), StoreConfig { retention, ..config() }, &clock());
+    let mut settler = running.settler();
+    let mut later = |hours: i64| while settler.step(Timestamp::from_millis(T + hours * 3_600_000)) {};
+    let mut agent = Agent::start(1);
+    for hour in 0..3 {
+        running.store.commit(agent.batch(stamp(360 * hour + 1), [1.0, 2.0])).await.unwrap();
+        let at = T + 3_600_000 * i64::try_from(hour).unwrap();
+        for origin in [ORIGIN, OTHER, HostId::AGGREGATOR] {
+            write(&running, origin, vec![series("m", &[(at, Some(0.5))]), series("n", &[(at + 1, Some(0.5))])]).await;
+        }
+        later(i64::try_from(hour).unwrap() + 2);
+    }
+    let expect = dump(&running.store, &[]);
+    assert_eq!(expect.len(), 2 + 3 * 2);
+    for hours in [30, 24 * 40, 24 * 400] {
+        later(hours);
+        assert_eq!(dump(&running.store, &[]), expect);
+        coarse::assert_folded(&running.store);
+    }
+    assert_eq!(running.store.shared.blocks.all().len(), 3, "one of each tier");
+    drop(settler);
+    running.stop();
+}
+
+#[tokio::test]
 async fn more_samples_than_a_chunk_has_are_all_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path(), &clock());
