@@ -23,6 +23,7 @@ test:           ## everything CI runs: format, lint, tidy, unit, property, simul
 	tests/disk/run
 	tests/remote_write/run
 	tests/delivery/run
+	tests/delivery/hosts
 	tests/processes/run
 	tests/systemd/run
 	tests/static/run

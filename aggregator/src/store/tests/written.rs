@@ -1,7 +1,11 @@
 //! Series that come with their whole label set: what others write, and what the first version wrote of itself.
 
 use super::*;
+use crate::store::catalog::series::Identity;
 use crate::store::commit::Written;
+use crate::store::head::lookup::When;
+use crate::store::lookup::Ended;
+use crate::store::select::Levels;
 
 const ORIGIN: HostId = HostId(1 << 31);
 const OTHER: HostId = HostId((1 << 31) + 1);
@@ -104,6 +108,39 @@ async fn what_others_wrote_is_there_when_days_and_months_are_merged() {
     }
     assert_eq!(running.store.shared.blocks.all().len(), 3, "one of each tier");
     drop(settler);
+    running.stop();
+}
+
+#[tokio::test]
+async fn one_that_comes_back_while_it_is_looked_for_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let mut settler = running.settler();
+    let mut later = |minutes: i64| while settler.step(Timestamp::from_millis(T + minutes * 60_000)) {};
+    let sample = |minutes: i64| [(T + minutes * 60_000, Some(0.5))];
+    write(&running, ORIGIN, vec![series("m", &sample(0))]).await;
+    [120, 240].into_iter().for_each(&mut later);
+
+    let Shared { head, readers, .. } = &*running.store.shared;
+    let asked = [equal(NAME, "m")];
+    let candidates = head.candidates(&asked);
+    let mut in_memory = 0;
+    let mut give = |_: Levels<'_>| -> Result<(), SelectError> {
+        in_memory += 1;
+        Ok(())
+    };
+    let here = head.each(ORIGIN, (&candidates, When { in_memory: ALL, in_files: ALL }), &mut give).unwrap();
+    // It goes on by the time that the files are asked.
+    write(&running, ORIGIN, vec![series("m", &sample(240))]).await;
+    later(310);
+    let mut in_files = Vec::new();
+    let mut give = |series: Identity| -> Result<(), SelectError> {
+        in_files.push(series);
+        Ok(())
+    };
+    Ended::new(readers, &asked, ALL).each(head, (ORIGIN, &here), &mut give).unwrap();
+    assert_eq!((in_memory, in_files.len()), (0, 1));
+    assert_eq!(in_files[0].life.last, None, "it goes on");
     running.stop();
 }
 
