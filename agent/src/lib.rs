@@ -29,6 +29,7 @@ use common::batch::SpoolId;
 use common::batch::TICK;
 use common::time::Clock;
 use common::time::Timestamp;
+use common::wire::message::Lineage;
 use common::wire::message::Reason;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -45,6 +46,7 @@ use spool::Spool;
 use spool::directory;
 use spool::directory::Directory;
 use uplink::Uplink;
+use uplink::UplinkError;
 use uplink::dialogue::Introduction;
 use window::Stamps;
 
@@ -72,6 +74,28 @@ pub async fn run(
     ticked: watch::Sender<Timestamp>,
 ) -> anyhow::Result<()> {
     tracing::info!(descriptors = host::raise_descriptor_limit(), version = env!("CARGO_PKG_VERSION"), "agent starts");
+    let mut dropped = 0;
+    loop {
+        let ended = live(&config, &clock, stop.child_token(), ticked.clone(), dropped).await;
+        match ended.as_ref().map_err(|error| error.downcast_ref()) {
+            Err(Some(UplinkError::Copied(all))) if !stop.is_cancelled() => {
+                tracing::warn!(dropped = all - dropped, "this process runs twice, with its memory copied: begins anew");
+                dropped = *all;
+            }
+            Ok(()) | Err(_) => return ended,
+        }
+    }
+}
+
+/// The agent under one identity of its process: its runs and spools are named by chance. `dropped` is how many batches the
+/// lives before had to drop, because the process had been copied with its memory.
+async fn live(
+    config: &Config,
+    clock: &Clock,
+    stop: CancellationToken,
+    ticked: watch::Sender<Timestamp>,
+    dropped: u64,
+) -> anyhow::Result<()> {
     let stamps = Stamps::new(clock.wall(), clock.boot());
     let denied: Vec<_> = host::denied(&config.roots).map(|sight| sight.name).collect();
     if !denied.is_empty() {
@@ -82,6 +106,7 @@ pub async fn run(
     }
     let first_run = RunId(random()?);
     let spool = Spool::with_limits(first_run, SpoolId(random()?), Limits::new(config.spool));
+    spool.count_dropped(dropped);
     let directory = Directory::new(config.uplink.state_dir.join("spool"));
     directory.each(|number, file| spool.adopt(number, file));
     report_found(&spool.figures());
@@ -90,12 +115,15 @@ pub async fn run(
     let phase = Duration::from_millis(first + (last - first) * u64::from(jitter) / 256);
 
     let (ticks, due) = mpsc::sync_channel(TICKS_WAITING_MAX);
-    let sampler = Sampler::new(&config, clock.clone(), stamps.clone(), spool.clone());
+    let mut sampler = Sampler::new(config, clock.clone(), stamps.clone(), spool.clone());
+    if 0 < dropped {
+        sampler.event("process_copied", format!("the agent ran twice, with its memory copied: {dropped} windows lost"));
+    }
     let last = CancellationToken::new();
     let mut keeper = JoinSet::new();
     keeper.spawn(directory::keep(spool.clone(), directory, clock.clone(), last.clone()));
     let uplink = Uplink {
-        introduction: introduction(&config),
+        introduction: introduction(config),
         config: config.uplink.clone(),
         spool,
         recorder: sampler.recorder(),
@@ -144,6 +172,7 @@ fn introduction(config: &Config) -> Introduction {
         boot_id: boot_id.ok().and_then(parse_boot_id).unwrap_or_default(),
         hostname: config.instance.clone().unwrap_or_else(|| host::uname().nodename),
         labels: config.labels.clone(),
+        lineage: Lineage::default(),
     }
 }
 

@@ -201,7 +201,8 @@ impl Sampler {
         }
     }
 
-    fn event(&mut self, kind: &str, text: String) {
+    /// Something happened to the agent.
+    pub fn event(&mut self, kind: &str, text: String) {
         let at = self.stamps.at(self.clock.boot());
         self.samples.event(Event { at, kind: kind.to_owned(), entity: Labels::new(), text });
     }

@@ -1,6 +1,7 @@
 //! The real agent's uplink and the aggregator's real endpoint, store and authority, on port 0.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
+mod copied;
 mod missing;
 mod transport;
 mod trust;
@@ -45,6 +46,7 @@ use common::time::Clock;
 use common::time::Timestamp;
 use common::window::Gauge;
 use common::window::Window;
+use common::wire::message::Lineage;
 use common::wire::message::Reason;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -110,6 +112,7 @@ impl Bench {
                 boot_id: [1; 16],
                 hostname: "web".to_owned(),
                 labels: Labels::new().with("env", "test"),
+                lineage: Lineage::default(),
             },
             spool: Spool::new(RunId([2; 16]), SpoolId([3; 16])),
             recorder: Recorder::default(),

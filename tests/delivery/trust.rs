@@ -55,7 +55,8 @@ async fn certificates_are_renewed_beside_the_session_and_after_their_end() {
     let (second, stop) = (kept(), CancellationToken::new());
     assert!(expires(&bench) < bench.clock.wall());
     let mut running = JoinSet::new();
-    running.spawn(bench.uplink(state.path(), None).run(stop.clone()));
+    let again = Uplink { spool: Spool::new(RunId([4; 16]), SpoolId([5; 16])), ..bench.uplink(state.path(), None) };
+    running.spawn(again.run(stop.clone()));
     until(&bench, Duration::from_secs(1), || bench.counters.sessions_total.get() == 2).await;
     assert_ne!(kept(), second);
     assert!(bench.clock.wall() < expires(&bench));

@@ -41,6 +41,7 @@ use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::Reader;
 use common::wire::message::Ack;
 use common::wire::message::Goodbye;
+use common::wire::message::Lineage;
 use common::wire::message::Message;
 
 use crate::disk::Crash;
@@ -339,6 +340,7 @@ impl World {
             boot_id: [0; 16],
             hostname: "host".to_owned(),
             labels: Labels::new(),
+            lineage: Lineage::default(),
         };
         let recalls = Recalls::new(Recorder::default(), self.spool.run());
         let (dialogue, hello) =

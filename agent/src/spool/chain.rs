@@ -73,6 +73,11 @@ impl Chain {
         self.batches.iter().map(|batch| batch.payload.len()).sum()
     }
 
+    /// The place of its first batch that is not acknowledged.
+    pub(super) fn first(&self) -> Seq {
+        self.batches.front().map_or(self.next, |batch| batch.seq)
+    }
+
     /// The place behind its last batch.
     pub(super) const fn end(&self) -> Seq {
         self.next

@@ -160,6 +160,27 @@ impl Spool {
         self.lock().named()
     }
 
+    /// Whether somebody holds more of a spool of this process than the process has put there.
+    #[must_use]
+    pub fn is_behind(&self, held: &[SpoolHeld]) -> bool {
+        self.lock().is_behind(held)
+    }
+
+    /// Drops all that this process made: what has its numbers elsewhere is something else. Returns how many batches are
+    /// dropped with these.
+    #[must_use]
+    pub fn renounce(&self) -> u64 {
+        let dropped = self.lock().renounce();
+        self.0.emptied.notify_one();
+        self.0.due.notify_one();
+        dropped
+    }
+
+    /// Counts batches that were dropped before it was there.
+    pub fn count_dropped(&self, batches: u64) {
+        self.lock().count_dropped(batches);
+    }
+
     /// Begins a session: what the aggregator holds of each spool, and the codec that it wants.
     pub fn welcome(&self, held: &[SpoolHeld], codec: u8) {
         self.lock().welcome(held, codec);

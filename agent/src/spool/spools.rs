@@ -1,5 +1,6 @@
 //! The live spool, the closed ones, and which of them leave the memory for the disk. Pure.
 
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ const WRITE_AFTER: Duration = Duration::from_secs(30);
 pub(super) struct Spools {
     limits: Limits,
     runs: Runs,
+    /// The first spool of this process: the others count on from it.
+    first: SpoolId,
     live: Chain,
     /// Those that the disk has not taken, the oldest first. None is empty.
     closed: VecDeque<Chain>,
@@ -47,6 +50,7 @@ impl Spools {
         Self {
             limits,
             runs: Runs { run, schema: Schema::default(), past: Vec::new() },
+            first,
             live: Chain::new(first),
             closed: VecDeque::new(),
             shelf: Shelf::new(limits.disk),
@@ -156,12 +160,39 @@ impl Spools {
         Some(popped)
     }
 
+    pub(super) fn is_behind(&self, held: &[SpoolHeld]) -> bool {
+        let chains = self.closed.iter().chain([&self.live]);
+        chains.flat_map(|chain| held.iter().filter(|held| held.spool == chain.id && chain.end() < held.next)).count()
+            > 0
+    }
+
+    pub(super) fn renounce(&mut self) -> u64 {
+        let number = |id: SpoolId| u128::from_be_bytes(id.0).wrapping_sub(u128::from_be_bytes(self.first.0));
+        let made = number(self.live.id);
+        let on_disk = self.shelf.spools().map(|(id, _)| id);
+        let held: BTreeSet<_> = on_disk.chain(self.closed.iter().map(|chain| chain.id)).chain([self.live.id]).collect();
+        let own: Vec<_> = held.into_iter().filter(|id| number(*id) <= made).collect();
+        for spool in own {
+            let popped = self.pop_before(spool, Seq(u64::MAX));
+            let released = self.shelf.release(spool, Seq(u64::MAX));
+            self.figures.dropped_total += popped.unwrap_or(released);
+        }
+        self.figures.dropped_total
+    }
+
+    pub(super) const fn count_dropped(&mut self, batches: u64) {
+        self.figures.dropped_total += batches;
+    }
+
     pub(super) fn welcome(&mut self, held: &[SpoolHeld], codec: u8) {
         self.codec = codec;
         self.figures.sessions_total += 1;
         self.shelf.begin_session();
         for chain in std::iter::once(&mut self.live).chain(&mut self.closed) {
             let held = held.iter().find(|held| held.spool == chain.id && held.predecessor_held);
+            // What is held and was never acknowledged here may be what a copy of this process sent: nothing is coded
+            // against it.
+            let held = held.filter(|held| held.next <= chain.first());
             chain.begin(held.map(|held| held.next));
         }
         for held in held {

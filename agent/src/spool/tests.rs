@@ -195,9 +195,37 @@ fn what_is_held_is_not_sent_again() {
         let against = Against { schema: &schema, version: 1, stamp: sent.stamp };
         codec::decode(sent.codec, &sent.payload, against, &mut state).unwrap();
     }
+    // Nobody told this process that they are held: they may be what a copy of it sent.
+    check(&filled(3), &held(true), &State::default(), "0.2k");
+    spool.ack(SpoolId([0; 16]), Seq(2));
     check(&spool, &held(true), &state, "0.2");
     check(&spool, &held(false), &State::default(), "0.2k");
     assert_eq!(spool.figures().depth, 1);
+}
+
+#[test]
+fn who_holds_more_than_there_is_has_it_from_somebody_else() {
+    let check = |spool: u8, next: u64, expect: bool| {
+        let held = SpoolHeld { spool: SpoolId([spool; 16]), next: Seq(next), predecessor_held: true };
+        assert_eq!(filled(3).is_behind(&[held]), expect, "{next} of {spool}");
+    };
+    check(0, 3, false);
+    check(0, 4, true);
+    check(9, 4, false);
+}
+
+#[test]
+fn a_process_renounces_what_it_made_and_keeps_what_was_before_it() {
+    let mut disk = Disk::default();
+    disk.outage(6);
+    let later = disk.restarted();
+    let before = later.figures().depth;
+    push(&later, 10..17, 1);
+    disk.work(&later, Duration::from_secs(200));
+    assert_eq!((later.figures().depth, later.renounce()), (before + 7, 7));
+    disk.work(&later, Duration::from_secs(200));
+    assert_eq!((later.figures().depth, later.figures().dropped_total), (before, 7));
+    assert_eq!(disk.restarted().figures().depth, before, "nor does a later one find it");
 }
 
 #[test]

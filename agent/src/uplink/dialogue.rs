@@ -15,11 +15,13 @@ use common::wire::message::ANSWERS_RECALL;
 use common::wire::message::Ack;
 use common::wire::message::Goodbye;
 use common::wire::message::Hello;
+use common::wire::message::Lineage;
 use common::wire::message::Message;
 use common::wire::message::Reason;
 use common::wire::message::SchemaMessage;
 use common::wire::message::Welcome;
 use common::wire::message::abilities;
+use common::wire::message::lineage;
 use common::wire::message::spool_ends;
 
 use crate::spool::Outgoing;
@@ -49,6 +51,8 @@ pub struct Introduction {
     pub hostname: String,
     /// Labels from the configuration.
     pub labels: Labels,
+    /// Which session it opens, and which was before.
+    pub lineage: Lineage,
 }
 
 /// One session.
@@ -84,6 +88,8 @@ pub enum Heard {
     Welcome(Welcome),
     /// The aggregator cannot store at present; nothing is sent for so long.
     Busy(Duration),
+    /// The aggregator holds what this process would say and has not said: another process says it.
+    Copied,
     /// The session is over, for what the aggregator says or for something that it may not say.
     End(Goodbye),
 }
@@ -108,7 +114,7 @@ impl Dialogue {
             hostname: introduction.hostname.clone(),
             labels: introduction.labels.clone(),
             wall,
-            ext: vec![spool_ends(ends), abilities(ANSWERS_RECALL)],
+            ext: vec![spool_ends(ends), abilities(ANSWERS_RECALL), lineage(introduction.lineage)],
         };
         let dialogue = Self {
             spool,
@@ -230,6 +236,9 @@ impl Dialogue {
         if !codec::is_known(welcome.codec) {
             let text = format!("the aggregator wants codec {}; update this agent", welcome.codec);
             return Heard::End(words(Reason::Error, &text));
+        }
+        if self.spool.schema_version() < welcome.schema_version || self.spool.is_behind(&welcome.spools) {
+            return Heard::Copied;
         }
         self.spool.welcome(&welcome.spools, welcome.codec);
         self.schemas.insert(self.spool.run(), welcome.schema_version);

@@ -17,8 +17,12 @@ use std::time::Duration;
 use common::batch::RunId;
 use common::time::Clock;
 use common::trust::JoinToken;
+use common::wire::message::Copied;
+use common::wire::message::Lineage;
 use common::wire::message::Message;
 use common::wire::message::Reason;
+use common::wire::message::SessionName;
+use common::wire::message::read_copied;
 use common::wire::message::read_renew_after;
 use common::wire::message::read_return_within;
 use tokio::time::timeout;
@@ -101,6 +105,11 @@ pub enum UplinkError {
     /// The aggregator does not want this host.
     #[error("the aggregator refused this host: {0}")]
     Refused(String),
+    /// The process goes on somewhere else too: it must begin anew.
+    #[error(
+        "this process runs twice, with its memory copied: {0} windows are dropped, whose numbers the other gave away"
+    )]
+    Copied(u64),
 }
 
 impl UplinkError {
@@ -120,6 +129,8 @@ enum Ended {
     Lost(#[from] LinkError),
     #[error("{1}")]
     Dismissed(Reason, String),
+    #[error("{1}")]
+    Copied(Copied, String),
 }
 
 impl Uplink {
@@ -137,16 +148,19 @@ impl Uplink {
         let Some(mut identity) = self.identity(&desk, &stop).await? else { return Ok(()) };
         let mut comeback = Comeback::new();
         let mut transport = Transport::Quic;
+        let mut before = None;
         loop {
             let acknowledged = self.spool.figures().acknowledged_total;
-            let ended = match self.session(&desk, (&identity, &mut transport, &mut comeback), &stop).await {
+            let way = (&mut transport, &mut comeback, &mut before);
+            let ended = match self.session(&desk, &identity, way, &stop).await {
+                Ended::Copied(Copied::Process, _) => return Err(UplinkError::Copied(self.spool.renounce())),
                 Ended::Stopped => return Ok(()),
                 // A host that was off for weeks: the next attempt shows the new certificate.
                 Ended::Dismissed(Reason::Expired, _) => match desk.renew(&identity).await? {
                     Ok(_) => Ended::Lost(LinkError::Broken("the certificate had expired and is renewed".to_owned())),
                     Err(ended) => ended,
                 },
-                ended @ (Ended::Lost(_) | Ended::Dismissed(..)) => ended,
+                ended @ (Ended::Lost(_) | Ended::Dismissed(..) | Ended::Copied(..)) => ended,
             };
             // What was renewed meanwhile is shown from now on; if it cannot be read, what is known is shown once more.
             if let Ok(Some(renewed)) = state.identity() {
@@ -156,7 +170,8 @@ impl Uplink {
             if acknowledged < self.spool.figures().acknowledged_total {
                 comeback.succeed();
             }
-            let replaced = matches!(ended, Ended::Dismissed(Reason::Replaced, _));
+            let replaced = matches!(ended, Ended::Dismissed(Reason::Replaced, _) | Ended::Copied(..));
+            self.counts.kept_out.store(u64::from(matches!(ended, Ended::Copied(..))), Relaxed);
             report(ended, comeback.attempts())?;
             let least = if replaced { REPLACED_PAUSE } else { Duration::ZERO };
             if !self.pause(&mut comeback, least, &stop).await {
@@ -203,7 +218,8 @@ impl Uplink {
     async fn session(
         &self,
         desk: &Desk<'_>,
-        (identity, transport, comeback): (&Identity, &mut Transport, &mut Comeback),
+        identity: &Identity,
+        (transport, comeback, before): (&mut Transport, &mut Comeback, &mut Option<SessionName>),
         stop: &CancellationToken,
     ) -> Ended {
         let credentials = Credentials::Identity(identity);
@@ -228,7 +244,7 @@ impl Uplink {
         self.counts.session_over_tcp.store(u64::from(on_tcp), Relaxed);
         let due = Due::default();
         let talked = tokio::select! {
-            talked = self.talk(&mut link, (&due, comeback)) => talked,
+            talked = self.talk(&mut link, (&due, comeback, before)) => talked,
             never = desk.keep_renewed(identity, &due) => match never {},
             () = self.quic_passes(&there, &credentials), if on_tcp => {
                 *transport = Transport::Quic;
@@ -261,10 +277,16 @@ impl Uplink {
     }
 
     /// The session, until it breaks.
-    async fn talk(&self, link: &mut Link, (due, comeback): (&Due, &mut Comeback)) -> Result<(), Ended> {
+    async fn talk(
+        &self,
+        link: &mut Link,
+        (due, comeback, before): (&Due, &mut Comeback, &mut Option<SessionName>),
+    ) -> Result<(), Ended> {
         let recalls = Recalls::new(self.recorder.clone(), self.first_run);
         let now = (self.clock.wall(), self.clock.boot());
-        let (mut dialogue, hello) = Dialogue::open(self.spool.clone(), recalls, &self.introduction, now);
+        let lineage = Lineage { session: name(), before: *before };
+        let introduction = Introduction { lineage, ..self.introduction.clone() };
+        let (mut dialogue, hello) = Dialogue::open(self.spool.clone(), recalls, &introduction, now);
         link.say(&hello).await?;
         let mut lost = 0;
         let mut unwelcome = pin!(tokio::time::sleep(WELCOME_TIMEOUT));
@@ -287,6 +309,9 @@ impl Uplink {
             }
             while let Some(message) = link.next()? {
                 self.hear(&mut dialogue, message, (due, comeback))?;
+            }
+            if dialogue.is_welcomed() {
+                *before = Some(lineage.session);
             }
         }
     }
@@ -317,8 +342,15 @@ impl Uplink {
                 tracing::info!(instance = %welcome.instance, moved_ms, "session opened");
             }
             Heard::Busy(pause) => tracing::info!(?pause, "the aggregator cannot store at present"),
+            Heard::Copied => {
+                let why = "the aggregator holds windows that this process numbered and did not send";
+                return Err(Ended::Copied(Copied::Process, why.to_owned()));
+            }
             Heard::End(goodbye) => {
                 comeback.hear(read_return_within(&goodbye.ext));
+                if let Some(copied) = read_copied(&goodbye.ext) {
+                    return Err(Ended::Copied(copied, goodbye.text));
+                }
                 return Err(Ended::Dismissed(Reason::from(goodbye.reason), goodbye.text));
             }
         }
@@ -348,6 +380,7 @@ fn report(ended: Ended, attempts: u32) -> Result<(), UplinkError> {
         // An outage is told once.
         Ended::Lost(error) if attempts == 0 => tracing::warn!(%error, "no session with the aggregator"),
         Ended::Lost(error) => tracing::debug!(%error, "no session with the aggregator"),
+        Ended::Copied(_, text) => tracing::error!(%text, "this host's agent is there twice: this one is kept out"),
         Ended::Dismissed(reason, text) => match reason {
             Reason::Unknown | Reason::Token | Reason::Revoked | Reason::Expired => {
                 return Err(UplinkError::Refused(text));
@@ -367,4 +400,10 @@ fn report(ended: Ended, attempts: u32) -> Result<(), UplinkError> {
 /// From 0 to 1; without randomness the middle, which spreads nothing but works.
 fn random() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
+}
+
+/// A name for a session; without randomness none that another one has not.
+fn name() -> SessionName {
+    let mut name = SessionName::default();
+    getrandom::fill(&mut name).map_or_else(|_| SessionName::default(), |()| name)
 }

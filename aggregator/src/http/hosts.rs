@@ -21,6 +21,7 @@ use crate::http::labels;
 use crate::http::problem::Problem;
 use crate::ingest::enroll::HOSTNAME_BYTES_MAX;
 use crate::ingest::enroll::is_hostname;
+use crate::ingest::lineage::KeptOut;
 use crate::ingest::presence::HostChange;
 use crate::ingest::presence::HostState;
 use crate::ingest::presence::NotChanged;
@@ -52,6 +53,8 @@ pub struct Host {
     agent_version: Option<String>,
     /// Where its latest session came from.
     address: Option<String>,
+    /// Another agent with the state of this one, that was kept out since the aggregator started.
+    kept_out: Option<Copy>,
     os: Option<String>,
     kernel: Option<String>,
     architecture: Option<String>,
@@ -72,6 +75,16 @@ pub struct Host {
     load1: Option<f64>,
     containers: i64,
     alerts_firing: usize,
+}
+
+/// Another agent with the state of a host: one of the two machines is a copy.
+#[derive(Serialize, ToSchema)]
+pub struct Copy {
+    /// When it tried last.
+    #[schema(value_type = i64)]
+    last_ms: Timestamp,
+    /// Where it came from.
+    address: String,
 }
 
 /// All hosts.
@@ -272,6 +285,7 @@ fn host(state: HostState, figures: &Figures) -> Host {
         last_seen_ms: state.last_seen,
         agent_version: Some(state.agent_version).filter(|version| !version.is_empty()),
         address: state.address.map(|address| address.to_string()),
+        kept_out: state.kept_out.map(|KeptOut { at, from }| Copy { last_ms: at, address: from.ip().to_string() }),
         os: label("os", "pretty_name"),
         kernel: label("uname", "release"),
         architecture: label("uname", "machine"),

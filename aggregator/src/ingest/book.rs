@@ -167,9 +167,15 @@ impl Book {
         hello: &Hello,
         from: SocketAddr,
         now: Timestamp,
-    ) -> Option<(Opened, Vec<Change>)> {
-        let entry = self.hosts.get_mut(&id)?;
+    ) -> Result<(Opened, Vec<Change>), (End, Commit)> {
+        let entry = self.hosts.get_mut(&id).ok_or_else(|| (End::unknown(), Commit::default()))?;
+        let left = entry.left.filter(|_| entry.session.is_none());
+        if let Some(copied) = entry.lineage.judge(hello, left, now) {
+            let appends = entry.keep_out(from, now).into_iter().collect();
+            return Err((End::copied(copied), Commit { appends, records: Vec::new() }));
+        }
         self.sessions += 1;
+        entry.lineage.greet(hello, self.sessions);
         let appends = entry.greet(hello, now);
         let (asks, recalls) = recall::channel();
         let answers = read_abilities(&hello.ext) & ANSWERS_RECALL != 0;
@@ -195,7 +201,14 @@ impl Book {
             recalls,
             commit: Commit { appends, records: vec![entry.record()] },
         };
-        Some((opened, Vec::new()))
+        Ok((opened, Vec::new()))
+    }
+
+    /// Something came in a session: its agent has heard its welcome.
+    pub(super) fn welcomed(&mut self, id: HostId, number: u64) {
+        if let Some(entry) = self.hosts.get_mut(&id) {
+            entry.lineage.welcomed(number);
+        }
     }
 
     /// Where questions to the recorder of a host are put.
@@ -275,6 +288,7 @@ impl Book {
             return (Commit::default(), Vec::new());
         }
         entry.session = None;
+        entry.left = Some(now);
         entry.host.goodbye = goodbye.map(|reason| reason as u16);
         let mut commit = Commit { appends: Vec::new(), records: vec![entry.record()] };
         let state = goodbye_state(entry.host.goodbye);
@@ -403,6 +417,7 @@ impl Book {
             address: entry.address,
             agent_version: entry.host.agent_version.clone(),
             connected: entry.session.is_some(),
+            kept_out: entry.lineage.kept_out(),
         };
         self.hosts.values().map(state).collect()
     }

@@ -96,7 +96,7 @@ pub(super) async fn serve(mut link: Link, shared: Arc<Shared>, stop: Cancellatio
         }
     };
     if let Err(end) = end {
-        shared.counters.count_end(end.reason);
+        shared.counters.count_end(&end);
         if end.reason == Reason::Restart {
             tracing::debug!(%from, "session ended: the aggregator stops");
         } else {
@@ -153,8 +153,17 @@ async fn session(link: &mut Link, host: Host, (shared, stop): (&Shared, &Cancell
         Heard::Nothing | Heard::Recorded(_) | Heard::Goodbye(..) => return Ok(()),
     };
     let (from, now) = (link.from, shared.clock.wall());
-    let unknown = || End::new(Reason::Unknown, "this host is not known here".to_owned());
-    let mut opened = shared.presence.open(host, &hello, from, now).ok_or_else(unknown)?;
+    let mut opened = match shared.presence.open(host, &hello, from, now) {
+        Ok(opened) => opened,
+        Err((end, commit)) => {
+            if !commit.appends.is_empty()
+                && let Err(error) = shared.store.commit(commit).await
+            {
+                tracing::debug!(%error, "cannot record that a copy was kept out");
+            }
+            return Err(end);
+        }
+    };
     shared.counters.sessions_total.count(1);
     shared.counters.tcp_sessions_total.count(u64::from(link.is_tcp()));
     let working = opened.ended.clone().drop_guard();
@@ -198,6 +207,7 @@ async fn talk(
     let when = (shared.clock.wall(), expires, shared.presence.return_within());
     link.say(&Session::welcome(held, &opened.instance, hello.codec_max, when)).await;
     tracing::info!(instance = %opened.instance, version = %hello.agent_version, "session opened");
+    let mut welcomed = false;
     loop {
         let filled = async {
             tokio::select! {
@@ -211,6 +221,9 @@ async fn talk(
             Err(question) => link.say(&question).await,
         }
         while let Some(message) = link.next()? {
+            if !std::mem::replace(&mut welcomed, true) {
+                shared.presence.welcomed(host, opened.number);
+            }
             match session.hear(message)? {
                 Heard::Hello(_) | Heard::Nothing => {}
                 Heard::Recorded(recorded) => {

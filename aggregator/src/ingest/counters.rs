@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use common::wire::message::Reason;
 
+use crate::ingest::session::End;
 use crate::store::commit::Committed;
 
 /// A number that only grows.
@@ -41,6 +42,8 @@ pub struct Counters {
     pub refused_total: Counter,
     /// Sessions that a newer one of the same host took over from.
     pub replaced_total: Counter,
+    /// Sessions refused because another agent with the same state is in session.
+    pub copied_total: Counter,
     /// Times that an agent was told to wait because the store could not store.
     pub busy_total: Counter,
     /// Batches committed.
@@ -50,8 +53,9 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(super) fn count_end(&self, reason: Reason) {
-        match reason {
+    pub(super) fn count_end(&self, end: &End) {
+        match end.reason {
+            Reason::Replaced if end.copied.is_some() => self.copied_total.count(1),
             Reason::Malformed | Reason::Limit => self.malformed_total.count(1),
             Reason::Unknown | Reason::Token | Reason::Revoked | Reason::Expired => self.refused_total.count(1),
             Reason::Replaced => self.replaced_total.count(1),

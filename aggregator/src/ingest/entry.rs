@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::holes::Holes;
+use crate::ingest::lineage::Lineage;
 use crate::ingest::obituary::How;
 use crate::ingest::presence::Change;
 use crate::ingest::presence::State;
@@ -47,6 +48,9 @@ pub(super) struct Entry {
     pub(super) host: Host,
     pub(super) session: Option<Session>,
     pub(super) address: Option<SocketAddr>,
+    /// When its latest session ended.
+    pub(super) left: Option<Timestamp>,
+    pub(super) lineage: Lineage,
     /// The latest window that was committed since the start.
     pub(super) latest: Option<Timestamp>,
     /// Windows that came in time and for which `up` is not written.
@@ -78,6 +82,8 @@ impl Entry {
             host,
             session: None,
             address: None,
+            left: None,
+            lineage: Lineage::default(),
             latest: None,
             in_time: Vec::new(),
             decided: None,
@@ -156,6 +162,19 @@ impl Entry {
         appends
     }
 
+    /// Another agent with its state is kept out. Returns the event that tells of it, if it is to be told.
+    pub(super) fn keep_out(&mut self, from: SocketAddr, now: Timestamp) -> Option<Append> {
+        let tell = self.lineage.keep_out(from, now);
+        let Self { host: Host { id, instance, .. }, address, .. } = self;
+        let there = address.map_or_else(|| "elsewhere".to_owned(), |address| format!("at {}", address.ip()));
+        let text = format!(
+            "two agents have the state of {instance}: one {there} is in session, one at {} is kept out; on the machine \
+             that is the copy, remove the agent's state directory and join with a token of its own, or revoke {instance}",
+            from.ip()
+        );
+        tell.then(|| event(*id, now, "agent_copied", text))
+    }
+
     /// The windows whose `up` is certain, in order.
     pub(super) fn decide(&mut self, now: Timestamp, in_grace: bool) -> Vec<(Timestamp, f64)> {
         let mut up = Vec::new();
@@ -184,6 +203,7 @@ impl Entry {
         self.decided = self.decided.map(|decided| decided.min(now.after(AHEAD_MAX).align_down(WINDOW)));
         self.in_time.retain(|stamp| *stamp <= now.after(AHEAD_MAX));
         self.host.last_seen = self.host.last_seen.min(now);
+        self.left = self.left.map(|left| left.min(now));
         self.since = self.since.min(now);
         self.told.0 = self.told.0.min(now.align_down(WINDOW));
     }

@@ -11,6 +11,7 @@ pub mod enroll;
 mod entry;
 pub mod hearing;
 mod holes;
+pub mod lineage;
 mod link;
 mod obituary;
 pub mod presence;

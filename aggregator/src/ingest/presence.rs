@@ -26,9 +26,11 @@ use crate::ingest::book::Book;
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::hearing::Unheard;
 use crate::ingest::holes::Holes;
+use crate::ingest::lineage::KeptOut;
 use crate::ingest::obituary::Obituary;
 use crate::ingest::recall::NotRecalled;
 use crate::ingest::recall::Recalls;
+use crate::ingest::session::End;
 use crate::ingest::session::return_within_of;
 use crate::store::Health;
 use crate::store::Store;
@@ -88,6 +90,8 @@ pub struct HostState {
     pub agent_version: String,
     /// Whether it is connected.
     pub connected: bool,
+    /// Another agent with its state, that was kept out since the aggregator started.
+    pub kept_out: Option<KeptOut>,
 }
 
 /// Something that a watcher of hosts wants to know at once.
@@ -253,11 +257,18 @@ impl Presence {
     }
 
     /// A session of a known host begins.
-    #[must_use]
-    pub fn open(&self, host: HostId, hello: &Hello, from: SocketAddr, now: Timestamp) -> Option<Opened> {
+    ///
+    /// # Errors
+    /// When it may not, and what is to be stored about that.
+    pub fn open(&self, host: HostId, hello: &Hello, from: SocketAddr, now: Timestamp) -> Result<Opened, (End, Commit)> {
         let (opened, changes) = self.book().open(host, hello, from, now)?;
         self.tell(changes);
-        Some(opened)
+        Ok(opened)
+    }
+
+    /// Something came in a session: its agent has heard its welcome.
+    pub fn welcomed(&self, host: HostId, number: u64) {
+        self.book().welcomed(host, number);
     }
 
     /// Asks a host's flight recorder for what it holds between two moments, the later of which may be to come. The answers

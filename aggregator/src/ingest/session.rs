@@ -10,12 +10,14 @@ use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::FrameError;
 use common::wire::message::Ack;
 use common::wire::message::Busy;
+use common::wire::message::Copied;
 use common::wire::message::Goodbye;
 use common::wire::message::Hello;
 use common::wire::message::Message;
 use common::wire::message::Reason;
 use common::wire::message::Recorded;
 use common::wire::message::Welcome;
+use common::wire::message::copied;
 use common::wire::message::renew_after;
 use common::wire::message::return_within;
 
@@ -75,6 +77,8 @@ pub struct End {
     pub reason: Reason,
     /// For the agent's log.
     pub text: String,
+    /// What of the agent there is twice, if it is kept out for that.
+    pub copied: Option<Copied>,
 }
 
 /// What to do about a commit that was not made.
@@ -205,7 +209,15 @@ impl End {
     /// An end for a reason.
     #[must_use]
     pub const fn new(reason: Reason, text: String) -> Self {
-        Self { reason, text }
+        Self { reason, text, copied: None }
+    }
+
+    /// Another process with the same state is in session, and stays.
+    #[must_use]
+    pub fn copied(copied: Copied) -> Self {
+        let text = "another agent with this host's identity is in session: one of the two machines is a copy; remove the \
+                    agent's state directory on the copy and let it join with a token of its own";
+        Self { copied: Some(copied), ..Self::new(Reason::Replaced, text.to_owned()) }
     }
 
     /// The aggregator is stopping and will be back.
@@ -235,6 +247,12 @@ impl End {
         Self::new(Reason::Revoked, text.to_owned())
     }
 
+    /// There is no such host.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self::new(Reason::Unknown, "this host is not known here".to_owned())
+    }
+
     /// An operator had the host forgotten.
     #[must_use]
     pub fn forgotten() -> Self {
@@ -244,7 +262,7 @@ impl End {
     /// As it travels, to an agent whose fleet returns `within` that time.
     #[must_use]
     pub fn message(&self, within: Duration) -> Message {
-        let ext = vec![return_within(within)];
+        let ext = self.copied.map(copied).into_iter().chain([return_within(within)]).collect();
         Message::Goodbye(Goodbye { reason: self.reason as u16, text: self.text.clone(), ext })
     }
 

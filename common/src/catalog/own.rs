@@ -40,6 +40,12 @@ pub(super) const METRICS: &[Metric] = &[
         "Batches dropped because the spool was full, or lost with a file of it.",
     )
     .own(),
+    gauge(
+        "lapwing_agent_kept_out",
+        Unit::None,
+        "Whether the aggregator keeps this agent out because another one has its state.",
+    )
+    .own(),
     counter("lapwing_agent_late_ticks_total", Unit::None, "Ticks that came so late that another was due already.")
         .own(),
     counter("lapwing_agent_lost_packets_total", Unit::None, "Packets to the aggregator that were lost, by QUIC.").own(),

@@ -88,6 +88,62 @@ pub fn read_return_within(ext: &Extensions) -> Option<Duration> {
     Some(Duration::from_millis(u64::from_le_bytes(bytes.as_slice().try_into().ok()?)))
 }
 
+/// Of `Hello`: the name of the session that it opens, and behind it that of the one before it; 16 bytes each.
+const LINEAGE: u16 = 5;
+
+/// A session, named by chance.
+pub type SessionName = [u8; 16];
+
+/// Which session follows which: two processes that hold the same are told apart by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// The session that `Hello` opens.
+    pub session: SessionName,
+    /// The latest one before it of the same process in which the agent was welcomed.
+    pub before: Option<SessionName>,
+}
+
+/// The field that says which session follows which.
+#[must_use]
+pub fn lineage(lineage: Lineage) -> (u16, Vec<u8>) {
+    let before = lineage.before.iter().flatten();
+    (LINEAGE, lineage.session.iter().chain(before).copied().collect())
+}
+
+/// What [`lineage`] says, if the field is there.
+#[must_use]
+pub fn read_lineage(ext: &Extensions) -> Option<Lineage> {
+    let (_, bytes) = ext.iter().find(|(number, _)| *number == LINEAGE)?;
+    let (session, before) = bytes.split_first_chunk()?;
+    Some(Lineage { session: *session, before: before.first_chunk().copied() })
+}
+
+/// Of `Goodbye` with [`Reason::Replaced`]: another agent with the state of this one is there and stays. One byte: see
+/// [`Copied`].
+const COPIED: u16 = 6;
+
+/// What of an agent there is twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// Its state directory.
+    State,
+    /// The whole process: what it has not delivered has numbers that the other one gave to something else.
+    Process,
+}
+
+/// The field that tells an agent that it is a copy, or has one.
+#[must_use]
+pub fn copied(copied: Copied) -> (u16, Vec<u8>) {
+    (COPIED, vec![u8::from(copied == Copied::Process)])
+}
+
+/// What [`copied`] says, if the field is there.
+#[must_use]
+pub fn read_copied(ext: &Extensions) -> Option<Copied> {
+    let (_, bytes) = ext.iter().find(|(number, _)| *number == COPIED)?;
+    Some(if bytes.first() == Some(&1) { Copied::Process } else { Copied::State })
+}
+
 /// Everything that travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -360,6 +416,20 @@ mod tests {
         check(vec![renew_after(Duration::from_secs(9)), return_within(Duration::from_millis(8_000))], Some(8_000));
         check(vec![return_within(Duration::MAX)], Some(u64::MAX));
         check(vec![(RETURN_WITHIN, vec![1; 4])], None);
+    }
+
+    #[test]
+    fn sessions_are_named_and_copies_told() {
+        let check = |given: Lineage| assert_eq!(read_lineage(&vec![lineage(given)]), Some(given));
+        check(Lineage { session: [1; 16], before: None });
+        check(Lineage { session: [1; 16], before: Some([2; 16]) });
+        assert_eq!(read_lineage(&vec![(LINEAGE, vec![1; 15])]), None);
+        assert_eq!(read_lineage(&Vec::new()), None);
+        let check = |given: Copied| assert_eq!(read_copied(&vec![copied(given)]), Some(given));
+        check(Copied::State);
+        check(Copied::Process);
+        assert_eq!(read_copied(&vec![(COPIED, Vec::new())]), Some(Copied::State));
+        assert_eq!(read_copied(&Vec::new()), None);
     }
 
     #[test]

@@ -33,6 +33,7 @@ use common::batch::SpoolId;
 use common::batch::WINDOW;
 use common::metric::Labels;
 use common::time::Clock;
+use common::wire::message::Lineage;
 use common::wire::message::Reason;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
@@ -239,6 +240,7 @@ fn uplink(host: u32, aggregator: String, token: &str, state_dir: &Path) -> Uplin
             boot_id: [1; 16],
             hostname: format!("bench-{host}"),
             labels: Labels::new(),
+            lineage: Lineage::default(),
         },
         spool: Spool::new(run, spool),
         recorder: Recorder::default(),
