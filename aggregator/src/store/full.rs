@@ -6,9 +6,12 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use rusqlite::Connection;
+use rusqlite::Transaction;
 
 use crate::store::Store;
 use crate::store::Writer;
+use crate::store::ledger::Ledger;
+use crate::store::queue::Change;
 
 /// Pages that the database may grow by: what is to fit while there is room fits.
 const ROOM_PAGES: i64 = 1_024;
@@ -58,11 +61,12 @@ pub(crate) fn stall(store: &Store) -> SyncSender<()> {
     let (begun, beginning) = sync_channel(0);
     let changes = store.queue.changes();
     thread::spawn(move || {
-        changes.make(Box::new(move |_, _| {
+        let make = Box::new(move |_: &Transaction<'_>, _: &Ledger| {
             begun.send(()).unwrap();
             until.recv().unwrap_err();
             Ok(())
-        }))
+        });
+        changes.make(Change { make, then: Box::new(|| {}) })
     });
     beginning.recv().unwrap();
     stalled

@@ -45,6 +45,7 @@ use common::schema::Schema;
 use common::time::{Clock, TimeRange, Timestamp};
 use common::wire::codec::State;
 use rusqlite::Connection;
+use tokio::sync::mpsc;
 
 use crate::store::block::Tier;
 use crate::store::block::set::Blocks;
@@ -65,6 +66,7 @@ use crate::store::origin::Numbers;
 use crate::store::queue::Queue;
 use crate::store::queue::queue;
 use crate::store::replay::replay;
+pub use crate::store::retention::Retention;
 use crate::store::room::Limits;
 use crate::store::room::Refusals;
 use crate::store::select::Matcher;
@@ -74,6 +76,9 @@ use crate::store::select::Selected;
 use crate::store::select::Spend;
 use crate::store::settle::Settler;
 use crate::store::settle::Stop;
+use crate::store::settle::delete::DELETIONS_MAX;
+pub use crate::store::settle::delete::Deletion;
+use crate::store::settle::delete::Waiting;
 use crate::store::settle::retain::Kept;
 use crate::store::stage::decode;
 use crate::store::stats::Counters;
@@ -116,34 +121,6 @@ impl Default for StoreConfig {
     }
 }
 
-/// How long samples are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// As they came.
-    pub raw: Duration,
-    /// Their windows of five minutes.
-    pub five_minutes: Duration,
-    /// Those of an hour.
-    pub one_hour: Duration,
-    /// Bytes of all block files, after which the finest and oldest go whatever their age.
-    pub bytes: Option<u64>,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
-        Self { raw: days(15), five_minutes: days(90), one_hour: days(730), bytes: None }
-    }
-}
-
-impl Retention {
-    /// The longest that anything of a series is kept.
-    #[must_use]
-    pub fn longest(&self) -> Duration {
-        self.raw.max(self.five_minutes).max(self.one_hour)
-    }
-}
-
 /// A handle on the store. Cloning is cheap.
 #[derive(Clone)]
 pub struct Store {
@@ -161,6 +138,7 @@ struct Shared {
     health: Mutex<Health>,
     /// Ends what is sealed and merged.
     stop: Stop,
+    deletions: mpsc::Sender<Waiting>,
     lock: Lock,
 }
 
@@ -240,6 +218,7 @@ impl Store {
         catalog::series::index_labels(&connection).map_err(failed)?;
         let recorded = catalog::blocks(&connection).map_err(failed)?;
         let begins = catalog::begins(&connection).map_err(failed)?;
+        let (deletions, to_delete) = mpsc::channel(DELETIONS_MAX);
         let shared = Shared {
             head: Head::new(config.limits),
             config,
@@ -249,6 +228,7 @@ impl Store {
             counters: Counters::default(),
             health: Mutex::new(Health::Writable),
             stop: Stop::default(),
+            deletions,
             lock,
         };
         let now = shared.clock.wall();
@@ -263,7 +243,7 @@ impl Store {
             shared: Arc::clone(&shared),
             ledger,
             numbers: Numbers::default(),
-            settler,
+            settler: settler.map(|settler| (settler, to_delete)),
             expired_at: now,
             failed_at: Timestamp::default(),
         };

@@ -47,8 +47,14 @@ pub(super) enum Task {
     Close,
 }
 
-/// What the store itself changes in its books, in a transaction of its own.
-pub(super) type Change = Box<dyn FnOnce(&Transaction<'_>, &Ledger) -> rusqlite::Result<()> + Send>;
+/// What the store itself changes in its books, in a transaction of its own, and what is to be done once that is durable,
+/// before anything else is written.
+pub(super) struct Change {
+    pub(super) make: Make,
+    pub(super) then: Box<dyn FnOnce() + Send>,
+}
+
+type Make = Box<dyn FnOnce(&Transaction<'_>, &Ledger) -> rusqlite::Result<()> + Send>;
 
 /// What is held of a run and of the spools that its agent named.
 pub(super) struct Question {

@@ -17,6 +17,34 @@ const SPOOLS_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// How long after its last batch the schema of a run is kept, at least: an agent that comes back sends it again.
 const RUNS_KEPT: Duration = Duration::from_secs(26 * 3_600);
 
+/// How long samples are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// As they came.
+    pub raw: Duration,
+    /// Their windows of five minutes.
+    pub five_minutes: Duration,
+    /// Those of an hour.
+    pub one_hour: Duration,
+    /// Bytes of all block files, after which the finest and oldest go whatever their age.
+    pub bytes: Option<u64>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
+        Self { raw: days(15), five_minutes: days(90), one_hour: days(730), bytes: None }
+    }
+}
+
+impl Retention {
+    /// The longest that anything of a series is kept.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.raw.max(self.five_minutes).max(self.one_hour)
+    }
+}
+
 /// Removes what is older than the configuration says. A row of the log that a later one is decoded against stays.
 pub(super) fn expire(
     connection: &mut Connection,

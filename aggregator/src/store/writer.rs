@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use common::schema::Schema;
 use common::time::Timestamp;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::store::Health;
@@ -28,6 +29,7 @@ use crate::store::queue::Task;
 use crate::store::recall::Recall;
 use crate::store::retention;
 use crate::store::settle::Settler;
+use crate::store::settle::delete::Waiting;
 use crate::store::stage::Effect;
 use crate::store::stage::Stage;
 use crate::store::stage::StageError;
@@ -44,8 +46,8 @@ pub struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) ledger: Ledger,
     pub(super) numbers: Numbers,
-    /// Who seals and merges while this writes.
-    pub(super) settler: Option<Settler>,
+    /// Who seals and merges while this writes, and what that one is told to delete.
+    pub(super) settler: Option<(Settler, mpsc::Receiver<Waiting>)>,
     pub(super) expired_at: Timestamp,
     /// When a group last failed; the beginning of time before.
     pub(super) failed_at: Timestamp,
@@ -71,7 +73,7 @@ impl Writer {
         let settler = self.settler.take();
         let shared = Arc::clone(&self.shared);
         std::thread::scope(move |scope| {
-            let settling = settler.map(|settler| scope.spawn(move || settler.run()));
+            let settling = settler.map(|(settler, deletions)| scope.spawn(move || settler.run(deletions)));
             self.write_all();
             // Whoever waits for an answer hears that there is none.
             drop(self);
@@ -133,8 +135,10 @@ impl Writer {
 
     fn change(&mut self, change: Change) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        change(&transaction, &self.ledger)?;
-        transaction.commit()
+        (change.make)(&transaction, &self.ledger)?;
+        transaction.commit()?;
+        (change.then)();
+        Ok(())
     }
 
     fn commit(&mut self, commits: Vec<Commit>, replies: Vec<Reply>) {

@@ -213,3 +213,44 @@ async fn series_for_which_there_is_no_room_are_refused_and_shown() {
     }
     instance.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_deleted_is_gone() {
+    let instance = Instance::start().await;
+    let token = instance.writer(json!({"write": "a"})).await;
+    let now = instance.now_ms();
+    let body = [series("m", &[(now - 2_000, 1.0), (now - 1_000, 2.0)]), series("n", &[(now - 1_000, 3.0)])].concat();
+    assert_eq!(instance.write(&token, ONE, snappy(&body)).await.status, 204);
+    let ask = async |method: &str, query: String, token: &str, status: u16| {
+        let path = format!("/prometheus/api/v1/admin/tsdb/{query}");
+        let answer = instance.ask((method, &path), Some(token), None).await;
+        assert_eq!(answer.status, status, "{method} {query}: {}", answer.text);
+    };
+    let admin = instance.token.as_str();
+    ask("POST", "delete_series?match[]=m".to_owned(), &token, 403).await;
+    ask("GET", "delete_series?match[]=m".to_owned(), admin, 405).await;
+    ask("POST", "delete_series".to_owned(), admin, 400).await;
+    ask("POST", "delete_series?match[]=m[5m]".to_owned(), admin, 400).await;
+    ask("POST", "delete_series?match[]={x=\"\"}".to_owned(), admin, 400).await;
+    ask("POST", "delete_series?match[]=m&start=2&end=1".to_owned(), admin, 400).await;
+    ask(
+        "POST",
+        format!("delete_series?match[]=m&end={}.{:03}", (now - 2_000) / 1_000, (now - 2_000) % 1_000),
+        admin,
+        204,
+    )
+    .await;
+    let count = async |instance: &Instance, name: &str| {
+        let found = instance.query(&format!("count_over_time({name}[1m])")).await;
+        found[0]["value"][1].as_str().map(str::to_owned)
+    };
+    assert_eq!(count(&instance, "m").await.as_deref(), Some("1"), "both ends of the range are in it");
+    ask("PUT", "delete_series?match[]=m".to_owned(), admin, 204).await;
+    ask("POST", "clean_tombstones".to_owned(), admin, 204).await;
+    assert_eq!((count(&instance, "m").await, count(&instance, "n").await.as_deref()), (None, Some("1")));
+    let instance = instance.restart().await;
+    assert_eq!((count(&instance, "m").await, count(&instance, "n").await.as_deref()), (None, Some("1")));
+    assert_eq!(instance.write(&token, ONE, snappy(&body)).await.status, 204);
+    assert_eq!(count(&instance, "m").await.as_deref(), Some("2"), "what comes after that is new");
+    instance.stop().await;
+}

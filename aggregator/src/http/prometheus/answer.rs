@@ -68,6 +68,11 @@ impl Failure {
         Self::bad_data(format!("invalid parameter {name:?}: {why}"))
     }
 
+    /// It is not the asker's fault.
+    pub fn internal(error: &impl std::fmt::Display) -> Self {
+        Self { status: "error", kind: "internal", error: error.to_string() }
+    }
+
     fn code(&self) -> StatusCode {
         match self.kind {
             "bad_data" => StatusCode::BAD_REQUEST,

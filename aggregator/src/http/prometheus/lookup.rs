@@ -24,10 +24,7 @@ pub(super) async fn series(
     parameters: Parameters,
 ) -> Result<Success<Vec<Labels>>, Failure> {
     let limit = parameters.limit()?;
-    let found = Lookup::read(&parameters)?;
-    if found.selectors.is_empty() {
-        return Err(Failure::bad_data("no match[] parameter provided"));
-    }
+    let found = Lookup::read(&parameters)?.or_refused()?;
     let find =
         |store: &Store, Place { matchers, range, most, spend }: Place<'_>| store.series(matchers, range, (most, spend));
     let answer = look_up(app, (found, limit), find).await?;
@@ -71,14 +68,14 @@ fn texts(shared: &[Arc<str>]) -> Vec<String> {
 }
 
 /// What is looked up: series that match any of the selectors.
-struct Lookup {
+pub(super) struct Lookup {
     selectors: Vec<query::Expr>,
-    range: TimeRange,
+    pub(super) range: TimeRange,
     everything: bool,
 }
 
 impl Lookup {
-    fn read(parameters: &Parameters) -> Result<Self, Failure> {
+    pub(super) fn read(parameters: &Parameters) -> Result<Self, Failure> {
         let range = parameters.lookup_range()?;
         let mut selectors = Vec::new();
         for text in parameters.all("match[]") {
@@ -91,11 +88,16 @@ impl Lookup {
         Ok(Self { selectors, range, everything: false })
     }
 
+    /// Itself, if it says which series.
+    pub(super) fn or_refused(self) -> Result<Self, Failure> {
+        if self.selectors.is_empty() { Err(Failure::bad_data("no match[] parameter provided")) } else { Ok(self) }
+    }
+
     fn or_everything(self) -> Self {
         Self { everything: self.selectors.is_empty(), ..self }
     }
 
-    fn matchers(&self) -> impl Iterator<Item = &[Matcher]> {
+    pub(super) fn matchers(&self) -> impl Iterator<Item = &[Matcher]> {
         let everything: Option<&[Matcher]> = self.everything.then_some(&[]);
         self.selectors.iter().filter_map(query::Expr::matchers).chain(everything)
     }

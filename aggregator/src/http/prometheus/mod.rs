@@ -1,5 +1,6 @@
 //! Prometheus' HTTP API under `/prometheus/api/v1`, so that what asks Prometheus can ask us.
 
+mod admin;
 pub mod answer;
 mod federate;
 mod lookup;
@@ -41,7 +42,9 @@ pub fn router() -> Router<Arc<App>> {
         .route("/status/config", get(status::config))
         .route("/status/flags", get(status::flags))
         .route("/status/runtimeinfo", get(status::runtime))
-        .route("/status/tsdb", get(status::tables));
+        .route("/status/tsdb", get(status::tables))
+        .route("/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
+        .route("/admin/tsdb/clean_tombstones", post(admin::clean_tombstones).put(admin::clean_tombstones));
     Router::new().nest("/prometheus/api/v1", api).route("/prometheus/federate", get(federate::federate))
 }
 

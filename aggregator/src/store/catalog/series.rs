@@ -219,6 +219,11 @@ pub(in crate::store) fn remove_ended(
     hosts.iter().try_for_each(|host| remove(connection, ended, (host.0, cutoff.as_millis())))
 }
 
+/// Removes one series: nothing is left of it.
+pub(in crate::store) fn remove_one(connection: &Connection, (host, number): (HostId, u32)) -> rusqlite::Result<()> {
+    remove(connection, "host = ?1 AND number = ?2", (host.0, number))
+}
+
 /// Removes all series of a host.
 pub(in crate::store) fn forget_host(connection: &Connection, host: HostId) -> rusqlite::Result<()> {
     remove(connection, "host = ?1", [host.0])

@@ -133,6 +133,23 @@ impl Head {
         read(&self.host(origin)).absent_written(series, &self.columns)
     }
 
+    /// Whether a series has something that no block file has.
+    pub(super) fn has_more(&self, (host, number): (HostId, u32)) -> bool {
+        self.known(host).is_some_and(|host| read(&host).has_more(number))
+    }
+
+    /// Lets go of series that block files have nothing of any more, ascending, but for those that go on; and says that what
+    /// was answered before may not be right any more.
+    pub(super) fn remove(&self, gone: &[(HostId, u32)]) {
+        for of_host in gone.chunk_by(|(left, _), (right, _)| left == right) {
+            let numbers: Vec<u32> = of_host.iter().map(|(_, number)| *number).collect();
+            if let Some(host) = self.known(of_host[0].0) {
+                write(&host).remove(&numbers);
+            }
+        }
+        self.changed.note_all();
+    }
+
     /// Lets go of the series that ended and are in block files alone.
     pub(super) fn let_go(&self) {
         self.all().into_iter().for_each(|(_, host)| write(&host).let_go());
@@ -223,9 +240,11 @@ impl Head {
         }
     }
 
-    /// Drops what was set aside: block files have it.
-    pub(super) fn release(&self) {
-        self.all().into_iter().for_each(|(_, host)| write(&host).release());
+    /// Drops what was set aside of a host: block files have it.
+    pub(super) fn release(&self, host: HostId) {
+        if let Some(host) = self.known(host) {
+            write(&host).release();
+        }
     }
 
     /// Events in `range`, oldest first, of one host or of all.

@@ -29,6 +29,7 @@ use crate::store::chunk::merge;
 use crate::store::database::Readers;
 use crate::store::settle::SettleError;
 use crate::store::settle::Settler;
+use crate::store::settle::delete::Doomed;
 use crate::store::settle::fold::fold;
 use crate::store::settle::retain::Kept;
 use crate::store::settle::seal::ENTRIES_IN_CHUNK;
@@ -39,18 +40,19 @@ const SERIES_IN_STEP: usize = 1_000;
 
 /// What is to be made of which files.
 #[derive(Debug, PartialEq, Eq)]
-struct Merge {
+pub(super) struct Merge {
     /// That of the files.
-    tier: Tier,
-    range: TimeRange,
-    ids: Vec<i64>,
+    pub(super) tier: Tier,
+    pub(super) range: TimeRange,
+    pub(super) ids: Vec<i64>,
     /// A file each of these: of that of the files to take their place, of coarser ones beside them.
-    make: Vec<Tier>,
+    pub(super) make: Vec<Tier>,
 }
 
 /// Files that are being written.
 struct Making<'a> {
     merge: &'a Merge,
+    without: Option<&'a Doomed>,
     readers: &'a Readers,
     sources: Vec<Block>,
     files: Vec<FileWriter>,
@@ -71,7 +73,7 @@ impl Settler {
         let files = shared.blocks.all();
         let sources: Vec<&BlockFile> =
             files.iter().map(|file| &**file).filter(|file| merge.ids.contains(&file.block.id)).collect();
-        let made = self.make(&merge, &sources)?;
+        let made = self.make(&merge, &sources, None)?;
         let gone = if merge.make.contains(&merge.tier) { &*merge.ids } else { &[] };
         if !gone.is_empty() {
             sources.iter().try_for_each(|source| shared.blocks.quarantine(source))?;
@@ -81,8 +83,13 @@ impl Settler {
         Ok(true)
     }
 
-    /// Writes files of what others have.
-    fn make(&mut self, merge: &Merge, sources: &[&BlockFile]) -> Result<Vec<(Block, u64)>, SettleError> {
+    /// Writes files of what others have, but for what is to be left out.
+    pub(super) fn make(
+        &mut self,
+        merge: &Merge,
+        sources: &[&BlockFile],
+        without: Option<&Doomed>,
+    ) -> Result<Vec<(Block, u64)>, SettleError> {
         let Shared { blocks, readers, stop, .. } = &*self.shared;
         let mut files = Vec::new();
         for tier in &merge.make {
@@ -90,7 +97,8 @@ impl Settler {
             files.push(FileWriter::create(blocks.data_dir(), block)?);
             self.next_block += 1;
         }
-        let mut making = Making { merge, readers, sources: sources.iter().map(|source| source.block).collect(), files };
+        let blocks_of = sources.iter().map(|source| source.block).collect();
+        let mut making = Making { merge, without, readers, sources: blocks_of, files };
         let mut series = 0;
         together(sources.iter().map(|source| Walk::series(blocks, source)).collect(), |key, kept| {
             if series % SERIES_IN_STEP == 0 {
@@ -134,7 +142,10 @@ impl Making<'_> {
         let Some(shape) = self.readers.ask(|connection| series::shape(connection, key))? else {
             return Ok(());
         };
-        let chunks = one(shape, kept, &self.sources);
+        let mut chunks = one(shape, kept, &self.sources);
+        if let Some(without) = self.without {
+            chunks = without.spare((self.merge.tier, key), shape, chunks);
+        }
         let mut entries: Option<Vec<Entry>> = None;
         for file in &mut self.files {
             match file.block().tier.resolution().filter(|_| file.block().tier != self.merge.tier) {

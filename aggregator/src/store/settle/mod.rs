@@ -2,6 +2,7 @@
 //!
 //! A thread of its own does it, in steps that can end anywhere: a file counts from the commit that records it.
 
+pub(super) mod delete;
 mod fold;
 mod merge;
 pub(super) mod retain;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use common::batch::HostId;
 use common::time::Timestamp;
 use rusqlite::Transaction;
+use tokio::sync::mpsc;
 
 use crate::store::Shared;
 use crate::store::block::Tier;
@@ -22,7 +24,9 @@ use crate::store::block::file::FileError;
 use crate::store::catalog;
 use crate::store::catalog::Sealed;
 use crate::store::ledger::Ledger;
+use crate::store::queue::Change;
 use crate::store::queue::Changes;
+use crate::store::settle::delete::Waiting;
 
 /// How long after its end an hour is sealed: what agents send in time is there, and rules have looked at it.
 const SEAL_AFTER: Duration = Duration::from_secs(300);
@@ -93,11 +97,15 @@ impl Settler {
         Ok(Self { shared, changes, sealed, cut, late: 0, next_block, seal, merged: HashMap::new(), failed_at: None })
     }
 
-    /// Takes steps until it is told to stop.
-    pub(super) fn run(mut self) {
+    /// Takes steps until it is told to stop, and deletes what it is told to.
+    pub(super) fn run(mut self, mut deletions: mpsc::Receiver<Waiting>) {
         let every = self.shared.config.settle_every.unwrap_or(RETRY_AFTER);
         while self.shared.stop.go_on().is_ok() {
             let now = self.shared.clock.wall();
+            if let Ok(waiting) = deletions.try_recv() {
+                self.answer(waiting, now);
+                continue;
+            }
             let resting = self.failed_at.is_some_and(|failed| now.since(failed) < RETRY_AFTER);
             if resting || !self.step(now) {
                 std::thread::park_timeout(every);
@@ -125,7 +133,7 @@ impl Settler {
         let cut = now.before(SEAL_AFTER).align_down(Duration::from_secs(3_600));
         let late = self.shared.counters.late();
         if self.cut != cut || self.shared.config.late_max <= late - self.late {
-            self.seal(cut)?;
+            self.seal(self.shared.head.ids().into_iter().map(|host| (host, cut)).collect())?;
             (self.cut, self.late) = (cut, late);
             return Ok(true);
         }
@@ -137,8 +145,18 @@ impl Settler {
         &self,
         change: impl FnOnce(&Transaction<'_>, &Ledger) -> rusqlite::Result<()> + Send + 'static,
     ) -> Result<(), SettleError> {
+        self.change_and(change, || {})
+    }
+
+    /// The same, with what is to be done by the writer once it is.
+    fn change_and(
+        &self,
+        make: impl FnOnce(&Transaction<'_>, &Ledger) -> rusqlite::Result<()> + Send + 'static,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<(), SettleError> {
         self.shared.stop.go_on()?;
-        self.changes.make(Box::new(change)).ok_or(SettleError::Stopped)??;
+        let change = Change { make: Box::new(make), then: Box::new(then) };
+        self.changes.make(change).ok_or(SettleError::Stopped)??;
         Ok(())
     }
 }

@@ -72,6 +72,11 @@ impl<'a> Kept<'a> {
         tiers
     }
 
+    /// The files of a tier.
+    pub(super) fn of_tier(&self, tier: Tier) -> Vec<Block> {
+        self.blocks.iter().filter(|block| block.tier == tier).copied().collect()
+    }
+
     /// Whether a tier that is made of the raw one lacks what a raw file has.
     pub(super) fn lacks(&self, tier: Tier, raw: Block) -> bool {
         let day = day(raw.range.through);

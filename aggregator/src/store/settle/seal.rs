@@ -55,13 +55,13 @@ struct Change {
 }
 
 impl Settler {
-    /// Puts everything that is not after `cut` into block files.
-    pub(super) fn seal(&mut self, cut: Timestamp) -> Result<(), SettleError> {
+    /// Puts everything that hosts have and that is not after their cuts into block files.
+    pub(super) fn seal(&mut self, cuts: Vec<(HostId, Timestamp)>) -> Result<(), SettleError> {
         self.seal += 1;
         let mut files = BTreeMap::new();
         let mut waiting = Waiting::default();
         let mut changes = Vec::new();
-        for host in self.shared.head.ids() {
+        for (host, cut) in cuts {
             self.shared.stop.go_on()?;
             let before = self.sealed.get(&host).copied().unwrap_or_default();
             // Where the clock was set back, what is covered stays covered.
@@ -163,12 +163,14 @@ impl Settler {
             }
             Ok(())
         })?;
+        let mut sealed_now = Vec::with_capacity(changes.len());
         for Change { host, sealed, lives, .. } in changes {
             self.sealed.insert(host, sealed);
             self.shared.head.note_recorded(host, lives.into_iter());
+            sealed_now.push(host);
         }
         self.shared.blocks.replace(&[], new);
-        self.shared.head.release();
+        sealed_now.into_iter().for_each(|host| self.shared.head.release(host));
         Ok(())
     }
 

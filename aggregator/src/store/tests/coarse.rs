@@ -10,7 +10,7 @@ const FIELDS: [Field; 7] =
     [Field::Last, Field::Min, Field::Max, Field::Sum, Field::Count, Field::Increase, Field::Peak];
 
 /// Its fields at a stamp; a mark in all of them. As bits, so that what is no number is like itself.
-type Fields = BTreeMap<Timestamp, [u64; 7]>;
+pub(super) type Fields = BTreeMap<Timestamp, [u64; 7]>;
 
 fn read(store: &Store, tiers: Vec<(Stored, TimeRange)>) -> BTreeMap<String, Fields> {
     let Shared { head, blocks, readers, .. } = &*store.shared;

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::*;
+use crate::store::settle::delete::Deletion;
+use crate::store::settle::retain::Kept;
 
 /// What happens.
 #[derive(Clone, Debug)]
@@ -26,6 +28,9 @@ enum Step {
     Restart,
     /// Hours are sealed, as they are so many windows later; only so many steps of it are taken, if that is said.
     Settle(u64, Option<u32>),
+    /// What there is of the first series, of the second or of all is deleted from so far back on for so long; only so many
+    /// steps of it are taken, if that is said.
+    Delete(usize, u64, u64, Option<u32>),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -38,6 +43,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_u8).prop_map(Step::Label),
         1 => Just(Step::Restart),
         3 => (prop_oneof![0..400_u64, 0..8_000_u64], prop::option::of(0..40_u32)).prop_map(|(later, stop)| Step::Settle(later, stop)),
+        2 => (0..3_usize, prop_oneof![0..60_u64, 0..9_000_u64], prop_oneof![0..60_u64, 0..9_000_u64], prop::option::of(0..20_u32))
+            .prop_map(|(which, back, length, stop)| Step::Delete(which, back, length, stop)),
     ];
     prop::collection::vec(step, 1..150)
 }
@@ -59,6 +66,8 @@ struct World {
     /// Series whose end the next window marks.
     ending: Vec<String>,
     expect: BTreeMap<String, BTreeMap<u64, Option<f64>>>,
+    /// The latest window that each ever had, and whether it goes on there, also when that was deleted.
+    lives: BTreeMap<String, (u64, bool)>,
 }
 
 /// Nothing expires.
@@ -85,6 +94,7 @@ impl World {
             untold: None,
             ending: Vec::new(),
             expect: BTreeMap::new(),
+            lives: BTreeMap::new(),
         }
     }
 
@@ -129,32 +139,41 @@ impl World {
                 self.settler = self.running.as_ref().map(Running::settler);
             }
             Step::Settle(later, stop) => self.settle(later, stop),
+            Step::Delete(which, back, length, stop) => self.delete(which, (back, length), stop),
         }
     }
 
     async fn window(&mut self, gap: u64, values: [f64; 2]) {
         self.window += gap;
         let window = self.window;
-        for name in self.ending.drain(..).chain(self.untold.take()) {
-            let series = self.expect.entry(name).or_default();
+        let ending: Vec<String> = self.ending.drain(..).chain(self.untold.take()).collect();
+        for name in ending {
             // One that was silent for an hour ended by that.
-            if series.last_key_value().is_some_and(|(last, value)| value.is_some() && window < last + 360) {
-                series.insert(window, None);
+            if self.lives.get(&name).is_some_and(|(last, lives)| *lives && window < last + 360) {
+                self.note(name, window, None);
             }
         }
         for (name, value) in self.names().into_iter().zip(values).take(if self.ended { 1 } else { 2 }) {
-            self.expect.entry(name).or_default().insert(window, Some(value));
+            self.note(name, window, Some(value));
         }
         let commit = self.agent.batch(stamp(window), values);
         self.store().commit(commit.clone()).await.unwrap();
         self.latest = Some(commit);
     }
 
+    fn note(&mut self, name: String, window: u64, value: Option<f64>) {
+        let latest = self.lives.entry(name.clone()).or_insert((window, true));
+        if latest.0 <= window {
+            *latest = (window, value.is_some());
+        }
+        self.expect.entry(name).or_default().insert(window, value);
+    }
+
     /// A window of a spool that drains behind the live one.
     async fn late(&mut self, back: u64, value: f64) {
         let window = self.window.saturating_sub(back);
         if self.ending.is_empty() && 0 < window {
-            self.expect.entry(self.names()[0].clone()).or_default().insert(window, Some(value));
+            self.note(self.names()[0].clone(), window, Some(value));
             let sample = (SeriesIndex(0), Window::Gauge(Gauge::of(value)));
             let batch = Batch { stamp: stamp(window), samples: vec![sample], ..Batch::default() };
             let commit = self.backlog.encode(&batch);
@@ -171,6 +190,35 @@ impl World {
         assert_eq!(told(self.store()), self.expected());
     }
 
+    /// Deletes of some series what is in a range, or nothing if that is stopped.
+    fn delete(&mut self, which: usize, (back, length): (u64, u64), stop: Option<u32>) {
+        let through = self.window.saturating_sub(back);
+        let after = through.saturating_sub(length);
+        let name = ["node_load1", "node_disk_reads_completed_total", ""][which];
+        let selector = if name.is_empty() { Vec::new() } else { vec![equal(NAME, name)] };
+        let range = TimeRange { after: stamp(after), through: stamp(through) };
+        let deletion = Deletion { selectors: vec![selector], range };
+        *self.store().shared.stop.left.lock().unwrap() = stop;
+        let deleted = self.settler.as_mut().unwrap().delete(&deletion, stamp(self.window));
+        *self.store().shared.stop.left.lock().unwrap() = None;
+        if deleted.is_err() {
+            return;
+        }
+        let meant = self.expect.iter_mut().filter(|(labels, _)| labels.starts_with(name));
+        meant.for_each(|(_, samples)| samples.retain(|window, _| *window <= after || through < *window));
+        self.expect.retain(|_, samples| !samples.is_empty());
+        self.lives.retain(|name, _| self.expect.contains_key(name));
+        let (known, left) = (self.known(), self.expect.len());
+        assert_eq!(known, left, "what nothing is left of leaves the catalog");
+    }
+
+    /// How many series the catalog or the head has.
+    fn known(&self) -> usize {
+        let all = TimeRange { after: stamp(0).before(Duration::from_secs(1)), through: ALL.through };
+        let spend = |_| Ok::<_, SelectError>(());
+        self.store().series(&[], all, (usize::MAX, &spend)).unwrap().len()
+    }
+
     /// What has expired so many windows later goes, and in the end all of it does.
     async fn expire(&mut self, later: u64) {
         let hours = |hours: u64| Duration::from_secs(3_600 * hours);
@@ -182,6 +230,9 @@ impl World {
         let config = StoreConfig { retention, ..config() };
         let running = Running::start_with(self.dir.path(), config, &clock);
         let mut settler = running.settler();
+        while settler.step(now) {}
+        assert_eq!(coarse::answered(&running.store), expect);
+        let expect = delete_windows(&running.store, (&mut settler, now), expect);
         while settler.step(now) {}
         assert_eq!(coarse::answered(&running.store), expect);
         clock.advance(hours(80));
@@ -256,15 +307,44 @@ impl World {
         };
         let mut lines: Vec<String> = self.expect.iter().filter(|(_, samples)| !samples.is_empty()).map(line).collect();
         lines.sort();
-        lines
+        without_late_marks(lines)
     }
+}
+
+/// Deletes where coarser windows alone are left: of those, all that have something of the range go.
+fn delete_windows(
+    store: &Store,
+    (settler, now): (&mut Settler, Timestamp),
+    mut expect: BTreeMap<String, coarse::Fields>,
+) -> BTreeMap<String, coarse::Fields> {
+    let back = |seconds: u64| now.before(Duration::from_secs(seconds));
+    let range = TimeRange { after: back(30 * 3_600 + 1_234), through: back(11 * 3_600 + 1_234) };
+    let selectors = vec![vec![equal(NAME, "node_load1")]];
+    let tiers = Kept::of(&store.shared.blocks, &store.shared.config.retention, now).tiers(ALL);
+    settler.delete(&Deletion { selectors, range }, now).unwrap();
+    let goes = |stamp: Timestamp, fields: &[u64; 7]| {
+        let tier = tiers.iter().find(|(_, range)| range.contains(stamp)).map(|(tier, _)| *tier);
+        match tier.and_then(block::Tier::resolution).filter(|_| fields[0] != STALE) {
+            Some(length) => range.after < stamp && stamp.align_up(length).before(length) < range.through,
+            None => range.contains(stamp),
+        }
+    };
+    for (_, fields) in expect.iter_mut().filter(|(labels, _)| labels.starts_with("node_load1")) {
+        fields.retain(|stamp, fields| !goes(*stamp, fields));
+    }
+    expect.retain(|_, fields| !fields.is_empty());
+    expect
 }
 
 /// What is stored. After a restart the store knows of a series that goes on only that it did when its host was sealed, and
 /// may mark it longer after its latest window than otherwise: that says what the silence says.
 fn told(store: &Store) -> Vec<String> {
+    without_late_marks(dump(store, &[]))
+}
+
+fn without_late_marks(lines: Vec<String>) -> Vec<String> {
     let second = |sample: &str| sample.rsplit_once('@').unwrap().1.parse::<u64>().unwrap();
-    let lines = dump(store, &[]).into_iter().map(|line| {
+    let lines = lines.into_iter().map(|line| {
         let (labels, samples) = line.split_once("} ").unwrap();
         let samples: Vec<&str> = samples.split(' ').collect();
         let is_late = |at: &usize| {

@@ -6,6 +6,7 @@ use crate::store::commit::Written;
 use crate::store::head::lookup::When;
 use crate::store::lookup::Ended;
 use crate::store::select::Levels;
+use crate::store::settle::delete::Deletion;
 
 const ORIGIN: HostId = HostId(1 << 31);
 const OTHER: HostId = HostId((1 << 31) + 1);
@@ -141,6 +142,45 @@ async fn one_that_comes_back_while_it_is_looked_for_is_found() {
     Ended::new(readers, &asked, ALL).each(head, (ORIGIN, &here), &mut give).unwrap();
     assert_eq!((in_memory, in_files.len()), (0, 1));
     assert_eq!(in_files[0].life.last, None, "it goes on");
+    running.stop();
+}
+
+#[tokio::test]
+async fn what_is_deleted_does_not_come_back_with_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let mut settler = running.settler();
+    // Rows of the log hold what was written on both sides of the range.
+    let samples: Vec<_> = (0..6).map(|at| (T + 1_000_000 * at, Some(0.5))).collect();
+    let written = || vec![series("m", &samples), series("n", &samples)];
+    write(&running, ORIGIN, written()).await;
+    write(&running, OTHER, written()).await;
+    let other = |store: &Store| (bits(store, "m")[1].len(), bits(store, "n")[0].len(), bits(store, "n")[1].len());
+    let stamps = |store: &Store, name: &str| -> Vec<i64> {
+        bits(store, name)[0].iter().map(|(at, _)| (at - T) / 1_000_000).collect()
+    };
+    let delete = |settler: &mut Settler, (after, through): (i64, i64)| {
+        let range = TimeRange { after: Timestamp::from_millis(after), through: Timestamp::from_millis(through) };
+        let selectors = vec![vec![equal(NAME, "m")]];
+        settler.delete(&Deletion { selectors, range }, Timestamp::from_millis(T + 6_000_000)).unwrap();
+    };
+    delete(&mut settler, (T, T + 2_000_000));
+    assert_eq!((stamps(&running.store, "m"), other(&running.store)), (vec![0, 3, 4, 5], (4, 6, 6)));
+    drop(settler);
+    running.stop();
+    let running = Running::start(dir.path(), &clock());
+    assert_eq!((stamps(&running.store, "m"), other(&running.store)), (vec![0, 3, 4, 5], (4, 6, 6)));
+    // One that is written on goes on.
+    let mut settler = running.settler();
+    write(&running, ORIGIN, vec![series("m", &[(T + 1_000_000, Some(1.5))])]).await;
+    delete(&mut settler, (i64::MIN, i64::MAX));
+    assert_eq!(bits(&running.store, "m"), Vec::<Vec<_>>::new());
+    write(&running, ORIGIN, vec![series("m", &samples[1..2])]).await;
+    assert_eq!(stamps(&running.store, "m"), [1]);
+    drop(settler);
+    running.stop();
+    let running = Running::start(dir.path(), &clock());
+    assert_eq!((stamps(&running.store, "m"), bits(&running.store, "n").len()), (vec![1], 2));
     running.stop();
 }
 

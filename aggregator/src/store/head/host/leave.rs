@@ -40,6 +40,21 @@ impl Host {
         self.retain(|slot| !slot.has_left());
     }
 
+    /// Whether one of its series has something that no block file has.
+    pub(in crate::store::head) fn has_more(&self, number: u32) -> bool {
+        self.places.get(&number).is_some_and(|place| !self.series[*place as usize].series.is_empty())
+    }
+
+    /// Lets go of some series that block files have nothing of any more, but for those that go on.
+    pub(in crate::store::head) fn remove(&mut self, numbers: &[u32]) {
+        for number in numbers {
+            if let Some(slot) = self.numbered(*number).filter(|slot| slot.series.is_empty()) {
+                (slot.recorded, slot.sealed) = (None, None);
+            }
+        }
+        self.retain(|slot| !slot.is_gone());
+    }
+
     /// The latest stamp of the series that block files alone have, if there may be any; and how many came back.
     pub(in crate::store::head) const fn ended(&self) -> (Option<Timestamp>, u64) {
         (self.ended, self.recalled)
