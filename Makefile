@@ -1,5 +1,5 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-codec bench-query bench-engine bench-hostile bench-store bench-fleet static soak ui fuzz help
+.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-bytes bench-codec bench-query bench-engine bench-hostile bench-store bench-fleet static soak ui fuzz help
 
 UI = aggregator/ui/web
 PAGE = $(UI)/dist/page/index.html
@@ -65,6 +65,9 @@ static:         ## the agent as one static file, for two architectures
 
 soak:           ## half an hour of containers that come and go
 	tests/soak/run
+
+bench-bytes:    ## bytes on the wire for ten minutes, beside scraping and remote write
+	tests/benches/bytes
 
 bench-query:    ## queries beside Prometheus and VictoriaMetrics: make bench-query HOURS=6 TIMES=20
 	cargo build --release --locked -p aggregator

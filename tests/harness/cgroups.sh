@@ -23,8 +23,9 @@ make_cgroup_parent() { # name
 }
 
 # Runs the script again in namespaces of its own: what else runs on the machine would come and go in its figures.
-run_alone() {
-  [ -n "${LAPWING_ALONE:-}" ] || LAPWING_ALONE=1 exec unshare --mount --pid --fork --kill-child --mount-proc "$PWD/$1"
+run_alone() { # script, further namespaces
+  [ -n "${LAPWING_ALONE:-}" ] ||
+    LAPWING_ALONE=1 exec unshare --mount --pid --fork --kill-child --mount-proc "${@:2}" "$PWD/$1"
 }
 
 # The same of cgroups: shows below a directory those of the parent alone.
@@ -37,8 +38,9 @@ show_own_cgroups() { # directory
   done
 }
 
-hide_own_cgroups() { # directory
+remove_own_cgroups() { # directory
   umount --lazy "$1"/*/"$cgroup_parent" "$1/$cgroup_parent" 2>/dev/null || :
+  remove_cgroup_parent 2>/dev/null
 }
 
 make_cgroup() { # name below the parent
@@ -83,3 +85,24 @@ remove_cgroup() { # name, with whatever runs in it and below
 }
 
 remove_cgroup_parent() { remove_cgroup ""; }
+
+# Processes of one container: they sleep, and in one container of five one works a little five times a second.
+busy='for (;;) { select undef, undef, undef, 0.2; for (my $i = 0; $i < 5000; $i++) {} }'
+populate() { # cgroup, processes, whether one works
+  (
+    enter_cgroup "$1"
+    for _ in $(seq 2 "$2"); do sleep infinity & done
+    if [ "$3" = 0 ]; then exec perl -e "$busy"; else exec sleep infinity; fi
+  ) &
+  disown
+}
+containers=0
+grow_containers() { # processes, containers: as many in all
+  local each=$(($1 / $2)) name
+  while [ "$containers" -lt "$2" ]; do
+    name=docker-$(printf '%064x' $((containers + 1))).scope
+    make_cgroup "$name"
+    populate "$name" "$each" $((containers % 5))
+    containers=$((containers + 1))
+  done
+}
