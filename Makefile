@@ -1,5 +1,5 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-bytes bench-codec bench-query bench-engine bench-hostile bench-store bench-fleet static soak ui fuzz help
+.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-bytes bench-codec bench-query bench-engine bench-hostile bench-store bench-start bench-fleet static soak ui fuzz help
 
 UI = aggregator/ui/web
 PAGE = $(UI)/dist/page/index.html
@@ -83,6 +83,9 @@ bench-hostile:  ## what small queries and writes wait for beside dashboards and 
 bench-store:    ## storing beside Prometheus and VictoriaMetrics: make bench-store HOURS=24 TIMES=10
 	cargo build --release --locked -p aggregator
 	cargo run --release --locked -p benches --bin bench-store -- $(or $(HOURS),24) $(or $(TIMES),10)
+
+bench-start:    ## what a start takes, and what series take in memory: make bench-start HOSTS=100 WINDOWS=360
+	cargo run --release --locked -p benches --bin bench-start -- $(or $(HOSTS),50) $(or $(WINDOWS),300)
 
 bench-fleet:    ## what agents cost the aggregator: make bench-fleet HOSTS=500 SERIES=2240 TIME=120
 	cargo build --release --locked -p aggregator

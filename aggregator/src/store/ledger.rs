@@ -126,6 +126,11 @@ impl Ledger {
         self.spools.get(&key).is_some_and(|spool| spool.before.is_some())
     }
 
+    /// Takes in spools that somebody else read.
+    pub fn join(&mut self, other: Self) {
+        self.spools.extend(other.spools);
+    }
+
     /// Forgets a spool.
     pub fn forget(&mut self, key: Key) {
         drop(self.take(key));

@@ -146,16 +146,23 @@ pub(super) fn insert_schema(
     Ok(())
 }
 
-/// Hands out all versions of all schemas, in their order.
+/// The hosts of whose runs there are schemas.
+pub(super) fn hosts_with_schemas(connection: &Connection) -> rusqlite::Result<Vec<HostId>> {
+    let mut statement = connection.prepare("SELECT DISTINCT host FROM schema_change")?;
+    statement.query_map([], |row| row.get(0).map(HostId))?.collect()
+}
+
+/// Hands out all versions of the schemas of a host's runs, in their order.
 pub(super) fn each_schema(
     connection: &Connection,
-    mut give: impl FnMut((HostId, RunId), SchemaChange),
+    host: HostId,
+    mut give: impl FnMut(RunId, SchemaChange),
 ) -> rusqlite::Result<()> {
-    let mut statement =
-        connection.prepare("SELECT host, run, change FROM schema_change ORDER BY host, run, version")?;
-    let mut rows = statement.query([])?;
+    let sql = "SELECT run, change FROM schema_change WHERE host = ?1 ORDER BY run, version";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([host.0])?;
     while let Some(row) = rows.next()? {
-        give((HostId(row.get(0)?), RunId(row.get(1)?)), decoded(row, 2)?);
+        give(RunId(row.get(0)?), decoded(row, 1)?);
     }
     Ok(())
 }

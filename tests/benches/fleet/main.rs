@@ -5,7 +5,6 @@
 //! the network that `run` has made for that; without one, all come from one address.
 
 mod aggregator;
-mod made;
 
 use std::env;
 use std::io;
@@ -25,6 +24,8 @@ use agent::uplink::Uplink;
 use agent::uplink::dialogue::Introduction;
 use agent::window::Stamps;
 use anyhow::ensure;
+use benches::made::Made;
+use benches::made::closes_in;
 use benches::number;
 use benches::percentiles;
 use benches::program;
@@ -42,8 +43,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aggregator::Aggregator;
 use crate::aggregator::PORT;
-use crate::made::Made;
-use crate::made::closes_in;
 
 /// Agents that join at once.
 const JOINING: usize = 8;

@@ -1,6 +1,7 @@
 //! What the benchmarks share: servers to compare, the series that they are given, and how they are given them.
 
 pub mod fill;
+pub mod made;
 pub mod peer;
 pub mod process;
 pub mod synthetic;

@@ -123,17 +123,18 @@ pub(in crate::store) fn put_lives(
     Ok(())
 }
 
-/// Hands out all series that go on, host by host, by number.
+/// Hands out the series of a host that go on, by number.
 pub(in crate::store) fn each_living(
     connection: &Connection,
-    mut give: impl FnMut(HostId, Identity),
+    host: HostId,
+    mut give: impl FnMut(Identity),
 ) -> rusqlite::Result<()> {
-    let sql = format!("SELECT {COLUMNS}, host FROM series WHERE last_ms IS NULL ORDER BY host, number");
-    let mut statement = connection.prepare(&sql)?;
-    let mut rows = statement.query([])?;
+    let sql = format!("SELECT {COLUMNS} FROM series WHERE host = ?1 AND last_ms IS NULL ORDER BY number");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([host.0])?;
     let mut sets = Reading::new(connection);
     while let Some(row) = rows.next()? {
-        give(HostId(row.get(8)?), Numbered::read(row)?.identity(&mut sets)?);
+        give(Numbered::read(row)?.identity(&mut sets)?);
     }
     Ok(())
 }

@@ -36,6 +36,14 @@ pub(super) struct Shape {
 impl Shape {
     /// Of series that come with their whole label sets: nobody says more of them than their samples.
     pub(super) const WRITTEN: Self = Self { kind: Kind::Gauge, decimals: Decimals::FULL, peak: false };
+
+    /// A window as a series of this kind has it.
+    pub(super) const fn fit(self, window: Window) -> Window {
+        match self.kind {
+            Kind::Gauge => Window::Gauge(gauge(window)),
+            Kind::Counter => Window::Counter(counter(window)),
+        }
+    }
 }
 
 /// At least one entry, ascending by stamp.

@@ -2,6 +2,7 @@
 
 mod find;
 mod leave;
+mod schemas;
 mod sealing;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -10,8 +11,7 @@ use std::time::Duration;
 
 use common::batch::{Batch, Event, RunId};
 use common::metric::{Labels, NAME};
-use common::schema;
-use common::schema::{Schema, SchemaChange, SchemaError, SeriesIndex};
+use common::schema::{Schema, SchemaChange, SeriesIndex};
 use common::time::{TimeRange, Timestamp};
 use common::window::{Gauge, Window};
 
@@ -26,6 +26,8 @@ use crate::store::head::columns::Columns;
 pub(in crate::store) use crate::store::head::host::find::Address;
 pub(super) use crate::store::head::host::find::Found;
 pub(in crate::store) use crate::store::head::host::leave::Absent;
+pub(in crate::store) use crate::store::head::host::schemas::NotApplied;
+use crate::store::head::host::schemas::SCHEMA_BYTES_MAX;
 pub(in crate::store) use crate::store::head::host::sealing::Applied;
 pub(in crate::store) use crate::store::head::host::sealing::Frozen;
 use crate::store::head::postings::Postings;
@@ -43,22 +45,6 @@ const EVENTS_PER_HOST_MAX: usize = 8_640;
 /// How long after its latest window a series is marked as ended, because its agent says so or its host has other labels:
 /// one that was silent for longer ended by that.
 const MARKED_WITHIN: Duration = Duration::from_secs(3_600);
-
-/// Bytes that the schemas of a host's runs take: those of twenty runs of 200,000 series each, which only a host sends whose
-/// containers come and go by the second.
-const SCHEMA_BYTES_MAX: usize = 256 << 20;
-
-/// What a label takes besides its letters.
-const LABEL_BYTES: usize = 32;
-
-/// Why a schema was not changed.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::store) enum NotApplied {
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    #[error("the schemas of this host take more than {SCHEMA_BYTES_MAX} bytes")]
-    TooManyBytes,
-}
 
 /// What a series is: its column, its entity, and the labels that the host had when it began.
 type Key = (ColumnId, u32, u32);
@@ -178,7 +164,7 @@ impl Host {
 
     /// Makes the next version of a run's schema.
     pub(super) fn apply(&mut self, run: RunId, change: &SchemaChange, now: Timestamp) -> Result<(), NotApplied> {
-        let bytes = bytes(change);
+        let bytes = schemas::bytes(change);
         if SCHEMA_BYTES_MAX < self.runs.values().map(|run| run.bytes).fold(bytes, usize::saturating_add) {
             return Err(NotApplied::TooManyBytes);
         }
@@ -199,7 +185,7 @@ impl Host {
         for change in run.schema.changes_since(0).take(version as usize) {
             // Each of them was applied to the same schema before.
             drop(schema.apply(&change));
-            bytes += self::bytes(&change);
+            bytes += schemas::bytes(&change);
         }
         run.places.truncate(schema.series().len());
         (run.schema, run.bytes) = (schema, bytes);
@@ -289,7 +275,7 @@ impl Host {
     /// those are that did not end before `ended`.
     pub(super) fn drop_through(&mut self, cutoff: Timestamp, ended: Timestamp) {
         for slot in &mut self.series {
-            slot.series.drop_through(cutoff);
+            slot.series.drop_through(slot.column.shape, cutoff);
             slot.recorded.take_if(|life| life.last.is_some_and(|last| last <= ended));
         }
         self.events.retain(|event| cutoff < event.at);
@@ -452,6 +438,10 @@ impl Host {
         self.places.insert(slot.number, place);
         self.begun.resize(self.entities.len(), place);
         self.begun[slot.key.1 as usize] = place;
+        if self.series.len() == self.series.capacity() {
+            // By an eighth: what is doubled stands half empty on a host whose series are all there from the first.
+            self.series.reserve_exact(self.series.len() / 8 + 16);
+        }
         self.series.push(slot);
         place
     }
@@ -488,18 +478,10 @@ fn without_name(labels: &Labels) -> Labels {
     rest
 }
 
-/// About what a change takes in memory.
-fn bytes(change: &SchemaChange) -> usize {
-    let text =
-        |labels: &Labels| labels.iter().map(|(name, value)| LABEL_BYTES + name.len() + value.len()).sum::<usize>();
-    let entities: usize = change.entities.iter().map(|entity| size_of::<Labels>() + text(&entity.labels)).sum();
-    let column = |column: &schema::Column| size_of_val(column) + column.metric.len() + text(&column.labels);
-    let columns: usize = change.columns.iter().map(column).sum();
-    size_of::<Run>() + entities + columns + size_of::<schema::Series>() * change.series.len()
-}
-
 #[cfg(test)]
 mod tests {
+    use common::schema;
+
     use super::*;
 
     #[test]

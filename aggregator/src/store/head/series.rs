@@ -10,12 +10,12 @@ use crate::store::chunk::Chunk;
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
 use crate::store::chunk::merge;
-use crate::store::chunk::run::Run;
+use crate::store::head::tail::Tail;
 use crate::store::pile::Author;
 use crate::store::pile::Pile;
 
 /// Differing windows that make a chunk.
-const RUNS_IN_CHUNK: usize = 32;
+const RUNS_IN_CHUNK: u32 = 120;
 
 /// Windows that make a chunk however few of them differ: an hour, so that retention can drop whole chunks.
 const WINDOWS_IN_CHUNK: u32 = 360;
@@ -28,43 +28,11 @@ pub(super) struct Series {
     /// Ascending, none overlapping another.
     chunks: Vec<Chunk>,
     /// Behind all chunks.
-    tail: Runs,
+    tail: Tail,
     /// Not behind the tail when it came; newer than what it may replace.
-    late: Runs,
+    late: Option<Box<Tail>>,
     /// The latest stamp that it ever had, also when that is in no chunk any more, and whether it marks the end there.
     latest: Option<(Timestamp, bool)>,
-}
-
-/// Some windows, ascending by stamp.
-#[derive(Debug, Default)]
-struct Runs(Vec<Run>);
-
-impl Runs {
-    fn push(&mut self, entry: Entry) {
-        match self.0.last_mut() {
-            Some(run) if run.continues(entry) => run.windows += 1,
-            _ => self.0.push(Run { first: entry.stamp, windows: 1, window: entry.window }),
-        }
-    }
-
-    fn take(&mut self) -> Vec<Entry> {
-        std::mem::take(&mut self.0).into_iter().flat_map(Run::entries).collect()
-    }
-
-    fn is_full(&self) -> bool {
-        RUNS_IN_CHUNK <= self.0.len() || WINDOWS_IN_CHUNK <= self.0.iter().map(|run| run.windows).sum()
-    }
-
-    fn last_stamp(&self) -> Option<Timestamp> {
-        self.0.last().map(|run| run.last())
-    }
-
-    /// Those that reach into a range.
-    fn reaching(&self, range: TimeRange) -> &[Run] {
-        let from = self.0.partition_point(|run| run.last() <= range.after);
-        let runs = &self.0[from..];
-        &runs[..runs.partition_point(|run| run.first <= range.through)]
-    }
 }
 
 impl Series {
@@ -75,38 +43,42 @@ impl Series {
             self.latest = Some((entry.stamp, entry.window.is_none()));
         }
         if self.growing_at().is_none_or(|last| last < entry.stamp) {
-            self.tail.push(entry);
-            if self.tail.is_full() {
-                self.chunks.push(Chunk::encode(shape, &self.tail.take()));
+            self.tail.push(shape, entry);
+            if is_full(&self.tail) {
+                self.chunks.push(Chunk::encode(shape, &self.tail.take(shape)));
             }
             return 0;
         }
-        let out_of_order = self.late.last_stamp().is_some_and(|last| entry.stamp <= last);
+        let out_of_order =
+            self.late.as_ref().and_then(|late| late.last_stamp()).is_some_and(|last| entry.stamp <= last);
         let before = if out_of_order { self.settle(shape) } else { 0 };
-        self.late.push(entry);
-        before + if self.late.is_full() { self.settle(shape) } else { 0 }
+        let late = self.late.get_or_insert_default();
+        late.push(shape, entry);
+        before + if is_full(late) { self.settle(shape) } else { 0 }
     }
 
     /// Puts what there is in a range on a pile. Where only the latest entry counts, no more than what that lies in, if that
     /// is easily known; then it answers the first stamp of that.
     pub(super) fn put(&self, shape: Shape, (range, latest): (TimeRange, bool), pile: &mut Pile) -> Option<Timestamp> {
         let frozen = self.frozen.as_deref().unwrap_or_default();
-        let late = self.late.reaching(range);
-        if latest && late.is_empty() && !self.is_overlapped() {
+        let is_late = self.late.as_ref().is_some_and(|late| late.touches(range));
+        if latest && !is_late && !self.is_overlapped() {
             return self.put_latest(shape, range, pile);
         }
         for (author, chunks) in [(Author::Frozen, frozen), (Author::Growing, &self.chunks)] {
             reaching(chunks, range).iter().for_each(|chunk| pile.push_chunk((author, shape), chunk.lend(), range));
         }
-        self.tail.reaching(range).iter().for_each(|run| pile.push_run((Author::Growing, shape), *run, range));
-        late.iter().for_each(|run| pile.push_run((Author::Late, shape), *run, range));
+        self.tail.reaching(shape, range).for_each(|run| pile.push_run((Author::Growing, shape), run, range));
+        if let Some(late) = &self.late {
+            late.reaching(shape, range).for_each(|run| pile.push_run((Author::Late, shape), run, range));
+        }
         None
     }
 
     /// The same where everything ascends: what the latest entry of the range lies in is the last that begins in time, and
     /// mostly the last of all.
     fn put_latest(&self, shape: Shape, range: TimeRange, pile: &mut Pile) -> Option<Timestamp> {
-        if let Some(run) = self.tail.0.iter().rev().find_map(|run| run.latest(range.through)) {
+        if let Some(run) = self.tail.latest(shape, range.through) {
             pile.push_run((Author::Growing, shape), run, range);
             return Some(run.first);
         }
@@ -124,15 +96,20 @@ impl Series {
     pub(super) fn touches(&self, range: TimeRange) -> bool {
         let chunks = self.frozen.as_deref().unwrap_or_default().iter().chain(&self.chunks);
         let chunk = chunks.into_iter().any(|chunk| range.after < chunk.last && chunk.first <= range.through);
-        chunk || !self.tail.reaching(range).is_empty() || !self.late.reaching(range).is_empty()
+        chunk || self.tail.touches(range) || self.late.as_ref().is_some_and(|late| late.touches(range))
     }
 
     /// Drops what is not after `cutoff`; a chunk goes when its last entry does.
-    pub(super) fn drop_through(&mut self, cutoff: Timestamp) {
+    pub(super) fn drop_through(&mut self, shape: Shape, cutoff: Timestamp) {
         self.frozen.take_if(|chunks| chunks.iter().all(|chunk| chunk.last <= cutoff));
         self.chunks.retain(|chunk| cutoff < chunk.last);
-        self.tail.0.retain(|run| cutoff < run.last());
-        self.late.0.retain(|run| cutoff < run.last());
+        for tail in std::iter::once(&mut self.tail).chain(self.late.as_deref_mut()) {
+            if tail.first_stamp().is_some_and(|first| first <= cutoff) {
+                let entries = tail.take(shape).into_iter().filter(|entry| cutoff < entry.stamp);
+                entries.for_each(|entry| tail.push(shape, entry));
+            }
+        }
+        self.late.take_if(|late| late.is_empty());
     }
 
     /// Whether it has no entry.
@@ -153,12 +130,12 @@ impl Series {
 
     /// Whether it has entries that are not set aside.
     pub(super) fn is_growing(&self) -> bool {
-        self.first_stamp().is_some() || !self.late.0.is_empty()
+        self.first_stamp().is_some() || self.late.is_some()
     }
 
     /// What it had before it came to be in the head.
-    pub(super) const fn continuing(latest: Option<(Timestamp, bool)>) -> Self {
-        Self { frozen: None, chunks: Vec::new(), tail: Runs(Vec::new()), late: Runs(Vec::new()), latest }
+    pub(super) fn continuing(latest: Option<(Timestamp, bool)>) -> Self {
+        Self { latest, ..Self::default() }
     }
 
     /// Whether its latest entry came after a stamp, and does not mark the end.
@@ -177,11 +154,11 @@ impl Series {
             *chunk = Chunk::encode(shape, behind);
             frozen.push(Chunk::encode(shape, through));
         }
-        if self.tail.0.first().is_some_and(|run| run.first <= cut) {
-            let entries = self.tail.take();
+        if self.tail.first_stamp().is_some_and(|first| first <= cut) {
+            let entries = self.tail.take(shape);
             let (through, behind) = entries.split_at(entries.partition_point(|entry| entry.stamp <= cut));
             frozen.push(Chunk::encode(shape, through));
-            behind.iter().for_each(|entry| self.tail.push(*entry));
+            behind.iter().for_each(|entry| self.tail.push(shape, *entry));
         }
         match (self.frozen.take(), frozen.is_empty()) {
             (before, true) => self.frozen = before,
@@ -205,7 +182,7 @@ impl Series {
     pub(super) fn bytes(&self) -> usize {
         let chunks = self.frozen.as_deref().unwrap_or_default().iter().chain(&self.chunks);
         let chunks: usize = chunks.map(|chunk| size_of::<Chunk>() + chunk.bytes.len()).sum();
-        chunks + (self.tail.0.capacity() + self.late.0.capacity()) * size_of::<Run>()
+        chunks + self.tail.bytes() + self.late.as_ref().map_or(0, |late| size_of::<Tail>() + late.bytes())
     }
 
     /// Whether what is set aside goes on behind the beginning of the rest.
@@ -221,12 +198,12 @@ impl Series {
 
     /// The first one, but for what came late.
     fn first_stamp(&self) -> Option<Timestamp> {
-        self.chunks.first().map(|chunk| chunk.first).or_else(|| self.tail.0.first().map(|run| run.first))
+        self.chunks.first().map(|chunk| chunk.first).or_else(|| self.tail.first_stamp())
     }
 
     /// Merges what came late into the chunks it overlaps. Answers how many entries it replaced.
     fn settle(&mut self, shape: Shape) -> u64 {
-        let late = self.late.take();
+        let late = self.late.take().map(|mut late| late.take(shape)).unwrap_or_default();
         let (Some(first), Some(last)) = (late.first().map(|entry| entry.stamp), late.last().map(|entry| entry.stamp))
         else {
             return 0;
@@ -234,14 +211,20 @@ impl Series {
         let from = self.chunks.partition_point(|chunk| chunk.last < first);
         let to = self.chunks.partition_point(|chunk| chunk.first <= last);
         let mut there: Vec<Entry> = self.chunks[from..to].iter().flat_map(|chunk| chunk.decode(shape)).collect();
-        if self.tail.0.first().is_some_and(|run| run.first <= last) {
-            there.extend(self.tail.take());
+        if self.tail.first_stamp().is_some_and(|first| first <= last) {
+            there.extend(self.tail.take(shape));
         }
         let count = there.len() + late.len();
         let merged = merge(there, late);
         drop(self.chunks.splice(from..to, encoded(shape, &merged)));
         (count - merged.len()) as u64
     }
+}
+
+/// Whether it makes a chunk.
+const fn is_full(tail: &Tail) -> bool {
+    let (runs, windows) = tail.len();
+    RUNS_IN_CHUNK <= runs || WINDOWS_IN_CHUNK <= windows
 }
 
 /// Those that reach into a range.
@@ -337,7 +320,7 @@ mod tests {
             window: Some(Window::Gauge(Gauge::of(f64::from(window)))),
         };
         (1_000..1_100).chain(0..900).for_each(|window| assert_eq!(series.append(SHAPE, entry(window)), 0));
-        assert_eq!(series.chunks.len(), 3 + 28);
+        assert_eq!((series.chunks.len(), series.tail.len().1), (7, 100));
         assert_eq!(read(&series, ALL).len(), 1_000);
     }
 
@@ -349,7 +332,7 @@ mod tests {
             series.append(SHAPE, Entry { stamp, window: Some(Window::Gauge(Gauge::of(4.0))) });
         }
         assert!(series.bytes() < 2_000, "{} bytes", series.bytes());
-        series.drop_through(Timestamp::from_seconds(86_390));
+        series.drop_through(SHAPE, Timestamp::from_seconds(86_390));
         assert_eq!(read(&series, ALL), []);
     }
 }

@@ -36,8 +36,9 @@ const SUBJECTS: [Subject; 3] = [
 ];
 
 /// A host, window by window.
-pub(crate) struct Made {
-    pub(crate) schema: Schema,
+pub struct Made {
+    /// Its series: one version.
+    pub schema: Schema,
     random: u64,
     kinds: Vec<Kind>,
     last: Vec<f64>,
@@ -46,7 +47,10 @@ pub(crate) struct Made {
 
 impl Made {
     /// With so many of its series at most.
-    pub(crate) fn new(series_max: usize) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When they make no schema.
+    pub fn new(series_max: usize) -> anyhow::Result<Self> {
         let mut change =
             SchemaChange { version: 1, entities: vec![], columns: vec![], series: vec![], ended: Vec::new() };
         for Subject { job, entities, columns } in SUBJECTS {
@@ -67,7 +71,7 @@ impl Made {
     }
 
     /// The next window.
-    pub(crate) fn window(&mut self, stamp: Timestamp) -> Batch {
+    pub fn window(&mut self, stamp: Timestamp) -> Batch {
         let samples = (0..self.kinds.len()).map(|series| {
             let moves = self.below(100) < 55;
             let step = if moves { f64::from(self.below(1_000)) } else { 0.0 };
@@ -121,6 +125,7 @@ fn counter(before: f64, step: f64, windows: u32) -> Window {
 }
 
 /// Time until the windows that are open at `now` close.
-pub(crate) fn closes_in(now: Timestamp) -> Duration {
+#[must_use]
+pub fn closes_in(now: Timestamp) -> Duration {
     now.align_down(WINDOW).after(WINDOW).since(now)
 }

@@ -1,0 +1,418 @@
+//! What grows behind the chunks of a series, until it makes one: windows in few bytes, each told by what is new beside the
+//! one before it. The latest stands as it is, for it is what grows and what is asked for most.
+
+use common::batch::WINDOW;
+use common::metric::{Decimals, Kind};
+use common::time::{TimeRange, Timestamp};
+use common::window::{Counter, Gauge, Window};
+
+use crate::store::chunk::Entry;
+use crate::store::chunk::Shape;
+use crate::store::chunk::column::Reader;
+use crate::store::chunk::column::put_varint;
+use crate::store::chunk::column::unzigzag;
+use crate::store::chunk::column::zigzag;
+use crate::store::chunk::run::Run;
+
+/// Some windows, ascending by stamp.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    /// The first run, and what each other one has that the one before it has not.
+    bytes: Vec<u8>,
+    /// The latest run, which is among them but for how long it is.
+    latest: Option<Run>,
+    first: Timestamp,
+    runs: u32,
+    windows: u32,
+}
+
+// The first byte of a run: what is told of it.
+/// The one before it is longer than a window.
+const LONGER: u8 = 1;
+/// It does not begin where the one before it ends.
+const GAP: u8 = 1 << 1;
+/// It is a mark.
+const MARK: u8 = 1 << 2;
+const COUNT: u8 = 1 << 3;
+/// What usually follows from the last value does not.
+const ODD: u8 = 1 << 4;
+const PEAK: u8 = 1 << 5;
+const SCALE_SHIFT: u32 = 6;
+
+impl Tail {
+    /// Adds an entry, which is behind all others.
+    pub(super) fn push(&mut self, shape: Shape, entry: Entry) {
+        self.windows += 1;
+        let entry = Entry { window: entry.window.map(|window| shape.fit(window)), ..entry };
+        if let Some(run) = self.latest.as_mut().filter(|run| run.continues(entry)) {
+            run.windows += 1;
+            return;
+        }
+        let run = Run { first: entry.stamp, windows: 1, window: entry.window };
+        if self.runs == 0 {
+            self.first = run.first;
+        }
+        put(&mut self.bytes, shape.decimals, self.latest, run);
+        self.latest = Some(run);
+        self.runs += 1;
+    }
+
+    /// Takes all out.
+    pub(super) fn take(&mut self, shape: Shape) -> Vec<Entry> {
+        let taken = std::mem::take(self);
+        taken.runs(shape).flat_map(Run::entries).collect()
+    }
+
+    /// How many differing windows there are, and how many in all.
+    pub(super) const fn len(&self) -> (u32, u32) {
+        (self.runs, self.windows)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.runs == 0
+    }
+
+    pub(super) fn first_stamp(&self) -> Option<Timestamp> {
+        (!self.is_empty()).then_some(self.first)
+    }
+
+    pub(super) fn last_stamp(&self) -> Option<Timestamp> {
+        self.latest.map(Run::last)
+    }
+
+    /// Whether there may be one in a range.
+    pub(super) fn touches(&self, range: TimeRange) -> bool {
+        self.latest.is_some_and(|latest| range.after < latest.last() && self.first <= range.through)
+    }
+
+    /// Those that reach into a range.
+    pub(super) fn reaching(&self, shape: Shape, range: TimeRange) -> impl Iterator<Item = Run> {
+        let all = self.touches(range).then(|| self.runs(shape)).into_iter().flatten();
+        all.skip_while(move |run| run.last() <= range.after).take_while(move |run| run.first <= range.through)
+    }
+
+    /// The latest one that is not after a stamp, alone.
+    pub(super) fn latest(&self, shape: Shape, through: Timestamp) -> Option<Run> {
+        let latest = self.latest?;
+        if latest.first <= through {
+            return latest.latest(through);
+        }
+        let before = self.runs(shape).take_while(|run| run.first <= through).last();
+        before.and_then(|run| run.latest(through))
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    fn runs(&self, shape: Shape) -> Runs<'_> {
+        let mut bytes = Reader(&self.bytes);
+        let next = (!self.is_empty()).then(|| take(&mut bytes, shape.decimals, shape.kind, None).0);
+        Runs { bytes, shape, left: self.runs, next, latest: self.latest }
+    }
+}
+
+/// Runs that are read.
+struct Runs<'a> {
+    bytes: Reader<'a>,
+    shape: Shape,
+    left: u32,
+    /// The next one, but for how long it is.
+    next: Option<Run>,
+    latest: Option<Run>,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        let run = self.next.take()?;
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            return self.latest;
+        }
+        let (next, windows) = take(&mut self.bytes, self.shape.decimals, self.shape.kind, Some(run));
+        self.next = Some(next);
+        Some(Run { windows, ..run })
+    }
+}
+
+/// Appends a run, and how long the one before it is.
+fn put(out: &mut Vec<u8>, decimals: Decimals, before: Option<Run>, run: Run) {
+    let at = out.len();
+    out.push(0);
+    let mut flags = 0;
+    let longer = before.map(|before| before.windows).filter(|windows| *windows != 1);
+    tell(out, &mut flags, LONGER, longer.map(u64::from));
+    let gap = run.first.as_millis().wrapping_sub(due(before).as_millis());
+    tell(out, &mut flags, GAP, (gap != 0).then(|| zigzag(gap)));
+    match run.window {
+        None => flags |= MARK,
+        Some(window) => {
+            let past = Past::of(before);
+            tell(out, &mut flags, COUNT, (window.count() != past.count).then(|| window.count().into()));
+            let begin = out.len();
+            let told = scales(decimals).into_iter().find_map(|scale| {
+                out.truncate(begin);
+                Some(put_window(out, scaled(scale, decimals), past, window)? | scale << SCALE_SHIFT)
+            });
+            flags |= told.unwrap_or(0);
+        }
+    }
+    out[at] = flags;
+}
+
+/// What [`put`] was given: a run, but for how long it is, and how long the one before it is.
+fn take(bytes: &mut Reader<'_>, decimals: Decimals, kind: Kind, before: Option<Run>) -> (Run, u32) {
+    let flags = bytes.byte();
+    let told = |bytes: &mut Reader<'_>, flag: u8| (flags & flag != 0).then(|| bytes.varint());
+    let windows = told(bytes, LONGER).map_or(1, |windows| u32::try_from(windows).unwrap_or(1));
+    let before = before.map(|before| Run { windows, ..before });
+    let first = due(before).as_millis().wrapping_add(told(bytes, GAP).map_or(0, unzigzag));
+    let window = (flags & MARK == 0).then(|| {
+        let mut past = Past::of(before);
+        past.count = told(bytes, COUNT).map_or(past.count, |count| u32::try_from(count).unwrap_or(0));
+        take_window(bytes, scaled(flags >> SCALE_SHIFT, decimals), kind, (past, flags))
+    });
+    (Run { first: Timestamp::from_millis(first), windows: 1, window }, windows)
+}
+
+fn tell(out: &mut Vec<u8>, flags: &mut u8, flag: u8, number: Option<u64>) {
+    if let Some(number) = number {
+        *flags |= flag;
+        put_varint(out, number);
+    }
+}
+
+/// Where the next run begins, if nothing is between.
+fn due(before: Option<Run>) -> Timestamp {
+    before.map_or(Timestamp::from_millis(0), |before| before.last().after(WINDOW))
+}
+
+/// How values are told, in the order of trying: as integers with the digits behind the point that they mean, with none or
+/// three; or as floats.
+fn scales(decimals: Decimals) -> [u8; 4] {
+    if decimals == Decimals::FULL { [1, 2, 0, 0] } else { [0, 1, 2, 3] }
+}
+
+const fn scaled(scale: u8, decimals: Decimals) -> Decimals {
+    match scale {
+        0 => decimals,
+        1 => Decimals::new(0),
+        2 => Decimals::new(3),
+        _ => Decimals::FULL,
+    }
+}
+
+/// What is known of a window from the one before it.
+#[derive(Clone, Copy)]
+struct Past {
+    count: u32,
+    last: Option<f64>,
+    peak: f64,
+}
+
+impl Past {
+    fn of(before: Option<Run>) -> Self {
+        match before.and_then(|before| before.window) {
+            None => Self { count: 0, last: None, peak: 0.0 },
+            Some(Window::Gauge(Gauge { count, last, .. })) => Self { count, last: Some(last), peak: 0.0 },
+            Some(Window::Counter(Counter { count, last, peak, .. })) => Self { count, last: Some(last), peak },
+        }
+    }
+
+    /// What a counter grew by if it was not reset.
+    fn growth(self, last: f64, decimals: Decimals) -> f64 {
+        let growth = self.last.map_or(0.0, |before| match (decimals.mantissa(before), decimals.mantissa(last)) {
+            (Some(before), Some(last)) => decimals.value(last - before),
+            _ => last - before,
+        });
+        // What arithmetic leaves of a NaN's bits is not defined.
+        if growth.is_nan() { 0.0 } else { growth }
+    }
+}
+
+/// The sum of a gauge that stood still.
+fn still(count: u32, last: f64, decimals: Decimals) -> f64 {
+    match decimals.mantissa(last) {
+        Some(mantissa) => decimals.value(mantissa.wrapping_mul(count.into())),
+        None if last.is_nan() || count == 1 => last,
+        None => last * f64::from(count),
+    }
+}
+
+/// Appends the values of a window, if they can be told so. Answers which are.
+fn put_window(out: &mut Vec<u8>, decimals: Decimals, past: Past, window: Window) -> Option<u8> {
+    let mut put = |value: f64, base: f64| put_value(out, decimals, value, base);
+    put(window.last(), past.last.unwrap_or(0.0))?;
+    match window {
+        Window::Gauge(Gauge { count, min, max, sum, last }) => {
+            let usual = [last, last, still(count, last, decimals)];
+            let found = [min, max, sum];
+            if found.map(f64::to_bits) == usual.map(f64::to_bits) {
+                return Some(0);
+            }
+            found.into_iter().zip(usual).try_for_each(|(value, base)| put(value, base))?;
+            Some(ODD)
+        }
+        Window::Counter(Counter { last, increase, peak, .. }) => {
+            let usual = past.growth(last, decimals);
+            let mut flags = 0;
+            for (flag, value, base) in [(ODD, increase, usual), (PEAK, peak, past.peak)] {
+                if value.to_bits() != base.to_bits() {
+                    put(value, base)?;
+                    flags |= flag;
+                }
+            }
+            Some(flags)
+        }
+    }
+}
+
+/// What [`put_window`] was given.
+fn take_window(bytes: &mut Reader<'_>, decimals: Decimals, kind: Kind, (past, flags): (Past, u8)) -> Window {
+    let count = past.count;
+    let mut take = |told: bool, base: f64| if told { take_value(bytes, decimals, base) } else { base };
+    let last = take(true, past.last.unwrap_or(0.0));
+    let odd = flags & ODD != 0;
+    match kind {
+        Kind::Gauge => {
+            let [min, max] = [take(odd, last), take(odd, last)];
+            let sum = take(odd, still(count, last, decimals));
+            Window::Gauge(Gauge { count, min, max, sum, last })
+        }
+        Kind::Counter => {
+            let increase = take(odd, past.growth(last, decimals));
+            let peak = take(flags & PEAK != 0, past.peak);
+            Window::Counter(Counter { count, last, increase, peak })
+        }
+    }
+}
+
+fn put_value(out: &mut Vec<u8>, decimals: Decimals, value: f64, base: f64) -> Option<()> {
+    if decimals == Decimals::FULL {
+        out.extend_from_slice(&value.to_le_bytes());
+        return Some(());
+    }
+    let mantissa = decimals.mantissa(value)?;
+    put_varint(out, zigzag(mantissa - decimals.mantissa(base).unwrap_or(0)));
+    Some(())
+}
+
+fn take_value(bytes: &mut Reader<'_>, decimals: Decimals, base: f64) -> f64 {
+    if decimals == Decimals::FULL {
+        return f64::from_le_bytes(std::array::from_fn(|_| bytes.byte()));
+    }
+    decimals.value(unzigzag(bytes.varint()).wrapping_add(decimals.mantissa(base).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::chunk::same;
+
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            8 => (-1_000..1_000_i64).prop_map(|mantissa| Decimals::new(2).value(mantissa)),
+            2 => (0..1_000_000_i32).prop_map(f64::from),
+            1 => any::<u64>().prop_map(f64::from_bits),
+            1 => prop::sample::select(vec![-0.0, f64::NAN, f64::INFINITY, 9_007_199_254_740_991.0, 1e300]),
+        ]
+    }
+
+    fn window(kind: Kind) -> impl Strategy<Value = Option<Window>> {
+        let count = prop_oneof![8 => Just(10_u32), 1 => any::<u32>()];
+        let window = (count, [value(), value(), value(), value()], 0..4_u8);
+        let window = window.prop_map(move |(count, [a, b, c, d], which)| match (kind, which) {
+            (Kind::Gauge, 0) => Window::Gauge(Gauge::of(a)),
+            (Kind::Gauge, 1) => Window::Gauge(Gauge { count: 10, min: 7.0, max: 7.0, sum: 70.0, last: 7.0 }),
+            (Kind::Gauge, _) => Window::Gauge(Gauge { count, min: a, max: b, sum: c, last: d }),
+            (Kind::Counter, 0) => Window::Counter(Counter::first(a)),
+            (Kind::Counter, 1) => Window::Counter(Counter { count: 10, last: 7.0, increase: 0.0, peak: 0.0 }),
+            (Kind::Counter, _) => Window::Counter(Counter { count, last: a, increase: b, peak: c }),
+        });
+        prop::option::weighted(0.9, window)
+    }
+
+    fn entries(kind: Kind) -> impl Strategy<Value = Vec<Entry>> {
+        let step = prop_oneof![10 => Just(10_000_i64), 1 => 1..1_000_000_i64];
+        prop::collection::vec((step, window(kind)), 1..100).prop_map(|steps| {
+            let walk = steps.into_iter().scan(-50_000, |stamp, (step, window)| {
+                *stamp += step;
+                Some(Entry { stamp: Timestamp::from_millis(*stamp), window })
+            });
+            walk.collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn windows_come_back_to_the_bit(
+            (kind, entries) in prop_oneof![Just(Kind::Gauge), Just(Kind::Counter)]
+                .prop_flat_map(|kind| (Just(kind), entries(kind))),
+            digits in prop::sample::select(vec![0, 2, 9, 255]),
+            ends in prop::array::uniform2(-100_000..2_000_000_i64),
+        ) {
+            let shape = Shape { kind, decimals: Decimals::new(digits), peak: true };
+            let mut tail = Tail::default();
+            entries.iter().for_each(|entry| tail.push(shape, *entry));
+            let [after, through] = [ends[0].min(ends[1]), ends[0].max(ends[1])].map(Timestamp::from_millis);
+            let within = |run: Run| run.entries().filter(|entry| after < entry.stamp && entry.stamp <= through).collect::<Vec<_>>();
+            let read: Vec<Entry> = tail.reaching(shape, TimeRange { after, through }).flat_map(within).collect();
+            let inside: Vec<Entry> =
+                entries.iter().copied().filter(|entry| after < entry.stamp && entry.stamp <= through).collect();
+            check(&read, &inside)?;
+            let latest = entries.iter().rfind(|entry| entry.stamp <= through).copied();
+            let found = tail.latest(shape, through).and_then(|run| run.entries().last());
+            check(&Vec::from_iter(found), &Vec::from_iter(latest))?;
+            prop_assert_eq!(tail.len().1 as usize, entries.len());
+            check(&tail.take(shape), &entries)?;
+            prop_assert!(tail.is_empty());
+        }
+    }
+
+    fn check(found: &[Entry], expected: &[Entry]) -> Result<(), TestCaseError> {
+        let equal = |(found, expected): (&Entry, &Entry)| {
+            found.stamp == expected.stamp
+                && match (found.window, expected.window) {
+                    (Some(found), Some(expected)) => same(found, expected),
+                    (found, expected) => found.is_none() && expected.is_none(),
+                }
+        };
+        prop_assert!(
+            found.len() == expected.len() && found.iter().zip(expected).all(equal),
+            "{:?} {:?}",
+            found,
+            expected
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_usual_takes_a_few_bytes() {
+        let bytes = |kind: Kind, window: fn(u32) -> Window| {
+            let shape = Shape { kind, decimals: Decimals::new(0), peak: false };
+            let mut tail = Tail::default();
+            for at in 0..100 {
+                let stamp = Timestamp::from_seconds(1_700_000_000 + 10 * i64::from(at));
+                tail.push(shape, Entry { stamp, window: Some(window(at)) });
+            }
+            tail.bytes.len()
+        };
+        let still = |_| Window::Gauge(Gauge { count: 10, min: 7.0, max: 7.0, sum: 70.0, last: 7.0 });
+        assert_eq!(bytes(Kind::Gauge, still), 9);
+        let grows = |at| {
+            Window::Counter(Counter {
+                count: 10,
+                last: f64::from(at) * 50.0,
+                increase: if at == 0 { 0.0 } else { 50.0 },
+                peak: 0.0,
+            })
+        };
+        assert_eq!(bytes(Kind::Counter, grows), 9 + 99 * 2);
+    }
+}

@@ -1,0 +1,221 @@
+//! What a start takes, and what the series of agents take in memory: windows of made hosts are stored, and the data directory
+//! is opened again, all in this process. Arguments: hosts of 2,240 series (50), and windows that lie in the log (300).
+//!
+//! Prints; asserts only that everything is there again: machines are shared, and only ratios hold.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::io::Write as _;
+use std::path::Path;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::time::Instant;
+
+use aggregator::store::Store;
+use aggregator::store::StoreConfig;
+use aggregator::store::commit::Append;
+use aggregator::store::commit::Commit;
+use aggregator::store::lock::Lock;
+use anyhow::Context as _;
+use anyhow::ensure;
+use benches::made::Made;
+use benches::number;
+use common::batch::EncodedBatch;
+use common::batch::HostId;
+use common::batch::RunId;
+use common::batch::Seq;
+use common::batch::SpoolId;
+use common::batch::WINDOW;
+use common::metric::Labels;
+use common::schema::SchemaChange;
+use common::time::Clock;
+use common::time::Timestamp;
+use common::wire::codec;
+use common::wire::codec::Against;
+use common::wire::codec::CODEC;
+use common::wire::codec::State;
+
+/// An hour begins.
+const HOUR: Timestamp = Timestamp::from_seconds(1_700_002_800);
+
+/// Windows before it, which are in files at the start: what there is of them is in the books.
+const SEALED: u32 = 3;
+
+/// How long sealing may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Real time between two looks.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Hosts that send in one commit.
+const HOSTS_IN_COMMIT: u32 = 64;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = env::args().skip(1);
+    let hosts = u32::try_from(number(arguments.next(), 50)?)?;
+    let windows = u32::try_from(number(arguments.next(), 300)?)?;
+    let mut out = io::stdout().lock();
+    let dir = tempfile::tempdir()?;
+    let mut made = Made::new(usize::MAX)?;
+    let series = f64::from(hosts) * made.schema.series().len() as f64;
+    let samples = series * f64::from(windows);
+
+    let clock = Clock::moved(HOUR);
+    let before = resident()?;
+    let (store, writer) = open(dir.path(), &clock)?;
+    let sent = fill(&store, &clock, (hosts, windows), &mut made).await?;
+    writeln!(out, "{hosts} hosts, {windows} windows: {:.2} M series, {:.0} M samples", series / 1e6, samples / 1e6)?;
+    tell_memory(&mut out, "when all had come", before, series, store.stats().head_bytes)?;
+    close(store, writer)?;
+
+    let decoded = decoded(&made, &sent)?;
+    let (before, used, began) = (resident()?, used()?, Instant::now());
+    let (store, writer) = open(dir.path(), &clock)?;
+    let (took, used) = (began.elapsed(), self::used()? - used);
+    ensure!(store.stats().samples_total as f64 == samples, "not all is there again");
+    writeln!(
+        out,
+        "a start: {:.2} s, {:.1} M samples/s by the clock, {:.1} M/s of one core: {:.2} of the {:.1} that decoding reaches",
+        took.as_secs_f64(),
+        samples / took.as_secs_f64() / 1e6,
+        samples / used.as_secs_f64() / 1e6,
+        samples / used.as_secs_f64() / decoded,
+        decoded / 1e6,
+    )?;
+    tell_memory(&mut out, "beyond what the start found", before, series, store.stats().head_bytes)?;
+    close(store, writer)
+}
+
+fn open(dir: &Path, clock: &Clock) -> anyhow::Result<(Store, JoinHandle<()>)> {
+    let config = StoreConfig { settle_every: Some(GLANCE), ..StoreConfig::default() };
+    let (store, writer) = Store::open(Lock::take(dir)?, config, clock.clone())?;
+    Ok((store, thread::spawn(move || writer.run())))
+}
+
+fn close(store: Store, writer: JoinHandle<()>) -> anyhow::Result<()> {
+    store.close();
+    drop(store);
+    writer.join().map_err(|_| anyhow::anyhow!("the writer ended early"))
+}
+
+/// Stores some windows of an hour that is over and is sealed then, and `windows` of the one behind it. Answers the latter,
+/// of one host.
+async fn fill(
+    store: &Store,
+    clock: &Clock,
+    (hosts, windows): (u32, u32),
+    made: &mut Made,
+) -> anyhow::Result<Vec<EncodedBatch>> {
+    for host in 1..=hosts {
+        let labels = Labels::new().with("instance", format!("host-{host}"));
+        store.set_host_labels(HostId(host), labels).await?;
+        let appends = vec![Append::Schema { host: HostId(host), run: run(host), change: of_host(made, host)? }];
+        store.commit(Commit { appends, records: Vec::new() }).await?;
+    }
+    let (mut state, mut sent) = (State::default(), Vec::new());
+    for window in 0..SEALED + windows {
+        if window == SEALED {
+            clock.advance(Duration::from_secs(301));
+            sealed(store).await?;
+            clock.advance(Duration::from_secs(3_000));
+        }
+        let stamp = HOUR.before(WINDOW * (SEALED - 1)).after(WINDOW * window);
+        // All hosts send the same: what it is makes no difference to who stores it.
+        let keyframe = window == 0 || window == SEALED;
+        if keyframe {
+            state = State::default();
+        }
+        let version = made.schema.version();
+        let batch = made.window(stamp);
+        let payload = codec::encode(CODEC, &batch, (&made.schema, version), &mut state);
+        let batch = |host| EncodedBatch {
+            run: run(host),
+            spool: SpoolId(run(host).0),
+            seq: Seq(window.into()),
+            schema_version: version,
+            codec: CODEC,
+            keyframe,
+            stamp,
+            payload: payload.clone(),
+        };
+        let all: Vec<u32> = (1..=hosts).collect();
+        for some in all.chunks(HOSTS_IN_COMMIT as usize) {
+            let append = |host: &u32| Append::Batch { host: HostId(*host), batch: batch(*host) };
+            store.commit(Commit { appends: some.iter().map(append).collect(), records: Vec::new() }).await?;
+        }
+        sent.extend((SEALED <= window).then(|| batch(1)));
+    }
+    Ok(sent)
+}
+
+fn run(host: u32) -> RunId {
+    RunId(u128::from(host).to_le_bytes())
+}
+
+/// The schema as a host sends it: with containers of its own, and none of its text shared with another's.
+fn of_host(made: &Made, host: u32) -> anyhow::Result<SchemaChange> {
+    let mut change = made.schema.changes_since(0).next().context("no schema")?;
+    for entity in change.entities.iter_mut().filter(|entity| !entity.labels.is_empty()) {
+        let name = format!("{}-{host}", entity.labels.get("name"));
+        let id =
+            format!("/system.slice/docker-{name}-1a1a1f01a5ed31b6460eda81aa65ce36f7aa3901f29321666ee6323fa42f.scope");
+        entity.labels = Labels::new().with("container", name.as_str()).with("name", name.as_str()).with("id", id);
+    }
+    change.columns.iter_mut().for_each(|column| {
+        column.labels = column.labels.iter().collect();
+    });
+    Ok(change)
+}
+
+async fn sealed(store: &Store) -> anyhow::Result<()> {
+    let began = Instant::now();
+    while store.stats().block_bytes == 0 || 0 < store.stats().head_bytes {
+        ensure!(began.elapsed() < PATIENCE, "nothing was sealed");
+        tokio::time::sleep(GLANCE).await;
+    }
+    Ok(())
+}
+
+/// Samples a second that one core decodes: no start can be faster than its cores decode.
+fn decoded(made: &Made, sent: &[EncodedBatch]) -> anyhow::Result<f64> {
+    const TIMES: u32 = 10;
+    let (before, mut samples) = (used()?, 0);
+    for _ in 0..TIMES {
+        let mut state = State::default();
+        for batch in sent {
+            let against = Against { schema: &made.schema, version: batch.schema_version, stamp: batch.stamp };
+            samples += codec::decode(batch.codec, &batch.payload, against, &mut state)?.samples.len();
+        }
+    }
+    Ok(samples as f64 / (used()? - before).as_secs_f64())
+}
+
+fn tell_memory(out: &mut impl io::Write, when: &str, before: u64, series: f64, head: u64) -> anyhow::Result<()> {
+    let resident = resident()?;
+    let each = resident.saturating_sub(before) as f64 / series;
+    let windows = head as f64 / series;
+    writeln!(
+        out,
+        "{when}: {:.0} MB resident; {each:.0} bytes a series, {windows:.0} of them its windows",
+        resident as f64 / 1e6
+    )?;
+    Ok(())
+}
+
+/// Processor time that this process has used, to the tick: machines are shared, and the clock says little.
+fn used() -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let behind_name = stat.rsplit(')').next().context("no stat")?;
+    let ticks = behind_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(10 * ticks))
+}
+
+/// Bytes of memory that this process holds.
+fn resident() -> anyhow::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(1_024 * line.split_whitespace().next().context("no number")?.parse::<u64>()?)
+}
