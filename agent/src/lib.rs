@@ -38,6 +38,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use config::Config;
+use config::Given;
 use host::Host;
 use sampler::Sampler;
 use spool::Figures;
@@ -48,6 +49,7 @@ use spool::directory::Directory;
 use uplink::Uplink;
 use uplink::UplinkError;
 use uplink::dialogue::Introduction;
+use uplink::settings::Settings;
 use window::Stamps;
 
 /// Ticks on their way to the sampling thread: one. A second means that the thread is late, and then the two become one
@@ -74,9 +76,9 @@ pub async fn run(
     ticked: watch::Sender<Timestamp>,
 ) -> anyhow::Result<()> {
     tracing::info!(descriptors = host::raise_descriptor_limit(), version = env!("CARGO_PKG_VERSION"), "agent starts");
-    let mut dropped = 0;
+    let (mut dropped, given) = (0, watch::Sender::new(Settings::kept(&config.uplink.state_dir)));
     loop {
-        let ended = live(&config, &clock, stop.child_token(), ticked.clone(), dropped).await;
+        let ended = live((&config, &given), &clock, stop.child_token(), ticked.clone(), dropped).await;
         match ended.as_ref().map_err(|error| error.downcast_ref()) {
             Err(Some(UplinkError::Copied(all))) if !stop.is_cancelled() => {
                 tracing::warn!(dropped = all - dropped, "this process runs twice, with its memory copied: begins anew");
@@ -90,7 +92,7 @@ pub async fn run(
 /// The agent under one identity of its process: its runs and spools are named by chance. `dropped` is how many batches the
 /// lives before had to drop, because the process had been copied with its memory.
 async fn live(
-    config: &Config,
+    (config, given): (&Config, &watch::Sender<Given>),
     clock: &Clock,
     stop: CancellationToken,
     ticked: watch::Sender<Timestamp>,
@@ -116,6 +118,7 @@ async fn live(
 
     let (ticks, due) = mpsc::sync_channel(TICKS_WAITING_MAX);
     let mut sampler = Sampler::new(config, clock.clone(), stamps.clone(), spool.clone());
+    sampler.follow(given.subscribe());
     if 0 < dropped {
         sampler.event("process_copied", format!("the agent ran twice, with its memory copied: {dropped} windows lost"));
     }
@@ -128,6 +131,7 @@ async fn live(
         spool,
         recorder: sampler.recorder(),
         counts: sampler.counts(),
+        settings: Settings { given: given.clone(), pinned: config.pinned },
         first_run,
         stamps: stamps.clone(),
         clock: clock.clone(),

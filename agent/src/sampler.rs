@@ -12,6 +12,7 @@ use common::metric::Labels;
 use common::schema::SERIES_PER_HOST_MAX;
 use common::time::Clock;
 use common::time::Timestamp;
+use tokio::sync::watch;
 
 use crate::collect::Collectors;
 use crate::collect::Moment;
@@ -19,6 +20,7 @@ use crate::collect::OwnCounts;
 use crate::collect::Samples;
 use crate::collect::Tick;
 use crate::config::Config;
+use crate::config::Given;
 use crate::host::Host;
 use crate::recorder::Recorder;
 use crate::spool::Spool;
@@ -36,7 +38,11 @@ const SUSPENDED: Duration = Duration::from_secs(1);
 
 /// What the sampling thread owns.
 pub struct Sampler {
+    /// What the host's own configuration says.
+    own_config: Config,
+    /// What is in force: that, and what the aggregator gave.
     config: Config,
+    given: Option<watch::Receiver<Given>>,
     clock: Clock,
     stamps: Stamps,
     spool: Spool,
@@ -62,7 +68,9 @@ impl Sampler {
         let mut samples = Samples::default();
         let collectors = Collectors::new(config, Arc::clone(&own), clock.clone(), &mut samples);
         let mut sampler = Self {
+            own_config: config.clone(),
             config: config.clone(),
+            given: None,
             host: Host::new(config.roots.clone()),
             offset_ms: stamps.at(clock.boot()).as_millis() - clock.wall().as_millis(),
             windower: Windower::default(),
@@ -78,6 +86,18 @@ impl Sampler {
         };
         sampler.event("agent_started", format!("agent {} started", env!("CARGO_PKG_VERSION")));
         sampler
+    }
+
+    /// Follows what the aggregator gives of the configuration, from the next window on.
+    pub fn follow(&mut self, mut given: watch::Receiver<Given>) {
+        given.mark_changed();
+        self.given = Some(given);
+        // Nothing is sampled yet: the first window has it.
+        if self.reconfigure() {
+            let events = self.samples.take_events();
+            self.begin_anew();
+            events.into_iter().for_each(|event| self.samples.event(event));
+        }
     }
 
     /// The flight recorder that it fills.
@@ -130,6 +150,13 @@ impl Sampler {
         let processes = self.collectors.processes(&mut self.host);
         let batch = Batch { processes, events: self.samples.take_events(), ..batch };
         self.spool.push(&batch, self.samples.settle(), self.clock.boot());
+        if self.reconfigure() {
+            self.begin_anew();
+            self.windower.renew(&[]);
+            self.recorder.renew();
+            self.spool.renew();
+            return;
+        }
         let was_full = self.samples.is_full();
         if let Some(mut stood) = self.samples.renew() {
             if was_full {
@@ -141,6 +168,17 @@ impl Sampler {
             self.recorder.renew();
             self.spool.renew();
         }
+    }
+
+    /// Takes over what was given meanwhile. Whether anything is meant otherwise than before.
+    fn reconfigure(&mut self) -> bool {
+        let Some(given) = self.given.as_mut().filter(|given| given.has_changed().unwrap_or(false)) else {
+            return false;
+        };
+        let config = self.own_config.and(&given.borrow_and_update());
+        let changed = config != self.config;
+        self.config = config;
+        changed
     }
 
     /// Collectors hold keys of series that found no room: they begin anew, and everything gets its room.
@@ -341,6 +379,30 @@ mod tests {
         let loads = rows.iter().map(|row| row.values.iter().filter(|(_, value)| *value == 0.25).count());
         assert!(loads.min() >= Some(1));
         assert_eq!(rows.iter().map(|row| row.run).max(), Some(5));
+    }
+
+    #[test]
+    fn what_the_aggregator_sets_is_in_force_from_the_next_window_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bench = bench(directory.path());
+        let given = watch::Sender::new(Given::read("processes.interval_seconds = 2").unwrap());
+        bench.sampler.follow(given.subscribe());
+        assert_eq!(bench.sampler.config.process_interval_seconds, 2);
+        let run = bench.spool.run();
+        bench.run(15);
+        given.send_replace(Given::read("processes.interval_seconds = 5").unwrap());
+        bench.run(3);
+        assert_eq!((bench.sampler.config.process_interval_seconds, bench.spool.run()), (2, run), "not within a window");
+        bench.run(3);
+        assert_eq!(bench.sampler.config.process_interval_seconds, 5);
+        assert_ne!(bench.spool.run(), run);
+        let run = bench.spool.run();
+        given.send_replace(Given::read("processes.interval_seconds = 5").unwrap());
+        bench.run(10);
+        assert_eq!(bench.spool.run(), run, "nothing is meant otherwise");
+        let started = vec!["agent_started".to_owned()];
+        let expect = [(1_000_010, started, Some(10)), (1_000_020, vec![], Some(10)), (1_000_030, vec![], Some(10))];
+        assert_eq!(bench.shipped(), expect, "no window is lost, and no event");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the operator wrote, and what it means. The one reader of the environment.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io;
@@ -8,11 +9,13 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::config::ConfigError;
 use common::config::ENVIRONMENT_PREFIX;
 use common::config::Layers;
+use common::wire::message::SETTINGS_BYTES_MAX;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de::Error as _;
@@ -22,6 +25,9 @@ const FILE: &str = "/etc/lapwing/aggregator.toml";
 
 /// Less would not hold a day of one host, its rollups and the files that are being merged.
 const RETENTION_BYTES_MIN: u64 = 100 << 20;
+
+/// Groups of hosts of whose agents something is set: each host is looked up among them at each greeting.
+const AGENTS_MAX: usize = 256;
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +57,8 @@ pub struct Config {
     pub query: Query,
     /// When rules are evaluated.
     pub alert: Alert,
+    /// What is set of the configuration of agents.
+    pub agents: Vec<Policy>,
 }
 
 /// The API and the page.
@@ -157,6 +165,15 @@ pub struct Alert {
     pub hold_silent: Duration,
 }
 
+/// Hosts and what is set of their agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Labels that a host has, `instance` among them; without any, every host.
+    pub hosts: BTreeMap<String, String>,
+    /// What is set, as the agent reads it.
+    pub text: Arc<str>,
+}
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -216,6 +233,26 @@ struct RawConfig {
     retention: Retention,
     query: Query,
     alert: Alert,
+    agents: Vec<Agents>,
+}
+
+/// Some hosts, and what is set of their agents. The agent checks what it means.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Agents {
+    hosts: BTreeMap<String, String>,
+    processes: toml::Table,
+    containers: toml::Table,
+}
+
+impl Agents {
+    fn meaning(self) -> Option<Policy> {
+        let Self { hosts, processes, containers } = self;
+        let set = [("processes", processes), ("containers", containers)].into_iter().filter(|(_, set)| !set.is_empty());
+        let set: toml::Table = set.map(|(section, set)| (section.to_owned(), set.into())).collect();
+        let text = toml::to_string(&set).ok().filter(|text| text.len() <= SETTINGS_BYTES_MAX)?;
+        Some(Policy { hosts, text: text.into() })
+    }
 }
 
 impl RawConfig {
@@ -238,6 +275,12 @@ impl RawConfig {
         if self.retention.bytes.is_some_and(|bytes| bytes < RETENTION_BYTES_MIN) {
             return refuse("retention.bytes", "100MB is the least: below that nothing is left of a day");
         }
+        if AGENTS_MAX < self.agents.len() {
+            return refuse("agents", "more than 256 groups of hosts: give hosts a label that several share");
+        }
+        let Some(agents) = self.agents.into_iter().map(Agents::meaning).collect() else {
+            return refuse("agents", "64 KiB is the most that one group of hosts may be told");
+        };
         if self.ingest.advertise.is_empty() {
             self.ingest.advertise = hostname();
         }
@@ -253,6 +296,7 @@ impl RawConfig {
             retention: self.retention,
             query: self.query,
             alert: self.alert,
+            agents,
         })
     }
 }
@@ -267,6 +311,7 @@ impl Default for RawConfig {
             retention: Retention::default(),
             query: Query::default(),
             alert: Alert::default(),
+            agents: Vec::new(),
         }
     }
 }
@@ -479,6 +524,25 @@ mod tests {
         assert_eq!(format!("{packaged:?}"), default);
         assert_eq!(format!("{spelled_out:?}"), default);
         assert_ne!(uncommented, text, "every key stands there, commented out");
+    }
+
+    #[test]
+    fn what_is_set_of_agents_is_handed_on_as_it_is_written() {
+        let read = |text: &str| {
+            let layers = Layers { file: Some(("aggregator.toml", text)), ..Layers::default() };
+            let raw: RawConfig = layers.read().unwrap();
+            raw.meaning(None).map(|config| config.agents).map_err(|error| error.to_string())
+        };
+        let text = "[[agents]]\nhosts = { env = 'prod' }\nprocesses.interval_seconds = 5\ncontainers.labels = ['team']\n\
+                    [[agents.processes.groups]]\ncomm = ['a']\n[[agents]]";
+        let agents = read(text).unwrap();
+        assert_eq!(agents[0].hosts, BTreeMap::from([("env".to_owned(), "prod".to_owned())]));
+        let wanted = "[processes]\ninterval_seconds = 5\ngroups = [{ comm = ['a'] }]\n[containers]\nlabels = ['team']";
+        assert_eq!(agents[0].text.parse::<toml::Table>(), wanted.parse::<toml::Table>());
+        assert_eq!((agents[1].hosts.len(), &*agents[1].text), (0, ""));
+        let long = format!("[[agents]]\ncontainers.labels = ['{}']", "x".repeat(SETTINGS_BYTES_MAX));
+        assert!(read(&long).unwrap_err().starts_with("agents: 64 KiB"));
+        assert!(read(&"[[agents]]\n".repeat(AGENTS_MAX + 1)).unwrap_err().starts_with("agents: more than 256"));
     }
 
     #[test]

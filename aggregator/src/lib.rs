@@ -234,6 +234,7 @@ async fn rooms(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<
         decisions,
         clock: clock.clone(),
     };
+    rooms.presence.set(config.agents.clone());
     Ok((rooms, outlets))
 }
 

@@ -3,6 +3,7 @@
 
 mod copied;
 mod missing;
+mod settings;
 mod transport;
 mod trust;
 
@@ -18,6 +19,7 @@ use agent::spool::Spool;
 use agent::uplink::Uplink;
 use agent::uplink::UplinkError;
 use agent::uplink::dialogue::Introduction;
+use agent::uplink::settings::Settings;
 use agent::window::Stamps;
 use aggregator::ingest::Ingest;
 use aggregator::ingest::counters::Counters;
@@ -116,6 +118,7 @@ impl Bench {
             },
             spool: Spool::new(RunId([2; 16]), SpoolId([3; 16])),
             recorder: Recorder::default(),
+            settings: Settings::default(),
             counts: Arc::default(),
             first_run: RunId([2; 16]),
             stamps: Stamps::new(self.clock.wall(), self.clock.boot()),

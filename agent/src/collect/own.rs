@@ -51,6 +51,8 @@ pub struct OwnCounts {
     pub congestion_window_bytes: AtomicU64,
     /// Whether the session goes over TCP.
     pub session_over_tcp: AtomicU64,
+    /// Whether what the aggregator wanted to set last was refused.
+    pub settings_refused: AtomicU64,
     /// Whether the aggregator keeps it out, because another agent has its state.
     pub kept_out: AtomicU64,
     /// How far back the flight recorder reaches, in seconds.
@@ -72,7 +74,7 @@ const DENIED: &Metric = metric("lapwing_agent_denied");
 type Count = fn(&OwnCounts) -> &AtomicU64;
 
 /// Metrics of [`OwnCounts`], and which count each shows.
-const COUNTS: [(&Metric, Count); 14] = [
+const COUNTS: [(&Metric, Count); 15] = [
     (metric("lapwing_agent_samples_total"), |own| &own.samples),
     (metric("lapwing_agent_late_ticks_total"), |own| &own.late_ticks),
     (metric("lapwing_agent_skipped_windows_total"), |own| &own.skipped_windows),
@@ -85,6 +87,7 @@ const COUNTS: [(&Metric, Count); 14] = [
     (metric("lapwing_agent_lost_packets_total"), |own| &own.lost_packets),
     (metric("lapwing_agent_session_over_tcp"), |own| &own.session_over_tcp),
     (metric("lapwing_agent_kept_out"), |own| &own.kept_out),
+    (metric("lapwing_agent_settings_refused"), |own| &own.settings_refused),
     (metric("lapwing_agent_recorded_seconds"), |own| &own.recorded_seconds),
     (metric("lapwing_agent_refused_series_total"), |own| &own.refused_series),
 ];

@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
+use crate::config::INTERVALS;
+
 /// What the agent's own CPU time is averaged over.
 const JUDGED_OVER: Duration = Duration::from_secs(60);
 
-/// Seconds between two looks, step by step. Each divides a window, so that every window has values.
-const STEPS: [u32; 4] = [1, 2, 5, 10];
+/// Seconds between two looks, step by step.
+const STEPS: [u32; 4] = INTERVALS;
 
 /// Cheap minutes after which the pace goes up a step.
 const CHEAP_MINUTES: u32 = 3;
@@ -23,6 +25,8 @@ const CHEAP: f64 = 0.4;
 pub(super) struct Pace {
     /// Part of one core that the agent may use; nothing is no limit.
     limit: Option<f64>,
+    /// The fastest step.
+    least: usize,
     step: usize,
     /// When the minute began that is being judged, and the CPU time that the agent had used by then.
     began: Option<(Duration, Duration)>,
@@ -42,9 +46,10 @@ pub(super) struct Change {
 }
 
 impl Pace {
-    /// `limit` is the part of one core that the agent may use.
-    pub(super) fn new(limit: Option<f64>) -> Self {
-        Self { limit, step: 0, began: None, cheap_minutes: 0, seconds_since_look: 0 }
+    /// `limit` is the part of one core that the agent may use, `seconds` what lies between two looks at least.
+    pub(super) fn new(limit: Option<f64>, seconds: u32) -> Self {
+        let least = STEPS.iter().position(|step| seconds <= *step).unwrap_or(STEPS.len() - 1);
+        Self { limit, least, step: least, began: None, cheap_minutes: 0, seconds_since_look: 0 }
     }
 
     /// Seconds between two looks.
@@ -67,7 +72,7 @@ impl Pace {
         let step = if limit < used {
             (self.step + 1).min(STEPS.len() - 1)
         } else if CHEAP_MINUTES <= self.cheap_minutes {
-            self.step.saturating_sub(1)
+            self.step.saturating_sub(1).max(self.least)
         } else {
             self.step
         };
@@ -97,7 +102,7 @@ mod tests {
     /// Per cent of a core in each minute, and the interval behind it.
     #[track_caller]
     fn check(limit: Option<f64>, minutes: &[(f64, u32)]) {
-        let mut pace = Pace::new(limit);
+        let mut pace = Pace::new(limit, 1);
         let (mut now, mut cpu) = (Duration::from_secs(1_000), Duration::from_secs(5));
         assert_eq!(pace.judge(now, cpu), None);
         for &(per_cent, expect) in minutes {
@@ -110,6 +115,15 @@ mod tests {
             let changes: Vec<_> = changes.collect();
             assert_eq!(changes, if expect == before { vec![] } else { vec![(before, expect)] }, "{minutes:?}");
         }
+    }
+
+    #[test]
+    fn it_looks_no_more_often_than_it_is_told_to() {
+        let mut pace = Pace::new(Some(0.02), 5);
+        for minute in 0..10 {
+            assert_eq!(pace.judge(Duration::from_secs(60 * minute), Duration::ZERO), None);
+        }
+        assert_eq!(pace.interval_seconds(), 5);
     }
 
     #[test]
@@ -143,7 +157,7 @@ mod tests {
     #[test]
     fn ticks_that_look() {
         let check = |step: usize, late: &[usize], expect: &str| {
-            let mut pace = Pace { step, ..Pace::new(None) };
+            let mut pace = Pace { step, ..Pace::new(None, 1) };
             let ticks = (0..20).filter(|tick| !late.contains(tick));
             let looked: String = ticks.map(|tick| if pace.looks(tick % 10 == 0) { '#' } else { '.' }).collect();
             assert_eq!(looked, expect);

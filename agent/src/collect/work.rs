@@ -44,7 +44,7 @@ impl Work {
         Self {
             cgroups: Cgroups::new(directory),
             processes: Processes::new(&config.roots.procfs, naming),
-            pace: Pace::new(config.cpu_limit),
+            pace: Pace::new(config.cpu_limit, config.process_interval_seconds),
             interval: samples.series(HOST, INTERVAL, &Labels::new()),
         }
     }

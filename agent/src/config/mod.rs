@@ -1,5 +1,6 @@
 //! What the agent is told: `RawConfig` is what was written, [`Config`] what is meant.
 
+mod given;
 mod proxy;
 mod rule;
 
@@ -19,6 +20,10 @@ use serde::Serialize;
 
 use crate::config::rule::RawRule;
 
+pub use given::Given;
+pub use given::INTERVALS;
+pub use given::Pinned;
+pub use given::SHOWN_LABELS_MAX;
 pub use proxy::NotAProxy;
 pub use proxy::Proxy;
 pub use rule::EXPRESSION_BYTES_MAX;
@@ -100,6 +105,10 @@ pub struct Config {
     pub command_line: CommandLine,
     /// How groups of processes are called; one that no rule matches belongs to the group of its command.
     pub groups: Vec<Rule>,
+    /// Seconds between two looks at processes, or more while the agent costs too much.
+    pub process_interval_seconds: u32,
+    /// What an aggregator cannot set, because it is set here.
+    pub pinned: Pinned,
     /// The part of one core that the agent may use before it looks at processes more seldom; nothing is no limit.
     pub cpu_limit: Option<f64>,
     /// Labels of containers that are shown; all without a list. One that ends with `*` stands for all that begin so.
@@ -239,6 +248,8 @@ impl Default for RawCollect {
 #[serde(default, deny_unknown_fields)]
 struct RawProcesses {
     command_line: CommandLine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval_seconds: Option<u32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     groups: Vec<RawRule>,
 }
@@ -302,7 +313,15 @@ impl Config {
             let known = COLLECTORS.join(" ");
             return Err(layers.refuse("collect.off", format!("names `{unknown}`, which is none of {known}")));
         }
+        let interval_seconds = raw.processes.interval_seconds;
+        let pinned = Pinned {
+            groups: !raw.processes.groups.is_empty(),
+            interval_seconds: interval_seconds.is_some(),
+            container_labels: raw.containers.labels.is_some(),
+        };
         Ok(Self {
+            pinned,
+            process_interval_seconds: given::interval(layers, interval_seconds.unwrap_or(INTERVALS[0]))?,
             instance: raw.host.instance,
             labels: host_labels(layers, raw.host.labels)?,
             labels_from: raw.host.labels_from,

@@ -19,6 +19,7 @@ use common::wire::message::Lineage;
 use common::wire::message::Message;
 use common::wire::message::Reason;
 use common::wire::message::SchemaMessage;
+use common::wire::message::TAKES_SETTINGS;
 use common::wire::message::Welcome;
 use common::wire::message::abilities;
 use common::wire::message::lineage;
@@ -88,6 +89,8 @@ pub enum Heard {
     Welcome(Welcome),
     /// The aggregator cannot store at present; nothing is sent for so long.
     Busy(Duration),
+    /// The aggregator sets a part of the configuration; [`Dialogue::answer`] says what became of it.
+    Settings(String),
     /// The aggregator holds what this process would say and has not said: another process says it.
     Copied,
     /// The session is over, for what the aggregator says or for something that it may not say.
@@ -114,7 +117,7 @@ impl Dialogue {
             hostname: introduction.hostname.clone(),
             labels: introduction.labels.clone(),
             wall,
-            ext: vec![spool_ends(ends), abilities(ANSWERS_RECALL), lineage(introduction.lineage)],
+            ext: vec![spool_ends(ends), abilities(ANSWERS_RECALL | TAKES_SETTINGS), lineage(introduction.lineage)],
         };
         let dialogue = Self {
             spool,
@@ -151,15 +154,22 @@ impl Dialogue {
                 self.recalls.ask(&recall);
                 Heard::Nothing
             }
+            Message::Settings(settings) => Heard::Settings(settings.text),
             Message::Hello(_)
             | Message::Schema(_)
             | Message::Batch(_)
             | Message::Enroll(_)
             | Message::Enrolled(_)
-            | Message::Recorded(_) => {
+            | Message::Recorded(_)
+            | Message::Settled(_) => {
                 Heard::End(words(Reason::Malformed, "the aggregator said what only an agent says"))
             }
         }
+    }
+
+    /// Sends this before anything else.
+    pub fn answer(&mut self, message: Message) {
+        self.waiting.push_front(message);
     }
 
     /// The next message to send, if it is time for one.

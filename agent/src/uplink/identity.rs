@@ -117,6 +117,14 @@ impl StateDir {
         self.write("certificate.pem", &pem(certificate))
     }
 
+    /// Keeps what the aggregator sets.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn keep_settings(&self, file: &str, text: &str) -> Result<(), StateError> {
+        self.write(file, text)
+    }
+
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
         match fs::read(self.0.join(name)) {
             Ok(bytes) => Ok(Some(bytes)),

@@ -7,6 +7,7 @@ pub mod dialogue;
 mod identity;
 mod proxy;
 pub mod recall;
+pub mod settings;
 mod verify;
 
 use std::pin::pin;
@@ -47,6 +48,7 @@ use crate::uplink::identity::Identity;
 use crate::uplink::identity::StateDir;
 use crate::uplink::identity::StateError;
 use crate::uplink::recall::Recalls;
+use crate::uplink::settings::Settings;
 use crate::window::Stamps;
 
 /// How long the aggregator may take to say welcome.
@@ -75,6 +77,8 @@ pub struct Uplink {
     pub recorder: Recorder,
     /// Where it says how the way to the aggregator is.
     pub counts: Arc<OwnCounts>,
+    /// What the aggregator may set.
+    pub settings: Settings,
     /// The run of its first rows.
     pub first_run: RunId,
     /// Set to the aggregator's time once a session.
@@ -340,6 +344,10 @@ impl Uplink {
                 due.send_replace(after.map(|after| self.clock.boot().saturating_add(after)));
                 let moved_ms = self.stamps.set(welcome.now, dialogue.asked_at(), self.clock.boot());
                 tracing::info!(instance = %welcome.instance, moved_ms, "session opened");
+            }
+            Heard::Settings(text) => {
+                let state = StateDir::new(self.config.state_dir.clone());
+                dialogue.answer(self.settings.hear(&text, &state, &self.counts));
             }
             Heard::Busy(pause) => tracing::info!(?pause, "the aggregator cannot store at present"),
             Heard::Copied => {

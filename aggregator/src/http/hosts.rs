@@ -22,6 +22,7 @@ use crate::http::problem::Problem;
 use crate::ingest::enroll::HOSTNAME_BYTES_MAX;
 use crate::ingest::enroll::is_hostname;
 use crate::ingest::lineage::KeptOut;
+use crate::ingest::policy::Settlement;
 use crate::ingest::presence::HostChange;
 use crate::ingest::presence::HostState;
 use crate::ingest::presence::NotChanged;
@@ -55,6 +56,8 @@ pub struct Host {
     address: Option<String>,
     /// Another agent with the state of this one, that was kept out since the aggregator started.
     kept_out: Option<Copy>,
+    /// What this aggregator sets of its agent's configuration; null where nothing is set, or its agent does not take it.
+    settings: Option<Set>,
     os: Option<String>,
     kernel: Option<String>,
     architecture: Option<String>,
@@ -85,6 +88,19 @@ pub struct Copy {
     last_ms: Timestamp,
     /// Where it came from.
     address: String,
+}
+
+/// What the aggregator sets of an agent's configuration.
+#[derive(Serialize, ToSchema)]
+pub struct Set {
+    /// As `[[agents]]` of the aggregator's configuration has it.
+    text: String,
+    /// `applied`, `refused`, or `sent` while the agent has not answered.
+    state: &'static str,
+    /// Why it is refused.
+    why: Option<String>,
+    /// Keys that are not taken, because the host's own configuration sets them.
+    overruled: Vec<String>,
 }
 
 /// All hosts.
@@ -271,6 +287,15 @@ async fn describe(app: &Arc<App>, states: Vec<HostState>, only: Option<String>) 
     Ok(states.into_iter().map(|state| host(state, &figures)).collect())
 }
 
+fn set(text: String, settled: Settlement) -> Set {
+    let (state, why, overruled) = match settled {
+        Settlement::Unknown => ("sent", None, Vec::new()),
+        Settlement::Applied(overruled) => ("applied", None, overruled),
+        Settlement::Refused(why) => ("refused", Some(why), Vec::new()),
+    };
+    Set { text, state, why, overruled }
+}
+
 fn host(state: HostState, figures: &Figures) -> Host {
     let key = state.instance.clone();
     let get = |name| figures.get(name, &key);
@@ -286,6 +311,7 @@ fn host(state: HostState, figures: &Figures) -> Host {
         agent_version: Some(state.agent_version).filter(|version| !version.is_empty()),
         address: state.address.map(|address| address.to_string()),
         kept_out: state.kept_out.map(|KeptOut { at, from }| Copy { last_ms: at, address: from.ip().to_string() }),
+        settings: state.settings.filter(|text| !text.is_empty()).map(|text| set(text, state.settled)),
         os: label("os", "pretty_name"),
         kernel: label("uname", "release"),
         architecture: label("uname", "machine"),

@@ -14,10 +14,13 @@ use common::wire::message::ANSWERS_RECALL;
 use common::wire::message::Hello;
 use common::wire::message::Reason;
 use common::wire::message::SpoolHeld;
+use common::wire::message::TAKES_SETTINGS;
 use common::wire::message::read_abilities;
 use common::wire::message::read_spool_ends;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Policy;
 use crate::ingest::blind::Blind;
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::entry::AHEAD_MAX;
@@ -32,6 +35,8 @@ use crate::ingest::hearing::Unheard;
 use crate::ingest::holes::Hole;
 use crate::ingest::holes::Holes;
 use crate::ingest::obituary::Obituary;
+use crate::ingest::policy;
+use crate::ingest::policy::Settlement;
 use crate::ingest::presence::Change;
 use crate::ingest::presence::HostChange;
 use crate::ingest::presence::HostState;
@@ -62,6 +67,8 @@ pub(super) struct Book {
     keys: HashMap<[u8; 32], HostId>,
     through: Through,
     sessions: u64,
+    /// What is set of the configuration of agents.
+    policies: Vec<Policy>,
 }
 
 impl Book {
@@ -89,6 +96,20 @@ impl Book {
             hosts: hosts.into_iter().map(entry).collect(),
             through: Through::default(),
             sessions: 0,
+            policies: Vec::new(),
+        }
+    }
+
+    /// Sets a part of the configuration of agents.
+    pub(super) fn set(&mut self, policies: Vec<Policy>) {
+        self.policies = policies;
+        self.hosts.values_mut().for_each(|entry| entry.set(&self.policies));
+    }
+
+    /// An agent says what became of that.
+    pub(super) fn settled(&mut self, id: HostId, settled: Settlement) {
+        if let Some(entry) = self.hosts.get_mut(&id) {
+            entry.settled = settled;
         }
     }
 
@@ -140,6 +161,7 @@ impl Book {
                 host.operator_labels = std::mem::take(&mut host.operator_labels).with(name.as_str(), value.as_str());
             }
         });
+        entry.set(&self.policies);
         let mut changes = Vec::new();
         if change.revoke && !entry.host.revoked {
             entry.host.revoked = true;
@@ -178,12 +200,17 @@ impl Book {
         entry.lineage.greet(hello, self.sessions);
         let appends = entry.greet(hello, now);
         let (asks, recalls) = recall::channel();
-        let answers = read_abilities(&hello.ext) & ANSWERS_RECALL != 0;
+        let can = |ability| read_abilities(&hello.ext) & ability != 0;
+        let settings =
+            can(TAKES_SETTINGS).then(|| watch::Sender::new(policy::settings(&self.policies, &entry.host.labels())));
+        let told = settings.as_ref().map(watch::Sender::subscribe);
+        entry.settled = Settlement::Unknown;
         let session = Session {
             number: self.sessions,
             dismissal: Dismissal::default(),
             ended: CancellationToken::new(),
-            asks: answers.then_some(asks),
+            asks: can(ANSWERS_RECALL).then_some(asks),
+            settings,
         };
         let (dismissal, ended) = (session.dismissal.clone(), session.ended.clone());
         let older = entry.session.replace(session).map(|older| {
@@ -199,6 +226,7 @@ impl Book {
             ended,
             older,
             recalls,
+            settings: told,
             commit: Commit { appends, records: vec![entry.record()] },
         };
         Ok((opened, Vec::new()))
@@ -418,6 +446,8 @@ impl Book {
             agent_version: entry.host.agent_version.clone(),
             connected: entry.session.is_some(),
             kept_out: entry.lineage.kept_out(),
+            settled: entry.settled.clone(),
+            settings: entry.session.as_ref().and_then(|session| Some(session.settings.as_ref()?.borrow().to_string())),
         };
         self.hosts.values().map(state).collect()
     }

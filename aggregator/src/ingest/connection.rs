@@ -12,6 +12,7 @@ use common::wire::message::Message;
 use common::wire::message::Reason;
 use quinn::Connection;
 use quinn::Incoming;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use crate::ingest::link::Gone;
 use crate::ingest::link::HANDSHAKE_TIMEOUT;
 use crate::ingest::link::Link;
 use crate::ingest::obituary;
+use crate::ingest::policy;
 use crate::ingest::presence::Opened;
 use crate::ingest::session::End;
 use crate::ingest::session::Failed;
@@ -150,7 +152,7 @@ async fn session(link: &mut Link, host: Host, (shared, stop): (&Shared, &Cancell
     };
     let hello = match session.hear(first)? {
         Heard::Hello(hello) => hello,
-        Heard::Nothing | Heard::Recorded(_) | Heard::Goodbye(..) => return Ok(()),
+        Heard::Nothing | Heard::Recorded(_) | Heard::Settled(_) | Heard::Goodbye(..) => return Ok(()),
     };
     let (from, now) = (link.from, shared.clock.wall());
     let mut opened = match shared.presence.open(host, &hello, from, now) {
@@ -207,12 +209,17 @@ async fn talk(
     let when = (shared.clock.wall(), expires, shared.presence.return_within());
     link.say(&Session::welcome(held, &opened.instance, hello.codec_max, when)).await;
     tracing::info!(instance = %opened.instance, version = %hello.agent_version, "session opened");
+    if let Some(settings) = &mut opened.settings {
+        let message = policy::message(&settings.borrow_and_update());
+        link.say(&message).await;
+    }
     let mut welcomed = false;
     loop {
         let filled = async {
             tokio::select! {
                 filled = link.fill() => Ok(filled),
                 question = opened.recalls.asked() => Err(question),
+                settings = changed(&mut opened.settings) => Err(settings),
             }
         };
         match ends.or(filled).await? {
@@ -231,6 +238,7 @@ async fn talk(
                         link.say(&taken_back).await;
                     }
                 }
+                Heard::Settled(settled) => shared.presence.settled(host, policy::settled(settled)),
                 Heard::Goodbye(reason, _text) => {
                     return Err(match append(link, session, (shared, ends)).await {
                         Err(Over::Ended(end)) => Over::Ended(end),
@@ -241,6 +249,17 @@ async fn talk(
         }
         append(link, session, (shared, ends)).await?;
     }
+}
+
+/// What is set of the agent's configuration, when that changes.
+async fn changed(settings: &mut Option<watch::Receiver<Arc<str>>>) -> Message {
+    if let Some(settings) = settings
+        && settings.changed().await.is_ok()
+    {
+        return policy::message(&settings.borrow_and_update());
+    }
+    // The agent takes none, or the book has let go of the session, which is about to end.
+    std::future::pending().await
 }
 
 /// Commits and acknowledges. What stands behind a batch that means nothing is not committed.

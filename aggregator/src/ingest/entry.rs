@@ -1,6 +1,7 @@
 //! What is known of one host at a moment, and what follows from time passing for it. Pure.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::batch::Event;
@@ -11,12 +12,16 @@ use common::metric::NAME;
 use common::time::Timestamp;
 use common::wire::message::Hello;
 use common::wire::message::Reason;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Policy;
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::holes::Holes;
 use crate::ingest::lineage::Lineage;
 use crate::ingest::obituary::How;
+use crate::ingest::policy;
+use crate::ingest::policy::Settlement;
 use crate::ingest::presence::Change;
 use crate::ingest::presence::State;
 use crate::ingest::recall::Asks;
@@ -51,6 +56,8 @@ pub(super) struct Entry {
     /// When its latest session ended.
     pub(super) left: Option<Timestamp>,
     pub(super) lineage: Lineage,
+    /// What its agent says became of its settings.
+    pub(super) settled: Settlement,
     /// The latest window that was committed since the start.
     pub(super) latest: Option<Timestamp>,
     /// Windows that came in time and for which `up` is not written.
@@ -74,6 +81,8 @@ pub(super) struct Session {
     pub(super) ended: CancellationToken,
     /// Where questions to its recorder are put, if it answers them.
     pub(super) asks: Option<Asks>,
+    /// What is set of its configuration, if it takes that.
+    pub(super) settings: Option<watch::Sender<Arc<str>>>,
 }
 
 impl Entry {
@@ -84,6 +93,7 @@ impl Entry {
             address: None,
             left: None,
             lineage: Lineage::default(),
+            settled: Settlement::default(),
             latest: None,
             in_time: Vec::new(),
             decided: None,
@@ -123,6 +133,16 @@ impl Entry {
     pub(super) fn end_own(&self, now: Timestamp) -> Option<Append> {
         let series = self.up().into_iter().chain([self.missing()]).collect();
         self.decided.map(|_| Append::Stale { stamp: now.align_down(WINDOW), series })
+    }
+
+    /// Has its agent told what is set of its configuration, if that is something else than before.
+    pub(super) fn set(&mut self, policies: &[Policy]) {
+        let Some(settings) = self.session.as_ref().and_then(|session| session.settings.as_ref()) else { return };
+        let wanted = policy::settings(policies, &self.host.labels());
+        let changed = settings.send_if_modified(|told| std::mem::replace(told, Arc::clone(&wanted)) != wanted);
+        if changed {
+            self.settled = Settlement::Unknown;
+        }
     }
 
     pub(super) fn dismiss(&self, end: End) {

@@ -14,6 +14,7 @@ mod holes;
 pub mod lineage;
 mod link;
 mod obituary;
+pub mod policy;
 pub mod presence;
 pub mod recall;
 pub mod session;

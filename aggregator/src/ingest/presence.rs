@@ -22,12 +22,14 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Policy;
 use crate::ingest::book::Book;
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::hearing::Unheard;
 use crate::ingest::holes::Holes;
 use crate::ingest::lineage::KeptOut;
 use crate::ingest::obituary::Obituary;
+use crate::ingest::policy::Settlement;
 use crate::ingest::recall::NotRecalled;
 use crate::ingest::recall::Recalls;
 use crate::ingest::session::End;
@@ -92,6 +94,10 @@ pub struct HostState {
     pub connected: bool,
     /// Another agent with its state, that was kept out since the aggregator started.
     pub kept_out: Option<KeptOut>,
+    /// What is set of its agent's configuration, if it is connected and takes that.
+    pub settings: Option<String>,
+    /// What became of that.
+    pub settled: Settlement,
 }
 
 /// Something that a watcher of hosts wants to know at once.
@@ -149,6 +155,8 @@ pub struct Opened {
     pub older: Option<CancellationToken>,
     /// Questions to the agent.
     pub(super) recalls: Recalls,
+    /// What is set of the agent's configuration, if it takes that.
+    pub(super) settings: Option<watch::Receiver<Arc<str>>>,
     /// What the opening changed: labels, events, the host itself.
     pub commit: Commit,
 }
@@ -182,6 +190,16 @@ impl Presence {
                 tracing::warn!(%error, "cannot write the presence of hosts");
             }
         }
+    }
+
+    /// Sets a part of the configuration of agents.
+    pub fn set(&self, policies: Vec<Policy>) {
+        self.book().set(policies);
+    }
+
+    /// An agent says what became of that.
+    pub fn settled(&self, host: HostId, settled: Settlement) {
+        self.book().settled(host, settled);
     }
 
     /// All hosts, by their number.

@@ -16,6 +16,7 @@ use common::wire::message::Hello;
 use common::wire::message::Message;
 use common::wire::message::Reason;
 use common::wire::message::Recorded;
+use common::wire::message::Settled;
 use common::wire::message::Welcome;
 use common::wire::message::copied;
 use common::wire::message::renew_after;
@@ -65,6 +66,8 @@ pub enum Heard {
     Hello(Hello),
     /// The agent answers what its flight recorder was asked.
     Recorded(Recorded),
+    /// The agent says what became of its settings.
+    Settled(Settled),
     /// The agent ends the session.
     Goodbye(Reason, String),
 }
@@ -126,6 +129,7 @@ impl Session {
                 Ok(Heard::Nothing)
             }
             Message::Recorded(recorded) if self.greeted => Ok(Heard::Recorded(recorded)),
+            Message::Settled(settled) if self.greeted => Ok(Heard::Settled(settled)),
             Message::Goodbye(goodbye) => Ok(Heard::Goodbye(Reason::from(goodbye.reason), goodbye.text)),
             Message::Schema(_) | Message::Batch(_) => Err(End::malformed("a batch came before hello")),
             Message::Hello(_) => Err(End::malformed("hello came twice")),
@@ -135,7 +139,9 @@ impl Session {
             | Message::Enroll(_)
             | Message::Enrolled(_)
             | Message::Recall(_)
-            | Message::Recorded(_) => Err(End::malformed("a message that an agent does not send here")),
+            | Message::Recorded(_)
+            | Message::Settings(_)
+            | Message::Settled(_) => Err(End::malformed("a message that an agent does not send here")),
         }
     }
 

@@ -64,6 +64,12 @@ pub(super) const METRICS: &[Metric] = &[
         "Whether the aggregator is reached by TCP because UDP does not pass.",
     )
     .own(),
+    gauge(
+        "lapwing_agent_settings_refused",
+        Unit::None,
+        "Whether the agent refused what the aggregator wanted to set last.",
+    )
+    .own(),
     counter("lapwing_agent_skipped_windows_total", Unit::None, "Windows not written because the clock was set back.")
         .own(),
     gauge("lapwing_agent_spool_batches", Unit::None, "Batches that wait for their acknowledgement.").own(),

@@ -42,6 +42,8 @@ mod kind {
     pub(super) const ENROLLED: u8 = 9;
     pub(super) const RECALL: u8 = 10;
     pub(super) const RECORDED: u8 = 11;
+    pub(super) const SETTINGS: u8 = 12;
+    pub(super) const SETTLED: u8 = 13;
 }
 
 /// Why a stream of frames cannot be read on.
@@ -78,6 +80,8 @@ pub fn encode(message: &Message) -> Vec<u8> {
         Message::Enrolled(enrolled) => control(kind::ENROLLED, enrolled),
         Message::Recall(recall) => control(kind::RECALL, recall),
         Message::Recorded(recorded) => control(kind::RECORDED, recorded),
+        Message::Settings(settings) => control(kind::SETTINGS, settings),
+        Message::Settled(settled) => control(kind::SETTLED, settled),
     }
 }
 
@@ -164,6 +168,8 @@ pub fn decode([kind, flags]: [u8; 2], content: &[u8]) -> Result<Option<Message>,
         kind::ENROLLED => parse(content).map(Message::Enrolled),
         kind::RECALL => parse(content).map(Message::Recall),
         kind::RECORDED => parse(content).map(Message::Recorded),
+        kind::SETTINGS => parse(content).map(Message::Settings),
+        kind::SETTLED => parse(content).map(Message::Settled),
         _ => return Ok(None),
     };
     message.map(Some).ok_or(FrameError::Malformed { kind })
@@ -234,6 +240,8 @@ mod tests {
     use crate::wire::message::Recall;
     use crate::wire::message::Recorded;
     use crate::wire::message::SchemaMessage;
+    use crate::wire::message::Settings;
+    use crate::wire::message::Settled;
     use crate::wire::message::SpoolHeld;
     use crate::wire::message::Welcome;
 
@@ -309,6 +317,12 @@ mod tests {
             Message::Enroll(Enroll { token: "t".to_owned(), csr: vec![4], hostname: "web".to_owned(), ext: vec![] }),
             Message::Enrolled(Enrolled { certificate: vec![5], ca: vec![6], instance: "web".to_owned(), ext: vec![] }),
             Message::Recall(Recall { id: 7, from: NOW, to: NOW, ext: vec![] }),
+            Message::Settings(Settings { text: "a = 1".to_owned(), ext: Vec::new() }),
+            Message::Settled(Settled {
+                refused: "no".to_owned(),
+                overruled: vec!["processes.groups".to_owned()],
+                ext: Vec::new(),
+            }),
             Message::Recorded(Recorded {
                 id: 7,
                 run: RUN,
@@ -322,7 +336,7 @@ mod tests {
     }
 
     /// Bytes that other versions of the programs send and expect.
-    const GOLDEN: [&str; 11] = [
+    const GOLDEN: [&str; 13] = [
         "01005505302e312e30010101010101010101010101010101010301020202020202020202020202020202020103030303030303030303030303030303037765620103656e760470726f64fdf6d0ca9f170300000107020102",
         "020028fdf6d0ca9f1703000003776562020102020202020202020202020202020202050101fc0000010000",
         "03003301010101010101010101010101010101010100010a6e6f64655f6c6f61643101036a6f62046e6f646500020102010000010000",
@@ -333,6 +347,8 @@ mod tests {
         "080009017401040377656200",
         "090009010501060377656200",
         "0a001407fdf6d0ca9f17030000fdf6d0ca9f1703000000",
+        "0c00070561203d203100",
+        "0d0016026e6f011070726f6365737365732e67726f75707300",
         "0b001907010101010101010101010101010101010101020209080000",
     ];
 

@@ -57,6 +57,12 @@ const ABILITIES: u16 = 3;
 /// The agent answers `Recall`.
 pub const ANSWERS_RECALL: u64 = 1;
 
+/// The agent takes `Settings`.
+pub const TAKES_SETTINGS: u64 = 2;
+
+/// Longest text of [`Settings`]: a few hundred rules that name groups of processes.
+pub const SETTINGS_BYTES_MAX: usize = 64 << 10;
+
 /// The field that says what an agent can do.
 #[must_use]
 pub fn abilities(bits: u64) -> (u16, Vec<u8>) {
@@ -165,6 +171,10 @@ pub enum Message {
     Recall(Recall),
     /// Agent, in answer.
     Recorded(Recorded),
+    /// Aggregator, to an agent that takes it: a part of its configuration.
+    Settings(Settings),
+    /// Agent, in answer.
+    Settled(Settled),
     /// Host without a certificate, on the enrolment protocol: the only thing it may say.
     Enroll(Enroll),
     /// Aggregator, in answer.
@@ -296,6 +306,26 @@ pub struct Recorded {
     pub bytes: Vec<u8>,
     /// Whether nothing follows.
     pub end: bool,
+    /// Later fields.
+    pub ext: Extensions,
+}
+
+/// What the aggregator sets of an agent's configuration, where the host's own says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Settings {
+    /// TOML, with the keys of the agent's configuration that may be set; empty is none.
+    pub text: String,
+    /// Later fields.
+    pub ext: Extensions,
+}
+
+/// What became of [`Settings`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Settled {
+    /// Why all of it is refused, and what was before stays in force; empty if it is not.
+    pub refused: String,
+    /// Keys that are not taken, because the host's own configuration sets them.
+    pub overruled: Vec<String>,
     /// Later fields.
     pub ext: Extensions,
 }

@@ -22,6 +22,7 @@ use agent::recorder::Recorder;
 use agent::spool::Spool;
 use agent::uplink::Uplink;
 use agent::uplink::dialogue::Introduction;
+use agent::uplink::settings::Settings;
 use agent::window::Stamps;
 use anyhow::ensure;
 use benches::made::Made;
@@ -243,6 +244,7 @@ fn uplink(host: u32, aggregator: String, token: &str, state_dir: &Path) -> Uplin
         },
         spool: Spool::new(run, spool),
         recorder: Recorder::default(),
+        settings: Settings::default(),
         counts: Arc::default(),
         first_run: run,
         stamps: Stamps::new(clock.wall(), clock.boot()),

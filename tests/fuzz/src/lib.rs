@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use agent::collect;
 use agent::config::DiskLimits;
+use agent::config::Given;
 use agent::identify;
 use agent::labels;
 use agent::spool::Limits;
@@ -39,6 +40,7 @@ use common::wire::codec::State;
 use common::wire::frame;
 use common::wire::frame::FRAME_BYTES_MAX;
 use common::wire::frame::Reader;
+use common::wire::message::Message;
 use common::wire::recording::Track;
 
 /// Takes any bytes.
@@ -76,6 +78,9 @@ pub fn frame(bytes: &[u8]) {
 pub fn control_message(bytes: &[u8]) {
     let Some((header, content)) = bytes.split_first_chunk() else { return };
     let Ok(Some(message)) = frame::decode(*header, content) else { return };
+    if let Message::Settings(settings) = &message {
+        drop(Given::read(&settings.text));
+    }
     let mut reader = Reader::new(FRAME_BYTES_MAX);
     reader.push(&frame::encode(&message));
     assert_eq!(reader.next(), Ok(Some(message)));
