@@ -108,6 +108,8 @@ fn ingest(app: &App, text: &mut Exposition) {
         ("malformed_total", "Sessions ended for what cannot be read.", &counters.malformed_total),
         ("refused_total", "Sessions and enrolments without the right to be here.", &counters.refused_total),
         ("replaced_total", "Sessions that a newer one of the same host took over from.", &counters.replaced_total),
+        ("wordless_total", "Connections that said no first word in time.", &counters.wordless_total),
+        ("throttled_total", "Times that a session sent faster than one may, and waited.", &counters.throttled_total),
         ("copied_total", "Sessions refused: another agent with the same state is in session.", &counters.copied_total),
         ("busy_total", "Times that an agent was told to wait.", &counters.busy_total),
         ("batches_total", "Batches committed.", &counters.batches_total),

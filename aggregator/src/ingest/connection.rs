@@ -14,10 +14,12 @@ use quinn::Connection;
 use quinn::Incoming;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::Shared;
+use crate::ingest::allowance::Allowance;
 use crate::ingest::dismissal::Dismissal;
 use crate::ingest::enroll;
 use crate::ingest::entry::event;
@@ -123,6 +125,7 @@ fn judge(link: &Link, shared: &Shared) -> Result<Host, End> {
 async fn certify(link: &mut Link, shared: &Shared) -> Result<(), End> {
     let message = timeout(HANDSHAKE_TIMEOUT, link.hear()).await;
     let Ok(Ok(Some(Message::Enroll(enroll)))) = message else {
+        shared.counters.wordless_total.count(u64::from(message.is_err()));
         return Err(End::new(Reason::Malformed, "enrolment is all that is spoken here".to_owned()));
     };
     let from = link.from;
@@ -147,7 +150,11 @@ async fn session(link: &mut Link, host: Host, (shared, stop): (&Shared, &Cancell
     let (host, expires) = (host.id, host.certificate_expires);
     let mut session = Session::new(host);
     let first = timeout(HANDSHAKE_TIMEOUT, link.hear()).await;
-    let Ok(Some(first)) = first.map_err(|_| End::new(Reason::Error, "no hello in time".to_owned()))? else {
+    let wordless = |_| {
+        shared.counters.wordless_total.count(1);
+        End::new(Reason::Error, "no hello in time".to_owned())
+    };
+    let Ok(Some(first)) = first.map_err(wordless)? else {
         return Ok(());
     };
     let hello = match session.hear(first)? {
@@ -213,7 +220,7 @@ async fn talk(
         let message = policy::message(&settings.borrow_and_update());
         link.say(&message).await;
     }
-    let mut welcomed = false;
+    let (mut welcomed, began, mut allowance) = (false, Instant::now(), Allowance::new(Duration::ZERO));
     loop {
         let filled = async {
             tokio::select! {
@@ -223,7 +230,13 @@ async fn talk(
             }
         };
         match ends.or(filled).await? {
-            Ok(true) => {}
+            Ok(true) => {
+                let pause = allowance.take(link.arrived(), began.elapsed());
+                if !pause.is_zero() {
+                    shared.counters.throttled_total.count(1);
+                    ends.or(tokio::time::sleep(pause)).await?;
+                }
+            }
             Ok(false) => return Err(Over::Left(None)),
             Err(question) => link.say(&question).await,
         }

@@ -36,6 +36,10 @@ pub struct Counters {
     pub turned_away_total: Counter,
     /// Handshakes that were not completed.
     pub handshakes_failed_total: Counter,
+    /// Connections that said no first word in time.
+    pub wordless_total: Counter,
+    /// Times that nothing was read of a session for a while, because it sent more than one may.
+    pub throttled_total: Counter,
     /// Sessions ended for a frame or message that cannot be read, or is too long.
     pub malformed_total: Counter,
     /// Sessions and enrolments refused: no right to be here.

@@ -45,6 +45,8 @@ const TCP_CHUNK_BYTES: usize = 4 << 10;
 pub(super) struct Link {
     wire: Wire,
     reader: Reader,
+    /// Bytes that arrived and were not asked for by [`Self::arrived`].
+    arrived: usize,
     /// Where it comes from.
     pub(super) from: SocketAddr,
     /// SHA-256 of the key of the certificate that it shows.
@@ -74,7 +76,7 @@ impl Gone {
 impl Link {
     /// Waits for the one stream of a QUIC connection.
     pub(super) async fn quic(connection: Connection) -> Option<Self> {
-        let (send, receive) = timeout(HANDSHAKE_TIMEOUT, connection.accept_bi()).await.ok()?.ok()?;
+        let (send, receive) = connection.accept_bi().await.ok()?;
         let chain = connection.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
         let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
         let protocol = data.and_then(|data| data.protocol).unwrap_or_default();
@@ -94,7 +96,7 @@ impl Link {
     fn new(wire: Wire, from: SocketAddr, shown: Option<[u8; 32]>, protocol: &[u8]) -> Self {
         let enrolling = protocol == ALPN_ENROLL;
         let limit = if enrolling { ENROLL_FRAME_BYTES_MAX } else { FRAME_BYTES_MAX };
-        Self { wire, reader: Reader::new(limit), from, shown, enrolling }
+        Self { wire, reader: Reader::new(limit), arrived: 0, from, shown, enrolling }
     }
 
     /// Whether it is on TCP.
@@ -142,16 +144,23 @@ impl Link {
         match &mut self.wire {
             Wire::Quic { receive, .. } => {
                 let chunk = receive.read_chunk(CHUNK_BYTES, true).await.ok().flatten();
+                self.arrived += chunk.as_ref().map_or(0, |chunk| chunk.bytes.len());
                 chunk.inspect(|chunk| self.reader.push(&chunk.bytes)).is_some()
             }
             Wire::Tcp(stream) => {
                 let mut chunk = [0; TCP_CHUNK_BYTES];
                 let read = timeout(TCP_IDLE_TIMEOUT, stream.read(&mut chunk)).await;
                 let bytes = read.ok().and_then(Result::ok).and_then(|length| chunk.get(..length)).unwrap_or_default();
+                self.arrived += bytes.len();
                 self.reader.push(bytes);
                 !bytes.is_empty()
             }
         }
+    }
+
+    /// How many bytes arrived since the last call.
+    pub(super) const fn arrived(&mut self) -> usize {
+        std::mem::replace(&mut self.arrived, 0)
     }
 
     /// Ends it once what was said has arrived, or could not within a while. Nothing is left to do for a peer that does not

@@ -1,5 +1,6 @@
 //! Takes in what agents send: accept, authenticate, limit, commit, acknowledge.
 
+mod allowance;
 mod blind;
 mod book;
 mod connection;
@@ -41,6 +42,7 @@ use crate::ingest::door::Door;
 pub use crate::ingest::endpoint::BindError;
 use crate::ingest::endpoint::Endpoints;
 use crate::ingest::enroll::Registrar;
+use crate::ingest::link::HANDSHAKE_TIMEOUT;
 use crate::ingest::link::Link;
 use crate::ingest::presence::Presence;
 use crate::ingest::trust::Authority;
@@ -160,8 +162,11 @@ async fn connect(incoming: Incoming, shared: Arc<Shared>, stop: CancellationToke
         shared.counters.handshakes_failed_total.count(1);
         return;
     };
-    if let Some(link) = Link::quic(connection).await {
-        connection::serve(link, shared, stop).await;
+    match timeout(HANDSHAKE_TIMEOUT, Link::quic(connection)).await {
+        Ok(Some(link)) => connection::serve(link, shared, stop).await,
+        // It left: an agent that only looked whether it is answered does.
+        Ok(None) => {}
+        Err(_) => shared.counters.wordless_total.count(1),
     }
 }
 

@@ -92,6 +92,7 @@ async fn handshakes_that_take_their_time_cost_nobody_a_batch() {
     let mut again = Agent::greet(&bench, &key).await;
     again.delivers().await;
     assert_eq!(agent.client.end().await, Reason::Replaced);
+    reaches(|| bench.counters.wordless_total.get(), 2).await;
     drop((slow, none, half));
     bench.end().await;
 }
