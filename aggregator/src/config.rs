@@ -1,5 +1,10 @@
 //! What the operator wrote, and what it means. The one reader of the environment.
 
+mod forward;
+
+pub use crate::config::forward::Forward;
+pub use crate::config::forward::Relabel;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
@@ -59,6 +64,8 @@ pub struct Config {
     pub alert: Alert,
     /// What is set of the configuration of agents.
     pub agents: Vec<Policy>,
+    /// Who is written to.
+    pub forward: Vec<Forward>,
 }
 
 /// The API and the page.
@@ -234,6 +241,7 @@ struct RawConfig {
     query: Query,
     alert: Alert,
     agents: Vec<Agents>,
+    forward: Vec<Forward>,
 }
 
 /// Some hosts, and what is set of their agents. The agent checks what it means.
@@ -281,6 +289,9 @@ impl RawConfig {
         let Some(agents) = self.agents.into_iter().map(Agents::meaning).collect() else {
             return refuse("agents", "64 KiB is the most that one group of hosts may be told");
         };
+        if let Some((key, why)) = forward::refusal(&self.forward) {
+            return refuse(key, why);
+        }
         if self.ingest.advertise.is_empty() {
             self.ingest.advertise = hostname();
         }
@@ -297,6 +308,7 @@ impl RawConfig {
             query: self.query,
             alert: self.alert,
             agents,
+            forward: self.forward,
         })
     }
 }
@@ -312,6 +324,7 @@ impl Default for RawConfig {
             query: Query::default(),
             alert: Alert::default(),
             agents: Vec::new(),
+            forward: Vec::new(),
         }
     }
 }
@@ -492,6 +505,9 @@ mod tests {
             "aggregator.toml, line 2: give `certificate` and `key`",
         );
         check("[alert]\ninterval = \"0s\"", "alert.interval: ");
+        check("[[forward]]\nname = \"a b\"\nurl = \"http://x\"", "forward.name: ");
+        check("[[forward]]\nname = \"a\"\nurl = \"x\"\nbasic_user = \"u\"", "forward.basic_user: ");
+        check("[[forward]]\nname = \"a\"", "aggregator.toml, line 1: missing field `url`");
     }
 
     #[test]

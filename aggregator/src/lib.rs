@@ -3,6 +3,7 @@
 pub mod alert;
 pub mod command;
 pub mod config;
+pub mod forward;
 pub mod http;
 pub mod ingest;
 pub mod notify;
@@ -98,6 +99,8 @@ pub async fn run(
     let lock = own(&config.data_dir, &clock).await?;
     let (store, writer) = open(&config, &clock, lock)?;
     let (mut rooms, outlets) = rooms(&config, &clock, &store).await?;
+    let targets = targets(&config)?;
+    rooms.forwards = forward::counted(&targets);
     let tls = tls(&config, clock.wall())?;
     let listener = listen(config.http.listen).await?;
     let ingest = bind(&config, &rooms)?;
@@ -116,6 +119,8 @@ pub async fn run(
     stages.start("presence", ended(rooms.presence.clone().run(store.clone(), clock.clone(), stop())));
     stages.start("ingest", ended(ingest.run(stop())));
     stages.start("alert", stage::run(evaluation(&config, &app.access.address()), around(&rooms, &signals), outlets));
+    let forwards = Arc::clone(&rooms.forwards);
+    stages.start("forward", forward::run(targets, (store.clone(), clock.clone()), forwards, stop()));
     stages.start("live events", ended(app.live.clone().run(rooms, stop())));
     let acceptor = tls.as_ref().map(|tls| tls.acceptor().clone());
     stages.start("http", ended(http::serve(listener, acceptor, router.clone(), stop())));
@@ -233,9 +238,18 @@ async fn rooms(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<
         alerts,
         decisions,
         clock: clock.clone(),
+        forwards: Arc::default(),
     };
     rooms.presence.set(config.agents.clone());
     Ok((rooms, outlets))
+}
+
+/// Who is written to.
+fn targets(config: &Config) -> anyhow::Result<Vec<forward::Target>> {
+    let target = |written: &config::Forward| {
+        forward::Target::new(written).with_context(|| format!("forward.relabel of {}", written.name))
+    };
+    config.forward.iter().map(target).collect()
 }
 
 fn evaluation(config: &Config, address: &str) -> StageConfig {

@@ -2,7 +2,7 @@
 # own, on loopback, and ends them with the script. Sets $dir, $http, $server and $agent; `aggregator` runs a command of the
 # aggregator; `fail` ends the script with what the logs say; `until_true` waits; `get` and `counted` ask the aggregator.
 #   start_pair BIN HTTP_PORT QUIC_PORT [arguments of the agent]
-#   start_aggregator BIN HTTP_PORT QUIC_PORT [address for QUIC]
+#   start_aggregator BIN HTTP_PORT QUIC_PORT [address for QUIC]     with the configuration $config, if that is set
 children=()
 root=$(mktemp -d)
 dir=$root/var
@@ -46,7 +46,7 @@ start_aggregator() {
   # That of one that was killed is no sign of this one: a command asked too early would own the directory itself.
   rm -f "$dir/control.sock"
   LAPWING__HTTP__LISTEN=127.0.0.1:$2 LAPWING__INGEST__LISTEN=${4:-127.0.0.1}:$3 \
-    "$bin/lapwing-aggregator" run --data-dir "$dir" 2>>"$dir/aggregator.log" &
+    "$bin/lapwing-aggregator" run --data-dir "$dir" ${config:+--config "$config"} 2>>"$dir/aggregator.log" &
   server=$!
   children+=("$server")
   until [ -S "$dir/control.sock" ] && aggregator host list >/dev/null 2>&1; do

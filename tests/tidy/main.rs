@@ -8,7 +8,7 @@ use std::process::Command;
 /// Each module may use those after it, never those before it.
 const ORDER: &[(&str, &[&str])] = &[
     ("agent", &["uplink", "spool", "recorder", "window", "collect", "identify", "mask", "host", "config"]),
-    ("aggregator", &["http", "notify", "alert", "query", "ingest", "receive", "store", "config"]),
+    ("aggregator", &["http", "forward", "notify", "alert", "query", "ingest", "receive", "store", "config"]),
 ];
 
 /// Each heavy dependency has one home. Elsewhere its name must not appear.

@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 
 use crate::alert::snapshot;
+use crate::forward::Counted;
 use crate::http::App;
 use crate::http::prometheus::number;
 use crate::receive::remote_write::Reason;
@@ -24,6 +25,7 @@ pub async fn show(State(app): State<Arc<App>>) -> Response {
     store(&app, &mut text);
     queries(&app, &mut text);
     written(&app, &mut text);
+    forwarded(&app, &mut text);
     alerts(&app, &mut text);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response()
 }
@@ -54,6 +56,16 @@ impl Exposition {
         writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} counter").unwrap_or_default();
         for (value, count) in values {
             writeln!(self.0, "{name}{{{label}=\"{value}\"}} {}", number(count as f64)).unwrap_or_default();
+        }
+    }
+
+    /// A gauge with a value for each value of one label.
+    fn gauges(&mut self, name: &str, help: &str, label: &str, values: impl Iterator<Item = (String, f64)>) {
+        let name = format!("lapwing_aggregator_{name}");
+        // Writing to a string does not fail.
+        writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge").unwrap_or_default();
+        for (value, number_of) in values {
+            writeln!(self.0, "{name}{{{label}=\"{value}\"}} {}", number(number_of)).unwrap_or_default();
         }
     }
 
@@ -143,6 +155,19 @@ fn written(app: &App, text: &mut Exposition) {
         .map(|reason| (reason.name().to_owned(), refused.get(&reason).copied().unwrap_or_default()));
     let help = "Samples of remote write that can never be stored.";
     text.counters("remote_write_refused_total", help, "reason", refused);
+}
+
+fn forwarded(app: &App, text: &mut Exposition) {
+    if app.forwards.is_empty() {
+        return;
+    }
+    let now = app.clock.wall();
+    let of = |count: fn(&Counted) -> u64| app.forwards.iter().map(move |target| (target.name.clone(), count(target)));
+    let lags = app.forwards.iter().map(|target| (target.name.clone(), target.lag(now).as_secs_f64()));
+    text.gauges("forward_lag_seconds", "How far those who are written to are behind.", "target", lags);
+    text.counters("forward_samples_total", "Samples that they took.", "target", of(Counted::sent));
+    text.counters("forward_dropped_total", "Samples that they refused for good.", "target", of(Counted::dropped));
+    text.counters("forward_failed_total", "Attempts that failed and are made again.", "target", of(Counted::failed));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]

@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 
 use crate::alert::snapshot::Alerts;
+use crate::forward::Forwards;
 use crate::http::live::Live;
 use crate::http::problem::Problem;
 use crate::http::prometheus::Writes;
@@ -96,6 +97,8 @@ pub struct Rooms {
     pub decisions: Decisions,
     /// The wall clock of sessions and links.
     pub clock: Clock,
+    /// Who is written to.
+    pub forwards: Forwards,
 }
 
 impl Deref for App {

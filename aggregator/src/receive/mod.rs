@@ -1,6 +1,8 @@
-//! What other programs push to us, from bytes to series: remote write. Pure; its door is `http::prometheus::write`.
+//! Remote write: what other programs push to us, from bytes to series; and series to the bytes that others are written. Pure;
+//! its door is `http::prometheus::write`.
 
 mod labels;
+pub mod message;
 pub mod protobuf;
 pub mod remote_write;
 

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0010_seals.sql"),
     include_str!("../../migrations/0011_tiers.sql"),
     include_str!("../../migrations/0012_ended.sql"),
+    include_str!("../../migrations/0013_forward.sql"),
 ];
 
 /// Why a database cannot be used.

@@ -17,6 +17,7 @@ mod catalog;
 mod chunk;
 mod database;
 mod first;
+mod forwarding;
 mod head;
 mod log;
 mod lookup;
@@ -55,6 +56,7 @@ use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
 use crate::store::commit::Held;
 use crate::store::database::Readers;
+use crate::store::forwarding::Forwarding;
 use crate::store::head::Head;
 use crate::store::head::lookup::When;
 use crate::store::lock::Lock;
@@ -139,6 +141,7 @@ struct Shared {
     /// Ends what is sealed and merged.
     stop: Stop,
     deletions: mpsc::Sender<Waiting>,
+    forwarding: Forwarding,
     lock: Lock,
 }
 
@@ -218,6 +221,7 @@ impl Store {
         catalog::series::index_labels(&connection).map_err(failed)?;
         let recorded = catalog::blocks(&connection).map_err(failed)?;
         let begins = catalog::begins(&connection).map_err(failed)?;
+        let forwarding = Forwarding::new(record::forwards::all(&connection).map_err(failed)?);
         let (deletions, to_delete) = mpsc::channel(DELETIONS_MAX);
         let shared = Shared {
             head: Head::new(config.limits),
@@ -229,6 +233,7 @@ impl Store {
             health: Mutex::new(Health::Writable),
             stop: Stop::default(),
             deletions,
+            forwarding,
             lock,
         };
         let now = shared.clock.wall();

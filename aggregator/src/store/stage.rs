@@ -16,6 +16,7 @@ use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
 use crate::store::commit::CommittedBatch;
 use crate::store::commit::Written;
+use crate::store::forwarding::Forwarding;
 use crate::store::head::Head;
 use crate::store::ledger::Admission;
 use crate::store::ledger::Key;
@@ -35,6 +36,7 @@ pub(super) struct Stage<'a> {
     pub(super) head: &'a Head,
     pub(super) ledger: &'a mut Ledger,
     pub(super) numbers: &'a mut Numbers,
+    pub(super) forwarding: &'a Forwarding,
     pub(super) now: Timestamp,
 }
 
@@ -204,6 +206,7 @@ impl Stage<'_> {
         };
         let decoded = decode(self.head, host, batch, &mut state).map_err(AppendError::Malformed)?;
         let row = log::insert(self.transaction, host, batch)?;
+        self.forwarding.note(self.transaction, (host, batch.stamp, batch.stamp))?;
         log::set_next(self.transaction, key, batch.seq.next(), self.now)?;
         undo.spool(key, self.ledger.store(key, batch.seq, (batch.run, state, self.now)));
         windows::add_missing(self.transaction, host, missing)?;
@@ -228,6 +231,10 @@ impl Stage<'_> {
 
     fn written(&mut self, origin: HostId, series: Vec<Written>, staged: &mut Staged) -> Result<(), AppendError> {
         let row = self.numbers.insert(self.transaction, origin, &series)?;
+        let stamps = || series.iter().flat_map(|written| &written.samples).map(|(stamp, _)| *stamp);
+        if let (Some(first), Some(last)) = (stamps().min(), stamps().max()) {
+            self.forwarding.note(self.transaction, (origin, first, last))?;
+        }
         staged.effects.push(Effect::Written { origin, row, series });
         Ok(())
     }

@@ -44,6 +44,16 @@ impl Union<'_> {
         question: Question<'_>,
         give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.select_of(&self.head.ids(), question, give)
+    }
+
+    /// The same of some hosts.
+    pub(super) fn select_of<E: From<SelectError>>(
+        &self,
+        hosts: &[HostId],
+        question: Question<'_>,
+        give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let raw = self.tiers.iter().find(|(tier, _)| *tier == Tier::Raw).map(|(_, range)| *range);
         let whole = self
             .tiers
@@ -56,7 +66,7 @@ impl Union<'_> {
         };
         let candidates = self.head.candidates(question.matchers);
         let mut ended = Ended::new(self.readers, question.matchers, whole);
-        for host in self.head.ids() {
+        for host in hosts.iter().copied() {
             let found = self.head.find(host, &candidates);
             let what = (range, Some(whole), question.latest);
             let here = self.select_here((host, &found.series), what, question.fields, give)?;

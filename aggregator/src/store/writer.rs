@@ -174,13 +174,13 @@ impl Writer {
     ) -> rusqlite::Result<Vec<Result<Staged, CommitError>>> {
         let Self { connection, shared, ledger, numbers, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let now = shared.clock.wall();
+        let (now, forwarding) = (shared.clock.wall(), &shared.forwarding);
         let mut results = Vec::with_capacity(commits.len());
         for commit in commits {
             let mut done = Undo::default();
             transaction.execute_batch("SAVEPOINT one")?;
-            let staged =
-                Stage { transaction: &transaction, head: &shared.head, ledger, numbers, now }.commit(commit, &mut done);
+            let staged = Stage { transaction: &transaction, head: &shared.head, ledger, numbers, forwarding, now }
+                .commit(commit, &mut done);
             match staged {
                 Ok(staged) => {
                     transaction.execute_batch("RELEASE one")?;

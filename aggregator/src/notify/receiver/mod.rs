@@ -1,5 +1,6 @@
 //! Those who are told. One receiver a file.
 
+pub mod client;
 pub mod webhook;
 
 /// Why a delivery failed.

@@ -1,14 +1,9 @@
 //! Webhooks: Alertmanager's JSON, version 4, by POST.
 
-use std::fmt;
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use common::time::Timestamp;
 use reqwest::StatusCode;
-use reqwest::header;
-use reqwest::redirect::Policy;
 use serde::Serialize;
 
 use crate::alert::fingerprint::Fingerprint;
@@ -16,6 +11,10 @@ use crate::notify::message::Map;
 use crate::notify::message::Message;
 use crate::notify::message::labels;
 use crate::notify::receiver::Failure;
+use crate::notify::receiver::client::Authorization;
+use crate::notify::receiver::client::Client;
+use crate::notify::receiver::client::Post;
+use crate::notify::receiver::client::Secret;
 
 /// How long a receiver may take to answer, unless it says otherwise: nobody waits longer for a page.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,95 +34,20 @@ pub struct Webhook {
     pub timeout: Duration,
 }
 
-/// A text that must not be seen, or the file that holds it: read for each message, so that it may change.
-#[derive(Clone)]
-pub enum Secret {
-    /// As written in the configuration.
-    Inline(String),
-    /// Read from this file.
-    File(PathBuf),
-}
-
-/// How the sender proves who it is.
-#[derive(Clone, Debug)]
-pub enum Authorization {
-    /// `Authorization: <scheme> <credentials>`.
-    Scheme(String, Secret),
-    /// A name and a password.
-    Basic(String, Secret),
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inline(_) => f.write_str("<secret>"),
-            Self::File(path) => write!(f, "<secret in {}>", path.display()),
-        }
-    }
-}
-
-impl Secret {
-    fn read(&self) -> Result<String, Failure> {
-        match self {
-            Self::Inline(text) => Ok(text.clone()),
-            Self::File(path) => fs::read_to_string(path)
-                .map(|text| text.trim().to_owned())
-                .map_err(|error| Failure::Lasting(format!("cannot read {}: {error}", path.display()))),
-        }
-    }
-}
-
-/// What all webhooks are told through. Cloning shares its connections.
-#[derive(Clone, Debug)]
-pub struct Client(reqwest::Client);
-
-impl Client {
-    /// A client that follows no redirects: they would carry what is secret elsewhere. On a system without certificates of
-    /// authorities it believes none.
-    ///
-    /// # Errors
-    /// When TLS cannot be set up.
-    pub fn new() -> anyhow::Result<Self> {
-        // The first to install a provider wins; it is ring everywhere.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let agent = concat!("lapwing/", env!("CARGO_PKG_VERSION"));
-        let builder = || reqwest::Client::builder().redirect(Policy::none()).user_agent(agent);
-        let client = builder().build().or_else(|error| {
-            let why = reason(error);
-            tracing::warn!(
-                why,
-                "https receivers cannot be told: install the certificates of authorities (ca-certificates)"
-            );
-            builder().tls_certs_only([]).build()
-        });
-        Ok(Self(client?))
-    }
-}
-
 /// Tells a webhook.
 ///
 /// # Errors
 /// When it did not take the message. What is said contains no part of the URL.
 pub async fn send(client: &Client, webhook: &Webhook, id: &str, body: String) -> Result<(), Failure> {
-    let mut request = client
-        .0
-        .post(webhook.url.read()?)
-        .timeout(webhook.timeout)
-        .header(header::CONTENT_TYPE, "application/json")
-        .header("Idempotency-Key", id)
-        .body(body);
-    request = match &webhook.authorization {
-        None => request,
-        Some(Authorization::Basic(name, password)) => request.basic_auth(name, Some(password.read()?)),
-        Some(Authorization::Scheme(scheme, credentials)) => {
-            request.header(header::AUTHORIZATION, format!("{scheme} {}", credentials.read()?))
-        }
+    let url = webhook.url.read()?;
+    let post = Post {
+        url: &url,
+        authorization: webhook.authorization.as_ref(),
+        headers: vec![("Content-Type", "application/json"), ("Idempotency-Key", id)],
+        timeout: webhook.timeout,
+        body: body.into_bytes(),
     };
-    match request.send().await {
-        Ok(answer) => judge(answer.status()),
-        Err(error) if error.is_builder() => Err(Failure::Lasting("the URL is not one that can be sent to".to_owned())),
-        Err(error) => Err(Failure::Passing(reason(error))),
-    }
+    judge(client.post(post).await?)
 }
 
 fn judge(status: StatusCode) -> Result<(), Failure> {
@@ -134,21 +58,6 @@ fn judge(status: StatusCode) -> Result<(), Failure> {
     } else {
         Err(Failure::Lasting(format!("the receiver answered {status}")))
     }
-}
-
-/// The whole chain of causes, without the URL.
-fn reason(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    if error.is_timeout() {
-        return "the receiver did not answer in time".to_owned();
-    }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[derive(Serialize)]

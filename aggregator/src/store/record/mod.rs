@@ -2,6 +2,7 @@
 //! are asked of it as functions of a connection, for [`Store::read`](super::Store::read).
 
 pub mod alerts;
+pub mod forwards;
 pub mod groups;
 pub mod hosts;
 pub mod links;
@@ -17,6 +18,8 @@ use rusqlite::Transaction;
 
 use crate::store::record::alerts::Alert;
 use crate::store::record::alerts::Evaluated;
+use crate::store::record::forwards::Forwarded;
+use crate::store::record::forwards::Targets;
 use crate::store::record::groups::Group;
 use crate::store::record::hosts::Host;
 use crate::store::record::links::LoginLink;
@@ -55,6 +58,10 @@ pub enum Record {
     Outbox(Pending),
     /// It was decided whether to notify, or a delivery ended.
     Notification(Notification),
+    /// Who is written to was read from the configuration.
+    ForwardTargets(Targets),
+    /// Something was written to one of them.
+    Forwarded(Forwarded),
     /// A login link was made.
     LoginLink(LoginLink),
     /// Somebody came in through a login link.
@@ -79,6 +86,8 @@ impl Record {
             Self::Group(group) => group.write(transaction),
             Self::Outbox(pending) => pending.write(transaction),
             Self::Notification(notification) => notification.write(transaction),
+            Self::ForwardTargets(targets) => targets.write(transaction),
+            Self::Forwarded(forwarded) => forwarded.write(transaction),
             Self::LoginLink(link) => link.write(transaction),
             Self::Session(session) => session.write(transaction),
         }

@@ -5,6 +5,8 @@ use crate::store::catalog::series::Identity;
 use crate::store::commit::Written;
 use crate::store::head::lookup::When;
 use crate::store::lookup::Ended;
+use crate::store::record::Record;
+use crate::store::record::forwards;
 use crate::store::select::Levels;
 use crate::store::settle::delete::Deletion;
 
@@ -142,6 +144,51 @@ async fn one_that_comes_back_while_it_is_looked_for_is_found() {
     Ended::new(readers, &asked, ALL).each(head, (ORIGIN, &here), &mut give).unwrap();
     assert_eq!((in_memory, in_files.len()), (0, 1));
     assert_eq!(in_files[0].life.last, None, "it goes on");
+    running.stop();
+}
+
+#[tokio::test]
+async fn what_comes_late_is_noted_for_those_who_were_told_of_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let stamp_of = |seconds: i64| Timestamp::from_millis(T + seconds * 1_000);
+    let record = async |running: &Running, record: Record| {
+        running.store.commit(Commit { appends: Vec::new(), records: vec![record] }).await.unwrap();
+    };
+    let targets = |names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Record::ForwardTargets(forwards::Targets { names, from: stamp_of(100) })
+    };
+    let found = async |running: &Running, name: &'static str| {
+        let found = running.store.read(move |books| forwards::find(books, name, 10)).await.unwrap();
+        let seconds = |at: Timestamp| (at.as_millis() - T) / 1_000;
+        found.map(|(through, late)| {
+            let late = late.iter().map(|late| (late.host, seconds(late.first), seconds(late.last)));
+            (seconds(through), late.collect::<Vec<_>>())
+        })
+    };
+    let sample = |seconds: i64| (T + seconds * 1_000, Some(0.5));
+    let running = Running::start(dir.path(), &clock());
+    write(&running, ORIGIN, vec![series("m", &[sample(50)])]).await;
+    record(&running, targets(&["a", "b"])).await;
+    running.store.forward_to(vec!["a".to_owned(), "b".to_owned()]).await.unwrap();
+    running.store.forward_through("a", stamp_of(200));
+    write(&running, ORIGIN, vec![series("m", &[sample(90), sample(150)]), series("n", &[sample(300)])]).await;
+    write(&running, OTHER, vec![series("m", &[sample(201)])]).await;
+    assert_eq!(found(&running, "a").await, Some((100, vec![(ORIGIN, 90, 200)])));
+    assert_eq!(found(&running, "b").await, Some((100, vec![(ORIGIN, 90, 100)])));
+    let told = |late| forwards::Forwarded { target: "a".to_owned(), through: stamp_of(200), late };
+    record(&running, Record::Forwarded(told(None))).await;
+    running.stop();
+    // Also before anybody says again who is told.
+    let running = Running::start(dir.path(), &clock());
+    write(&running, ORIGIN, vec![series("m", &[sample(200)])]).await;
+    assert_eq!(found(&running, "a").await, Some((200, vec![(ORIGIN, 90, 200), (ORIGIN, 200, 200)])));
+    record(&running, Record::Forwarded(told(Some(1)))).await;
+    record(&running, targets(&["a"])).await;
+    assert_eq!(found(&running, "a").await.map(|(_, late)| late.len()), Some(1), "what came since");
+    record(&running, Record::Forwarded(told(Some(i64::MAX)))).await;
+    assert_eq!(found(&running, "a").await, Some((200, vec![])));
+    assert_eq!(found(&running, "b").await, None);
     running.stop();
 }
 

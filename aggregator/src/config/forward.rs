@@ -1,0 +1,70 @@
+//! Who is written to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Somebody who is written to by remote write.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// What people call it. What was sent is known by it.
+    pub name: String,
+    /// Where to.
+    pub url: String,
+    /// Headers besides those of the protocol.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The file of a token.
+    pub bearer_file: Option<PathBuf>,
+    /// A name …
+    pub basic_user: Option<String>,
+    /// … and the file of its password.
+    pub basic_password_file: Option<PathBuf>,
+    /// Which series, and with which labels: rules as Prometheus' `write_relabel_configs`.
+    #[serde(default)]
+    pub relabel: Vec<Relabel>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Relabel {
+    /// Whose values are looked at …
+    pub source_labels: Vec<String>,
+    /// … with this between them.
+    pub separator: String,
+    /// What the whole of it must match.
+    pub regex: String,
+    /// `keep`, `drop` or `replace`.
+    pub action: String,
+    /// What `replace` sets …
+    pub target_label: String,
+    /// … to this.
+    pub replacement: String,
+}
+
+impl Default for Relabel {
+    fn default() -> Self {
+        let [separator, regex, action, replacement] = [";", "(.*)", "replace", "$1"].map(str::to_owned);
+        Self { source_labels: Vec::new(), separator, regex, action, target_label: String::new(), replacement }
+    }
+}
+
+/// What is wrong with them: the key, and why.
+pub(super) fn refusal(targets: &[Forward]) -> Option<(&'static str, &'static str)> {
+    let is_name =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let names: BTreeSet<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+    if names.len() < targets.len() || !names.into_iter().all(is_name) {
+        return Some(("forward.name", "give each a name of its own, of letters, digits, - and _"));
+    }
+    if targets.iter().any(|target| target.bearer_file.is_some() && target.basic_user.is_some()) {
+        return Some(("forward.bearer_file", "it is either a token or a name with a password"));
+    }
+    if targets.iter().any(|target| target.basic_user.is_some() != target.basic_password_file.is_some()) {
+        return Some(("forward.basic_user", "a name and the file of its password go together"));
+    }
+    None
+}
