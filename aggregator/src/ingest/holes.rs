@@ -75,16 +75,21 @@ impl Holes {
         if SPANS_MAX < self.spans.len() {
             self.spans.retain(came);
         }
-        let before = self.spans.iter().filter(|span| came(span)).max_by_key(|span| span.last);
-        if let Some(before) = before.filter(|_| !self.spans.iter().any(|span| is_of(run, span.run))) {
+        let earlier = held.iter().zip(ends).skip(1).filter(|(held, end)| held.next < **end);
+        let pending: Vec<_> = earlier.map(|(held, end)| (held.spool, *end)).collect();
+        let is_new = !self.spans.iter().any(|span| is_of(run, span.run));
+        // It greeted an aggregator that ended before it could tell.
+        let is_untold = self.run.is_none() && !pending.is_empty();
+        let others = self.spans.iter().filter(|span| came(span) && !is_of(run, span.run));
+        if let Some(before) = others.max_by_key(|span| span.last).filter(|_| is_new || is_untold) {
+            let how = if is_new { how } else { How::Forgotten };
             let waits = |(held, end): (&SpoolHeld, &Seq)| end.0.saturating_sub(held.next.0);
             let left = held.iter().zip(ends).skip(1).map(waits).fold(0, u64::saturating_add);
             self.ended = Some(Obituary { how, last: before.last, back: before.last, left });
         }
         self.run = Some(run);
         self.span(run);
-        let earlier = held.iter().zip(ends).skip(1).filter(|(held, end)| held.next < **end);
-        self.pending = earlier.map(|(held, end)| (held.spool, *end)).collect();
+        self.pending = pending;
         if SPOOLS_MAX <= held.len() {
             // There may be more than could be named: they are named when these have drained.
             self.pending.push((SpoolId([0; 16]), Seq(u64::MAX)));
@@ -274,6 +279,21 @@ mod tests {
         assert_eq!(bench.holes.obituary(), None, "nothing of it has come");
         bench.sends(3, 0, 300..=300);
         assert_eq!(bench.holes.obituary(), told(220, 300, 0));
+    }
+
+    #[test]
+    fn an_end_is_told_of_also_behind_a_restart_of_the_aggregator() {
+        let mut bench = Bench::new();
+        bench.greets(1, &[]).sends(1, 0, 10..=100).greets(2, &[(1, 10, 13)]).sends(2, 0, 200..=210);
+        bench.sends(1, 10, 110..=110).restart().greets(2, &[(1, 11, 13)]);
+        assert_eq!(bench.holes.obituary(), None, "something is left to come");
+        bench.sends(1, 11, 120..=130);
+        let at = |second: i64| Timestamp::from_seconds(1_000_000 + second);
+        let expect = Obituary { how: How::Forgotten, last: at(130), back: at(200), left: 2 };
+        assert_eq!(bench.holes.obituary(), Some(expect));
+        bench.holes.told();
+        bench.restart().greets(2, &[]).sends(2, 2, 220..=220);
+        assert_eq!(bench.holes.obituary(), None);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) enum How {
     Killed,
     /// It said nothing, and the host was booted after that.
     Down,
+    /// The aggregator that knew ended before all that was left had come.
+    Forgotten,
 }
 
 impl How {
@@ -53,6 +55,7 @@ impl How {
             Self::Restarted => "its agent was restarted",
             Self::Shutdown => "the host had been shut down",
             Self::Killed => "its agent had been killed, or had crashed",
+            Self::Forgotten => "how its agent had ended is not known, because the aggregator restarted meanwhile",
             Self::Down => "the host had gone down without a word: its power, its kernel or a reset",
         }
     }
