@@ -28,6 +28,7 @@ use crate::query::function::Over;
 use crate::query::function::Remark;
 use crate::query::number::seconds;
 use crate::query::number::shown;
+use crate::query::over::Whole;
 use crate::query::over::Windows;
 use crate::query::plan::At;
 use crate::query::plan::Call;
@@ -42,12 +43,14 @@ use crate::query::source::Lend;
 use crate::query::source::Source;
 use crate::query::stats;
 use crate::query::stats::Selection;
+use crate::query::tier;
 use crate::store::select::Field;
 use crate::store::select::Levels;
 use crate::store::select::Matcher;
 use crate::store::select::Question;
 use crate::store::select::Samples;
 use crate::store::select::Selected;
+use crate::store::select::Tiered;
 
 /// Step of a subquery that names none: Prometheus' default evaluation interval.
 const SUBQUERY_STEP_MS: i64 = 60_000;
@@ -192,7 +195,7 @@ impl Evaluator<'_> {
                 let mut fetched = Vec::new();
                 let what = (grid, fields, false);
                 self.each_fetched(matchers, (range.range_ms, range.shift), what, &mut |series| {
-                    let Selected { labels, kind, samples } = series;
+                    let Selected { labels, kind, samples, .. } = series;
                     self.budget.hold(samples.len())?;
                     samples.drop_stale();
                     let (labels, samples) = (labels.whole(), samples.clone());
@@ -312,7 +315,7 @@ impl Evaluator<'_> {
         let scalars = Scalars::evaluate(self, &scalars, grid)?;
         let mut sliding = Sliding::default();
         let mut named = String::new();
-        let mut each = |labels: Levels<'_>, drops_name: bool, of: (Kind, &Samples)| {
+        let mut each = |labels: Levels<'_>, drops_name: bool, of: (Kind, &[Tiered], &Samples)| {
             self.slide(over, (range, of), (&scalars, grid), &mut sliding)?;
             let series = Passing { labels, drops_name: drops_name || !over.keeps_name, values: &sliding.values };
             self.remark(over.remark, &scalars, (series, &mut named))?;
@@ -320,14 +323,15 @@ impl Evaluator<'_> {
         };
         match &range.of {
             Ranged::Selector(matchers) => {
-                let what = (grid, over.fields, false);
-                self.each_fetched(matchers, (range.range_ms, range.shift), what, &mut |series| {
+                let before_ms = self.source.before_ms(self.moment(range.shift, grid.start) - range.range_ms);
+                let what = (grid, over.fields(0 < before_ms), false);
+                self.each_fetched(matchers, (range.range_ms + before_ms, range.shift), what, &mut |series| {
                     series.samples.drop_stale();
-                    each(series.labels, false, (series.kind, series.samples))
+                    each(series.labels, false, (series.kind, series.tiers, series.samples))
                 })
             }
-            Ranged::Subquery { .. } => self.windows(range, over.fields, grid)?.iter().try_for_each(|series| {
-                each(Levels(from_ref(&series.labels)), series.drops_name, (series.kind, &series.samples))
+            Ranged::Subquery { .. } => self.windows(range, over.fields(false), grid)?.iter().try_for_each(|series| {
+                each(Levels(from_ref(&series.labels)), series.drops_name, (series.kind, &[], &series.samples))
             }),
         }
     }
@@ -377,13 +381,13 @@ impl Evaluator<'_> {
     fn slide(
         &self,
         over: &Over,
-        (range, (kind, Samples { stamps, columns })): (&Range, (Kind, &Samples)),
+        (range, (kind, tiers, Samples { stamps, columns })): (&Range, (Kind, &[Tiered], &Samples)),
         (scalars, grid): (&Scalars, Grid),
         sliding: &mut Sliding,
     ) -> Result<(), QueryError> {
         let Sliding { spans, falls, values } = sliding;
         spans.clear();
-        spans.extend(self.spans(range, stamps, grid));
+        spans.extend(self.spans(range, (stamps, tiers), grid));
         values.clear();
         let apply = match over.apply {
             Apply::Step(apply) => apply,
@@ -395,11 +399,12 @@ impl Evaluator<'_> {
         };
         let mut at_step = scalars.buffer();
         find_falls(columns, falls);
+        let of = Whole { kind, tiers, stamps, columns, falls, coarse: tier::coarse(stamps, tiers) };
         for (step, (now, span)) in grid.moments().zip(spans).enumerate() {
             let through = self.moment(range.shift, now);
             let after = through - range.range_ms;
             let (first, stamps) = (span.start, &stamps[span.clone()]);
-            let windows = Windows { now, after, through, stamps, columns, first, falls };
+            let windows = Windows { now, after, through, stamps, first, of };
             let value = if stamps.is_empty() { None } else { apply(&windows, scalars.at(step, &mut at_step)) };
             values.push(value.unwrap_or(ABSENT));
             self.budget.touch(stamps.len() + 1)?;
@@ -407,13 +412,22 @@ impl Evaluator<'_> {
         Ok(())
     }
 
-    /// Which of a series' samples a range holds at each step.
-    fn spans(&self, range: &Range, stamps: &[Timestamp], grid: Grid) -> impl Iterator<Item = std::ops::Range<usize>> {
+    /// Which of a series' samples a range holds at each step. One that is shorter than the windows that answer has the
+    /// latest of them.
+    fn spans(
+        &self,
+        range: &Range,
+        (stamps, tiers): (&[Timestamp], &[Tiered]),
+        grid: Grid,
+    ) -> impl Iterator<Item = std::ops::Range<usize>> {
         let (mut first, mut end) = (Cursor::default(), Cursor::default());
         grid.moments().map(move |now| {
             let through = self.moment(range.shift, now);
-            let first = first.behind(stamps, through - range.range_ms);
-            first..end.behind(stamps, through).max(first)
+            let after = through - range.range_ms;
+            let first = first.behind(stamps, after);
+            let end = end.behind(stamps, through).max(first);
+            let latest = first.checked_sub(1).filter(|_| first == end && !tiers.is_empty());
+            latest.filter(|latest| tier::covers(tiers, stamps[*latest], (after, through))).unwrap_or(first)..end
         })
     }
 }

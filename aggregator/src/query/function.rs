@@ -47,6 +47,18 @@ pub(super) struct Over {
     pub(super) apply: Apply,
 }
 
+impl Over {
+    /// Whether it looks at the growth inside windows, where those were made of others.
+    pub(super) fn grows(&self) -> bool {
+        self.fields == GROWTH
+    }
+
+    /// The fields that it reads of windows as they were written, or of all.
+    pub(super) fn fields(&self, coarse: bool) -> &'static [Field] {
+        if self.grows() && !coarse { LAST } else { self.fields }
+    }
+}
+
 /// How a function of windows comes to its values.
 #[derive(Debug)]
 pub(super) enum Apply {
@@ -79,6 +91,9 @@ pub(super) fn find(name: &str) -> Option<&'static Function> {
 
 const LAST: &[Field] = &[Field::Last];
 
+/// Of windows as they were written the values say what grew; of those that were made of others, they themselves.
+const GROWTH: &[Field] = &[Field::Last, Field::Increase];
+
 /// All functions, by name.
 static FUNCTIONS: &[Function] = &[
     each("abs", |value, _| value.abs()),
@@ -104,9 +119,9 @@ static FUNCTIONS: &[Function] = &[
     each("day_of_year", |value, _| date::day_of_year(value)),
     each("days_in_month", |value, _| date::days_in_month(value)),
     each("deg", |value, _| value * 180.0 / std::f64::consts::PI),
-    over("delta", LAST, over::delta),
+    over("delta", GROWTH, over::delta),
     over("deriv", LAST, over::deriv),
-    remarking("double_exponential_smoothing", Remark::Factors, over::double_exponential_smoothing),
+    remarking("double_exponential_smoothing", (LAST, Remark::Factors), over::double_exponential_smoothing),
     each("exp", |value, _| value.exp()),
     each("floor", |value, _| value.floor()),
     whole("histogram_avg", histogram::none),
@@ -117,10 +132,10 @@ static FUNCTIONS: &[Function] = &[
     whole("histogram_stdvar", histogram::none),
     whole("histogram_sum", histogram::none),
     each("hour", |value, _| date::hour(value)),
-    over("idelta", LAST, over::idelta),
-    remarking("increase", Remark::Counter, over::increase),
+    over("idelta", GROWTH, over::idelta),
+    remarking("increase", (GROWTH, Remark::Counter), over::increase),
     whole("info", info::info),
-    over("irate", LAST, over::irate),
+    over("irate", GROWTH, over::irate),
     whole("label_join", label::join),
     whole("label_replace", label::replace),
     over_named("last_over_time", LAST, over::last),
@@ -138,7 +153,7 @@ static FUNCTIONS: &[Function] = &[
     over("present_over_time", LAST, over::present),
     slid("quantile_over_time", LAST, Remark::Share, slide::quantile),
     each("rad", |value, _| value * std::f64::consts::PI / 180.0),
-    remarking("rate", Remark::Counter, over::rate),
+    remarking("rate", (GROWTH, Remark::Counter), over::rate),
     slid("resets", LAST, Remark::None, slide::resets),
     each("round", |value, to| round(value, to.first().copied().unwrap_or(1.0))),
     whole("scalar", whole::scalar),
@@ -177,9 +192,13 @@ const fn over(
     Function { name, how: How::Over(Over { fields, keeps_name: false, remark: Remark::None, apply }) }
 }
 
-const fn remarking(name: &'static str, remark: Remark, apply: fn(&Windows<'_>, &[f64]) -> Option<f64>) -> Function {
+const fn remarking(
+    name: &'static str,
+    (fields, remark): (&'static [Field], Remark),
+    apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
+) -> Function {
     let apply = Apply::Step(apply);
-    Function { name, how: How::Over(Over { fields: LAST, keeps_name: false, remark, apply }) }
+    Function { name, how: How::Over(Over { fields, keeps_name: false, remark, apply }) }
 }
 
 const fn over_named(

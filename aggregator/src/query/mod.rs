@@ -17,6 +17,7 @@ mod desugar;
 mod error;
 mod eval;
 mod function;
+mod growth;
 mod histogram;
 mod info;
 mod label;
@@ -28,6 +29,7 @@ mod plan;
 mod slide;
 pub mod source;
 mod stats;
+mod tier;
 mod turn;
 mod value;
 mod whole;
@@ -213,8 +215,7 @@ impl Engine {
     fn range_of(&self, evaluator: &Evaluator<'_>, query: &Expr, grid: Grid) -> Result<(Value, usize), QueryError> {
         let EngineConfig { lookback, cache_max, .. } = self.config;
         let lookback_ms = millis(lookback);
-        let reach_ms = reach(&query.root, lookback_ms.max(COARSE_LOOKBACK_MS));
-        let Some(reach_ms) = reach_ms.filter(|_| 0 < cache_max && STEPS <= grid.count) else {
+        let Some(reach_ms) = self.reach(query, grid).filter(|_| 0 < cache_max && STEPS <= grid.count) else {
             return rows(evaluator, query, grid).map(|rows| (matrix(rows, grid), 0));
         };
         let (text, step_ms) = (query.text().into(), grid.step);
@@ -222,6 +223,17 @@ impl Engine {
         let run = |some: Grid| rows(evaluator, query, some).map(|rows| (rows, evaluator.said.borrow().is_empty()));
         let (rows, cached) = self.cache.answer(&question, (grid, cache_max), &*self.source, run)?;
         Ok((matrix(rows, grid), cached))
+    }
+
+    /// How far before a step a query looks, and how far behind it; further where windows are long.
+    fn reach(&self, query: &Expr, grid: Grid) -> Option<(i64, i64)> {
+        let usual_ms = millis(self.config.lookback);
+        let (back, ahead) = reach(&query.root, (usual_ms, 0))?;
+        let begin = Timestamp::from_millis(grid.start.saturating_sub(back));
+        match self.source.resolution(begin) {
+            Some(_) => reach(&query.root, (usual_ms.max(COARSE_LOOKBACK_MS), COARSE_LOOKBACK_MS)),
+            None => Some((back, ahead)),
+        }
     }
 
     /// The latest samples of what a selector matches, each with its own stamp.

@@ -1,12 +1,17 @@
 //! Functions of the windows in a range: one function a name, from windows to a number.
 
+use common::metric::Kind;
 use common::time::Timestamp;
 
+use crate::query::growth::From;
+use crate::query::growth::Growth;
+use crate::query::growth::growth;
 use crate::query::number::Sum;
 use crate::query::number::Variance;
 use crate::query::number::float;
 use crate::query::number::quantile;
 use crate::query::number::seconds;
+use crate::store::select::Tiered;
 
 /// The windows of one series in a range (after, through]. Never empty.
 #[derive(Clone, Copy, Debug)]
@@ -16,30 +21,49 @@ pub(super) struct Windows<'a> {
     pub(super) after: i64,
     pub(super) through: i64,
     pub(super) stamps: &'a [Timestamp],
-    /// The fields that the function asked for, over the whole series.
-    pub(super) columns: &'a [Vec<f64>],
-    /// Where the range begins in the columns.
+    /// Where the range begins in the series.
     pub(super) first: usize,
-    /// Where, over the whole series, values of the first field are smaller than the one before.
+    pub(super) of: Whole<'a>,
+}
+
+/// The windows of a series that any step can see.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole<'a> {
+    pub(super) kind: Kind,
+    pub(super) tiers: &'a [Tiered],
+    pub(super) stamps: &'a [Timestamp],
+    /// The fields that the function asked for.
+    pub(super) columns: &'a [Vec<f64>],
+    /// Where values of the first field are smaller than the one before.
     pub(super) falls: &'a [usize],
+    /// How many of the windows, the earliest of them, were made of others.
+    pub(super) coarse: usize,
 }
 
 impl<'a> Windows<'a> {
     /// The field that the function asked for first.
-    fn values(&self) -> &'a [f64] {
-        self.column(0)
+    pub(super) fn values(&self) -> &'a [f64] {
+        &self.of.columns[0][self.first..self.first + self.stamps.len()]
     }
 
-    fn column(&self, which: usize) -> &'a [f64] {
-        &self.columns[which][self.first..self.first + self.stamps.len()]
-    }
-
-    /// The values before those that are smaller: what a counter had reached when it was reset.
-    fn before_falls(&self) -> impl ExactSizeIterator<Item = f64> {
-        let from = self.falls.partition_point(|at| *at <= self.first);
-        let behind = self.falls.partition_point(|at| *at < self.first + self.stamps.len());
+    /// The values before those that are smaller: what a counter had reached when it was reset. Of those behind one.
+    pub(super) fn before_falls(&self, behind: usize) -> impl ExactSizeIterator<Item = f64> {
+        let Whole { falls, columns, .. } = self.of;
+        let from = falls.partition_point(|at| *at <= self.first + behind);
+        let end = falls.partition_point(|at| *at < self.first + self.stamps.len());
         // A range that ends where it begins has none.
-        self.falls[from..behind.max(from)].iter().map(|at| self.columns[0][at - 1])
+        falls[from..end.max(from)].iter().map(|at| columns[0][at - 1])
+    }
+
+    /// Whether the latest one was made of others.
+    const fn ends_coarse(&self) -> bool {
+        self.first + self.stamps.len() <= self.of.coarse
+    }
+
+    /// The latest one alone.
+    const fn latest(&self) -> Self {
+        let at = self.stamps.len() - 1;
+        Self { first: self.first + at, stamps: self.stamps.split_at(at).1, ..*self }
     }
 
     fn seconds(&self, at: usize) -> f64 {
@@ -59,35 +83,38 @@ pub(super) fn delta(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
     extrapolated(windows, false)
 }
 
-/// Growth between the first and the last value, stretched to the range's ends where the values come close to them.
+/// What grew in a range, stretched to its ends where it is known close to them.
 fn extrapolated(windows: &Windows<'_>, counter: bool) -> Option<f64> {
-    let values = windows.values();
-    let ([first, .., last], [from, .., to]) = (values, windows.stamps) else {
-        return None;
-    };
-    let mut grown = last - first;
-    if counter {
-        // The resets are known from the series as a whole: a step costs what was reset in it, not what was sampled.
-        grown = windows.before_falls().fold(grown, |grown, bridged| grown + bridged);
-    }
-    let sampled = seconds(to.as_millis() - from.as_millis());
-    let average = sampled / float(values.len() - 1);
+    let Growth { amount, base, from, to, steps } = growth(windows, counter)?;
+    let sampled = seconds(to - from.at());
+    let average = sampled / float(steps);
     let stretch = |gap: f64| if average * 1.1 <= gap { average / 2.0 } else { gap };
-    let mut before = stretch(seconds(from.as_millis() - windows.after));
-    if counter && 0.0 < grown && 0.0 <= *first {
+    let mut before = match from {
+        From::Sample(from) => stretch(seconds(from - windows.after)),
+        // All of a window is known. What of it lies before the range does not count, and nothing was before it.
+        From::Window(from) => seconds(from - windows.after).min(0.0),
+    };
+    if counter && 0.0 < amount && 0.0 <= base {
         // A counter is never negative: it cannot have begun before it would have been zero.
-        before = before.min(sampled * (first / grown));
+        before = before.min(sampled * (base / amount));
     }
-    let after = stretch(seconds(windows.through - to.as_millis()));
-    Some(grown * ((sampled + before + after) / sampled))
+    let after = stretch(seconds(windows.through - to));
+    Some(amount * ((sampled + before + after) / sampled))
 }
 
 pub(super) fn irate(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
+    if windows.ends_coarse() {
+        let Growth { amount, from, to, .. } = growth(&windows.latest(), true)?;
+        return Some(amount / seconds(to - from.at()));
+    }
     let (before, last, elapsed) = last_two(windows)?;
     Some(if last < before { last } else { last - before } / elapsed)
 }
 
 pub(super) fn idelta(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
+    if windows.ends_coarse() {
+        return growth(&windows.latest(), false).map(|growth| growth.amount);
+    }
     last_two(windows).map(|(before, last, _)| last - before)
 }
 

@@ -94,15 +94,16 @@ pub(super) fn shift_of(node: &Node) -> Shift {
     first(node).unwrap_or_default()
 }
 
-/// How far before a step a node looks, and how far behind it. Nothing where that does not move with the step.
-pub(super) fn reach(node: &Node, lookback_ms: i64) -> Option<(i64, i64)> {
+/// How far before a step a node looks, and how far behind it: from an instant so far, and so far before a range. Nothing
+/// where that does not move with the step.
+pub(super) fn reach(node: &Node, (lookback_ms, before_ms): (i64, i64)) -> Option<(i64, i64)> {
     let shifted = |shift: Shift, (back, ahead): (i64, i64)| {
         let offset = shift.offset_ms;
         shift.at.is_none().then(|| (back.saturating_add(offset), ahead.saturating_sub(offset)))
     };
     let further = |nodes: Vec<&Node>| {
         nodes.into_iter().try_fold((0, 0), |(back, ahead): (i64, i64), node| {
-            let (of_back, of_ahead) = reach(node, lookback_ms)?;
+            let (of_back, of_ahead) = reach(node, (lookback_ms, before_ms))?;
             Some((back.max(of_back), ahead.max(of_ahead)))
         })
     };
@@ -111,8 +112,8 @@ pub(super) fn reach(node: &Node, lookback_ms: i64) -> Option<(i64, i64)> {
         Node::Select(selector) => shifted(selector.shift, (lookback_ms, 0)),
         Node::Range(range) => {
             let (back, ahead) = match &range.of {
-                Ranged::Selector(_) => (0, 0),
-                Ranged::Subquery { node, .. } => reach(node, lookback_ms)?,
+                Ranged::Selector(_) => (before_ms, 0),
+                Ranged::Subquery { node, .. } => reach(node, (lookback_ms, before_ms))?,
             };
             shifted(range.shift, (back.saturating_add(range.range_ms), ahead))
         }
@@ -121,7 +122,7 @@ pub(super) fn reach(node: &Node, lookback_ms: i64) -> Option<(i64, i64)> {
         Node::Call(call) => further(call.arguments.iter().collect()),
         Node::Aggregate(aggregate) => further(aggregate.parameter.iter().chain([&aggregate.of]).collect()),
         Node::Binary(binary) => further(vec![&binary.left, &binary.right]),
-        Node::Negate(of) => reach(of, lookback_ms),
+        Node::Negate(of) => reach(of, (lookback_ms, before_ms)),
     }
 }
 

@@ -49,6 +49,11 @@ impl dyn Source + '_ {
         resolutions.map(|resolution| two(resolution).max(usual_ms)).collect()
     }
 
+    /// How far before a range is to be read that begins here: two windows, where they are long.
+    pub(super) fn before_ms(&self, after: i64) -> i64 {
+        self.lookbacks(0, std::iter::once(after)).first().copied().unwrap_or(0)
+    }
+
     /// What is to be said of the windows that answer for a moment, if they are long.
     pub(super) fn said_of(&self, at: Timestamp) -> Option<String> {
         let minutes = self.resolution(at)?.as_secs() / 60;
@@ -130,7 +135,12 @@ impl Source for Memory {
                 columns: fields.iter().map(column).collect(),
             };
             if !samples.is_empty() {
-                give(Selected { labels: Levels(from_ref(labels)), kind: kept.kind, samples: &mut samples })?;
+                give(Selected {
+                    labels: Levels(from_ref(labels)),
+                    kind: kept.kind,
+                    tiers: &[],
+                    samples: &mut samples,
+                })?;
             }
         }
         Ok(())

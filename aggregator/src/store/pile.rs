@@ -16,6 +16,7 @@ use crate::store::select::Field;
 use crate::store::select::Levels;
 use crate::store::select::Samples;
 use crate::store::select::Selected;
+use crate::store::select::Tiered;
 
 /// Some series, and what there is of each.
 #[derive(Debug, Default)]
@@ -153,7 +154,7 @@ impl Pile {
     /// Gives all series that have an entry, one after the other.
     pub(super) fn each<E>(
         &mut self,
-        fields: &[Field],
+        (fields, tiers): (&[Field], &[Tiered]),
         give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let Self { series, stretches, bytes, unpacked, samples, .. } = self;
@@ -165,7 +166,7 @@ impl Pile {
             samples.reset(fields.len());
             read(own, bytes, fields, (unpacked, samples));
             if !samples.is_empty() {
-                give(Selected { labels: Levels(labels), kind: *kind, samples })?;
+                give(Selected { labels: Levels(labels), kind: *kind, tiers, samples })?;
             }
         }
         Ok(())

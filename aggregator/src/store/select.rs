@@ -1,5 +1,7 @@
 //! The shape of a question to the store and of its answer.
 
+use std::time::Duration;
+
 use common::metric::{Kind, Labels};
 use common::time::{TimeRange, Timestamp};
 
@@ -106,8 +108,19 @@ pub struct Selected<'a> {
     pub labels: Levels<'a>,
     /// Gauge or counter.
     pub kind: Kind,
+    /// Which windows answer, oldest first; all of them are as they were written if there is none.
+    pub tiers: &'a [Tiered],
     /// At least one.
     pub samples: &'a mut Samples,
+}
+
+/// Of which windows the samples are that are behind those of the one before and not after a stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiered {
+    /// The stamp.
+    pub through: Timestamp,
+    /// The length of the windows, if they were made of others.
+    pub resolution: Option<Duration>,
 }
 
 /// Samples of one series, in columns.

@@ -22,6 +22,7 @@ use crate::store::select::Field;
 use crate::store::select::Question;
 use crate::store::select::SelectError;
 use crate::store::select::Selected;
+use crate::store::select::Tiered;
 
 /// Series of a host that are read together: about what a part of a block file has. Few enough that the host is soon let
 /// go of, and that what is read of them stays near the processor.
@@ -64,14 +65,16 @@ impl Union<'_> {
         let (Some(whole), Some(range)) = (whole, raw.or_else(|| Some(nothing(self.tiers.last()?.1)))) else {
             return Ok(());
         };
+        let tiers: Vec<Tiered> = self.tiers.iter().map(tiered).collect();
+        let what_of = (question.fields, &tiers[..]);
         let candidates = self.head.candidates(question.matchers);
         let mut ended = Ended::new(self.readers, question.matchers, whole);
         for host in hosts.iter().copied() {
             let found = self.head.find(host, &candidates);
             let what = (range, Some(whole), question.latest);
-            let here = self.select_here((host, &found.series), what, question.fields, give)?;
+            let here = self.select_here((host, &found.series), what, what_of, give)?;
             if ended.may_be(&found) {
-                self.select_ended(&mut ended, (host, &found, &here), question.fields, give)?;
+                self.select_ended(&mut ended, (host, &found, &here), what_of, give)?;
             }
         }
         Ok(())
@@ -82,7 +85,7 @@ impl Union<'_> {
         &self,
         (host, found): (HostId, &[Address]),
         what: (TimeRange, Option<TimeRange>, bool),
-        fields: &[Field],
+        what_of: (&[Field], &[Tiered]),
         give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
     ) -> Result<Vec<u32>, E> {
         let mut pile = Pile::default();
@@ -92,7 +95,7 @@ impl Union<'_> {
             here.extend(self.head.put(host, some, what, &mut pile));
             if !pile.series().is_empty() {
                 self.complete(host, &mut pile)?;
-                pile.each(fields, give)?;
+                pile.each(what_of, give)?;
             }
         }
         Ok(here)
@@ -103,7 +106,7 @@ impl Union<'_> {
         &self,
         ended: &mut Ended<'_>,
         (host, found, here): (HostId, &Here, &[u32]),
-        fields: &[Field],
+        what_of: (&[Field], &[Tiered]),
         give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let here: HashSet<u32> = here.iter().copied().collect();
@@ -118,12 +121,12 @@ impl Union<'_> {
                 return Ok(());
             }
             self.complete(host, &mut pile)?;
-            pile.each(fields, give)?;
+            pile.each(what_of, give)?;
             pile.clear();
             Ok::<_, E>(())
         })?;
         self.complete(host, &mut pile)?;
-        pile.each(fields, give)
+        pile.each(what_of, give)
     }
 
     /// Puts what block files have of a host's series beside what the head has of them.
@@ -188,6 +191,11 @@ impl Union<'_> {
 pub(super) fn lived(tiers: &[(Tier, TimeRange)], range: TimeRange) -> TimeRange {
     let coarsest = tiers.iter().filter_map(|(tier, _)| tier.resolution()).max().unwrap_or_default();
     TimeRange { after: range.after.before(coarsest), ..range }
+}
+
+/// As it is said of what is selected.
+const fn tiered((tier, range): &(Tier, TimeRange)) -> Tiered {
+    Tiered { through: range.through, resolution: tier.resolution() }
 }
 
 /// A range in which nothing is, where another one ends.

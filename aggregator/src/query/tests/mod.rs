@@ -35,7 +35,7 @@ fn engine_with(memory: Memory, config: EngineConfig) -> Engine {
     Engine::new(Arc::new(memory), Clock::moved(Timestamp::default()), config)
 }
 
-fn at(seconds: i64) -> Timestamp {
+const fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)
 }
 

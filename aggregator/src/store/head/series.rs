@@ -264,7 +264,7 @@ mod tests {
         pile.begin(Piled { number: 0, labels: Default::default(), kind: SHAPE.kind, sealed: false, lived: ALL });
         series.put(SHAPE, what, &mut pile);
         let mut read = Vec::new();
-        pile.each::<()>(&[Field::Last], &mut |selected| {
+        pile.each::<()>((&[Field::Last], &[]), &mut |selected| {
             let Samples { stamps, columns } = selected.samples;
             let value = |value: &f64| (value.to_bits() != STALE).then_some(*value);
             read.extend(stamps.iter().map(|stamp| stamp.as_millis()).zip(columns[0].iter().map(value)));
