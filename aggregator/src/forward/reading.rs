@@ -8,6 +8,7 @@ use crate::forward::relabel::Relabeling;
 use crate::receive::message::Message;
 use crate::store::Store;
 use crate::store::select::Field;
+use crate::store::select::Grains;
 use crate::store::select::Question;
 use crate::store::select::SelectError;
 use crate::store::select::Selected;
@@ -50,7 +51,8 @@ pub(super) fn read(
         messages.blocking_send((message.take(), samples)).map_err(|_| ReadingError::Stopped)
     };
     for (host, range) in pieces {
-        let question = Question { matchers: &[], range: *range, fields: &[Field::Last], latest: false };
+        let question =
+            Question { matchers: &[], range: *range, fields: &[Field::Last], latest: false, grains: Grains::default() };
         store.select_of(*host, question, &mut |selected: Selected<'_>| {
             let Some(labels) = relabeling.apply(selected.labels.whole()) else {
                 return Ok(());

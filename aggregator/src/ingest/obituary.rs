@@ -11,6 +11,7 @@ use common::wire::message::Reason;
 
 use crate::store::Store;
 use crate::store::select::Field;
+use crate::store::select::Grains;
 use crate::store::select::Is;
 use crate::store::select::Matcher;
 use crate::store::select::Question;
@@ -92,7 +93,8 @@ pub(super) fn windows(store: &Store, host: HostId, (instance, last): (&str, Time
         let is = |name: &str, value: &str| Matcher { name: name.to_owned(), is: Is::Equal(value.to_owned()) };
         let matchers = [is(NAME, metric), is("instance", instance), is("job", "node")];
         let mut found = Vec::new();
-        let question = Question { matchers: &matchers, range, fields: &[Field::Last], latest: false };
+        let question =
+            Question { matchers: &matchers, range, fields: &[Field::Last], latest: false, grains: Grains::default() };
         let read = store.select::<SelectError>(question, &mut |selected| {
             selected.samples.drop_stale();
             found.extend(selected.samples.columns.first().into_iter().flatten().copied());

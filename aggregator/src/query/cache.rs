@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use common::metric::Labels;
 use common::time::TimeRange;
@@ -60,6 +61,7 @@ pub(super) struct Question {
     /// By how much the steps are off its multiples.
     pub(super) phase_ms: i64,
     pub(super) lookback_ms: i64,
+    pub(super) longest: Option<Duration>,
     /// How far before a step it looks, and how far behind it.
     pub(super) reach_ms: (i64, i64),
 }

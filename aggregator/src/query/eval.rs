@@ -1,11 +1,10 @@
 //! Walks a parsed query over a grid of steps. Each selector is selected once, for all steps.
 
 use std::cell::RefCell;
-use std::slice::from_ref;
+use std::time::Duration;
 
 use common::metric::Kind;
 use common::metric::Labels;
-use common::metric::NAME;
 use common::time::TimeRange;
 use common::time::Timestamp;
 
@@ -21,15 +20,11 @@ use crate::query::column::Passing;
 use crate::query::column::Series;
 use crate::query::column::is_present;
 use crate::query::cursor::Cursor;
-use crate::query::function::Apply;
+use crate::query::function::Folds;
 use crate::query::function::Function;
 use crate::query::function::How;
-use crate::query::function::Over;
-use crate::query::function::Remark;
 use crate::query::number::seconds;
 use crate::query::number::shown;
-use crate::query::over::Whole;
-use crate::query::over::Windows;
 use crate::query::plan::At;
 use crate::query::plan::Call;
 use crate::query::plan::INSTANT;
@@ -38,14 +33,13 @@ use crate::query::plan::Range;
 use crate::query::plan::Ranged;
 use crate::query::plan::Selector;
 use crate::query::plan::Shift;
-use crate::query::slide::Slide;
 use crate::query::source::Lend;
 use crate::query::source::Source;
 use crate::query::stats;
 use crate::query::stats::Selection;
 use crate::query::tier;
 use crate::store::select::Field;
-use crate::store::select::Levels;
+use crate::store::select::Grains;
 use crate::store::select::Matcher;
 use crate::store::select::Question;
 use crate::store::select::Samples;
@@ -59,13 +53,26 @@ const SUBQUERY_STEP_MS: i64 = 60_000;
 pub(super) struct Evaluator<'a> {
     pub(super) source: &'a dyn Source,
     pub(super) lookback_ms: i64,
+    /// Windows whose length does not divide this may not answer in the place of others.
+    pub(super) longest: Option<Duration>,
     pub(super) budget: Budget<'a>,
     /// The steps of the whole query, for `@ start()` and `@ end()`.
     pub(super) query: Grid,
     /// What is to be said beside the answer.
     pub(super) said: RefCell<Annotations>,
+    /// What is to be said of long windows that answer: that is the same the next time.
+    pub(super) coarse: RefCell<Option<String>>,
     /// What was read.
     pub(super) selections: RefCell<Vec<Selection>>,
+}
+
+/// What is read of some series.
+pub(super) struct What<'a> {
+    pub(super) grid: Grid,
+    pub(super) fields: &'a [Field],
+    /// Whether of each series the latest sample alone is seen.
+    pub(super) latest: bool,
+    pub(super) grains: Grains,
 }
 
 /// One series of a range vector: windows without staleness marks.
@@ -83,7 +90,7 @@ impl Evaluator<'_> {
         Ok(match node {
             Node::Number(number) => Answer::Scalar(vec![*number; grid.count]),
             Node::Text(text) => Answer::Text(text.clone()),
-            Node::Select(selector) => Answer::Vector(self.select(selector, grid, |value, _| value)?),
+            Node::Select(selector) => Answer::Vector(self.held(grid, |give| self.select_values(selector, grid, give))?),
             Node::Range(_) => return Err(QueryError::bad("a range vector is no answer: wrap it in a function")),
             Node::Call(call) => self.call(call, grid)?,
             Node::Aggregate(aggregate) => Answer::Vector(aggregate::aggregate(self, aggregate, grid)?),
@@ -95,6 +102,13 @@ impl Evaluator<'_> {
     /// Says that the answer may be wrong.
     pub(super) fn warn(&self, what: &str) {
         self.said.borrow_mut().warn(what);
+    }
+
+    /// Notes what is to be said of the windows that answer from a moment on.
+    pub(super) fn note_coarse(&self, after: Timestamp) {
+        let said = self.source.said_of(after);
+        let mut coarse = self.coarse.borrow_mut();
+        *coarse = coarse.take().or(said);
     }
 
     /// Says that the question may be wrong.
@@ -126,7 +140,7 @@ impl Evaluator<'_> {
     /// Gives the series of a node that must be an instant vector, one after the other where they need not be held.
     pub(super) fn stream(&self, node: &Node, grid: Grid, give: &mut Give<'_>) -> Result<(), QueryError> {
         if let Node::Select(selector) = node {
-            return self.each_selected(selector, grid, |value, _| value, give);
+            return self.select_values(selector, grid, give);
         }
         if let Node::Call(Call { function: Function { how: How::Over(over), .. }, arguments }) = node {
             return self.each_over(over, arguments, grid, give);
@@ -141,13 +155,18 @@ impl Evaluator<'_> {
         grid: Grid,
         of: impl Fn(f64, Timestamp) -> f64,
     ) -> Result<Vec<Series>, QueryError> {
-        self.held(grid, |give| self.each_selected(selector, grid, of, give))
+        self.held(grid, |give| self.each_selected(selector, (grid, Folds::None), of, give))
+    }
+
+    /// The same, of the values alone.
+    fn select_values(&self, selector: &Selector, grid: Grid, give: &mut Give<'_>) -> Result<(), QueryError> {
+        self.each_selected(selector, (grid, Folds::All), |value, _| value, give)
     }
 
     fn each_selected(
         &self,
         selector: &Selector,
-        grid: Grid,
+        (grid, folds): (Grid, Folds),
         of: impl Fn(f64, Timestamp) -> f64,
         give: &mut Give<'_>,
     ) -> Result<(), QueryError> {
@@ -155,8 +174,9 @@ impl Evaluator<'_> {
         let lookbacks = self.source.lookbacks(self.lookback_ms, moments);
         let back = (lookbacks.first().copied().unwrap_or(self.lookback_ms), selector.shift);
         let mut values = Vec::with_capacity(grid.count);
+        let grains = self.grains(folds, (selector.shift, self.lookback_ms), grid);
         // One step sees one sample.
-        let what = (grid, INSTANT, grid.count == 1);
+        let what = What { grid, fields: INSTANT, latest: grid.count == 1, grains };
         self.each_fetched(&selector.matchers, back, what, &mut |series| {
             let Samples { stamps, columns } = &*series.samples;
             let mut next = Cursor::default();
@@ -193,7 +213,7 @@ impl Evaluator<'_> {
         match &range.of {
             Ranged::Selector(matchers) => {
                 let mut fetched = Vec::new();
-                let what = (grid, fields, false);
+                let what = What { grid, fields, latest: false, grains: Grains::default() };
                 self.each_fetched(matchers, (range.range_ms, range.shift), what, &mut |series| {
                     let Selected { labels, kind, samples, .. } = series;
                     self.budget.hold(samples.len())?;
@@ -212,6 +232,13 @@ impl Evaluator<'_> {
         }
     }
 
+    /// Which longer windows may answer for a selector in the place of those that were written.
+    pub(super) fn grains(&self, folds: Folds, (shift, range_ms): (Shift, i64), grid: Grid) -> Grains {
+        let start = self.moment(shift, grid.start);
+        let count = if shift.at.is_none() { grid.count } else { 1 };
+        tier::grains(folds, (Grid { start, count, ..grid }, range_ms), self.longest)
+    }
+
     /// The moment at which a selector looks when the query stands at `moment`.
     pub(super) fn moment(&self, shift: Shift, moment: i64) -> i64 {
         let at = match shift.at {
@@ -223,11 +250,12 @@ impl Evaluator<'_> {
         at - shift.offset_ms
     }
 
-    fn each_fetched(
+    /// Gives what a selector selects, so far before its moments.
+    pub(super) fn each_fetched(
         &self,
         matchers: &[Matcher],
         (back_ms, shift): (i64, Shift),
-        (grid, fields, latest): (Grid, &[Field], bool),
+        What { grid, fields, latest, grains }: What<'_>,
         give: &mut Lend<'_>,
     ) -> Result<(), QueryError> {
         let after = Timestamp::from_millis(self.moment(shift, grid.start) - back_ms);
@@ -235,18 +263,24 @@ impl Evaluator<'_> {
         if through <= after {
             return Ok(());
         }
-        self.source.said_of(after).iter().for_each(|said| self.inform(said));
+        self.note_coarse(after);
         let began = self.budget.clock.monotonic();
         let (mut series, mut samples) = (0, 0);
-        let question = Question { matchers, range: TimeRange { after, through }, fields, latest };
+        let mut tiers: Vec<Vec<Tiered>> = Vec::new();
+        let question = Question { matchers, range: TimeRange { after, through }, fields, latest, grains };
         self.source.select(question, &mut |selected| {
             series += 1;
             samples += selected.samples.len();
+            // Of all series of one kind they are the same.
+            if tiers.last().is_none_or(|last| last != selected.tiers) {
+                tiers.push(selected.tiers.to_vec());
+            }
             self.budget.touch(selected.samples.len() + grid.count)?;
             give(selected)
         })?;
         let took = self.budget.clock.monotonic().saturating_sub(began);
-        let selection = Selection { selector: stats::selector(matchers), series, samples, took };
+        let tiers = tiers.iter().map(|tiers| tier::shown(tiers)).collect::<Vec<_>>().join(" and ");
+        let selection = Selection { selector: stats::selector(matchers), series, samples, tiers, took };
         self.selections.borrow_mut().push(selection);
         Ok(())
     }
@@ -306,173 +340,29 @@ impl Evaluator<'_> {
         vector.retain(|series| !series.is_absent());
         Ok(Answer::Vector(vector))
     }
-
-    fn each_over(&self, over: &Over, arguments: &[Node], grid: Grid, give: &mut Give<'_>) -> Result<(), QueryError> {
-        let Some(range) = arguments.iter().find_map(as_range) else {
-            return Err(QueryError::bad("expected a range vector"));
-        };
-        let scalars: Vec<Node> = arguments.iter().filter(|argument| as_range(argument).is_none()).cloned().collect();
-        let scalars = Scalars::evaluate(self, &scalars, grid)?;
-        let mut sliding = Sliding::default();
-        let mut named = String::new();
-        let mut each = |labels: Levels<'_>, drops_name: bool, of: (Kind, &[Tiered], &Samples)| {
-            self.slide(over, (range, of), (&scalars, grid), &mut sliding)?;
-            let series = Passing { labels, drops_name: drops_name || !over.keeps_name, values: &sliding.values };
-            self.remark(over.remark, &scalars, (series, &mut named))?;
-            give_present(series, give)
-        };
-        match &range.of {
-            Ranged::Selector(matchers) => {
-                let before_ms = self.source.before_ms(self.moment(range.shift, grid.start) - range.range_ms);
-                let what = (grid, over.fields(0 < before_ms), false);
-                self.each_fetched(matchers, (range.range_ms + before_ms, range.shift), what, &mut |series| {
-                    series.samples.drop_stale();
-                    each(series.labels, false, (series.kind, series.tiers, series.samples))
-                })
-            }
-            Ranged::Subquery { .. } => self.windows(range, over.fields(false), grid)?.iter().try_for_each(|series| {
-                each(Levels(from_ref(&series.labels)), series.drops_name, (series.kind, &[], &series.samples))
-            }),
-        }
-    }
-
-    /// Says what is to be said of a function's arguments, where it gave an answer; of a metric that is `named` it was said.
-    fn remark(
-        &self,
-        remark: Remark,
-        scalars: &Scalars,
-        (answer, named): (Passing<'_>, &mut String),
-    ) -> Result<(), QueryError> {
-        let answered = |step: usize| is_present(answer.values[step]);
-        let scalars = |at: usize| scalars.0.get(at).into_iter().flatten().copied().enumerate();
-        match remark {
-            Remark::None => {}
-            Remark::Counter => {
-                const ENDINGS: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
-                let name = answer.labels.get(NAME);
-                let is_named = !name.is_empty() && !ENDINGS.iter().any(|end| name.ends_with(end));
-                if is_named && name != named && !answer.is_absent() {
-                    name.clone_into(named);
-                    self.inform(&format!(
-                        "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
-                    ));
-                }
-            }
-            Remark::Share => {
-                let strange = scalars(0).filter(|(step, share)| !(0.0..=1.0).contains(share) && answered(*step));
-                strange.for_each(|(_, share)| self.warn_of_share(share));
-            }
-            Remark::Factors => {
-                for (at, name) in ["smoothing", "trend"].into_iter().enumerate() {
-                    let wrong = |(step, factor): &(usize, f64)| !(0.0 < *factor && *factor < 1.0) && answered(*step);
-                    if let Some((_, factor)) = scalars(at).find(wrong) {
-                        let short = if at == 0 { "sf" } else { "tf" };
-                        return Err(QueryError::execution(format!(
-                            "invalid {name} factor. Expected: 0 < {short} < 1, got: {factor:.6}"
-                        )));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Slides a range over one series.
-    fn slide(
-        &self,
-        over: &Over,
-        (range, (kind, tiers, Samples { stamps, columns })): (&Range, (Kind, &[Tiered], &Samples)),
-        (scalars, grid): (&Scalars, Grid),
-        sliding: &mut Sliding,
-    ) -> Result<(), QueryError> {
-        let Sliding { spans, falls, values } = sliding;
-        spans.clear();
-        spans.extend(self.spans(range, (stamps, tiers), grid));
-        values.clear();
-        let apply = match over.apply {
-            Apply::Step(apply) => apply,
-            Apply::Slide(apply) => {
-                self.budget.touch(stamps.len() + grid.count)?;
-                *values = apply(Slide { kind, columns, spans }, &scalars.0);
-                return Ok(());
-            }
-        };
-        let mut at_step = scalars.buffer();
-        find_falls(columns, falls);
-        let of = Whole { kind, tiers, stamps, columns, falls, coarse: tier::coarse(stamps, tiers) };
-        for (step, (now, span)) in grid.moments().zip(spans).enumerate() {
-            let through = self.moment(range.shift, now);
-            let after = through - range.range_ms;
-            let (first, stamps) = (span.start, &stamps[span.clone()]);
-            let windows = Windows { now, after, through, stamps, first, of };
-            let value = if stamps.is_empty() { None } else { apply(&windows, scalars.at(step, &mut at_step)) };
-            values.push(value.unwrap_or(ABSENT));
-            self.budget.touch(stamps.len() + 1)?;
-        }
-        Ok(())
-    }
-
-    /// Which of a series' samples a range holds at each step. One that is shorter than the windows that answer has the
-    /// latest of them.
-    fn spans(
-        &self,
-        range: &Range,
-        (stamps, tiers): (&[Timestamp], &[Tiered]),
-        grid: Grid,
-    ) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let (mut first, mut end) = (Cursor::default(), Cursor::default());
-        grid.moments().map(move |now| {
-            let through = self.moment(range.shift, now);
-            let after = through - range.range_ms;
-            let first = first.behind(stamps, after);
-            let end = end.behind(stamps, through).max(first);
-            let latest = first.checked_sub(1).filter(|_| first == end && !tiers.is_empty());
-            latest.filter(|latest| tier::covers(tiers, stamps[*latest], (after, through))).unwrap_or(first)..end
-        })
-    }
-}
-
-/// What sliding a range over a series needs and makes; its place is used again for the next.
-#[derive(Default)]
-struct Sliding {
-    spans: Vec<std::ops::Range<usize>>,
-    falls: Vec<usize>,
-    values: Vec<f64>,
 }
 
 /// Takes one series after the other; an error ends the giving.
 pub(super) type Give<'a> = dyn FnMut(Passing<'_>) -> Result<(), QueryError> + 'a;
 
 /// Gives a series unless it has no sample.
-fn give_present(series: Passing<'_>, give: &mut Give<'_>) -> Result<(), QueryError> {
+pub(super) fn give_present(series: Passing<'_>, give: &mut Give<'_>) -> Result<(), QueryError> {
     if series.is_absent() { Ok(()) } else { give(series) }
 }
 
-/// Where values of the first column are smaller than the one before.
-fn find_falls(columns: &[Vec<f64>], falls: &mut Vec<usize>) {
-    falls.clear();
-    let values = columns.first().map_or(&[][..], |values| values);
-    let falls_at = |at: &usize| values[*at] < values[at - 1];
-    // Looked for without a way out in the middle: there mostly are none, and so it is many at a time.
-    let pairs = values.iter().zip(values.get(1..).unwrap_or_default());
-    if pairs.fold(false, |any, (before, value)| any | (value < before)) {
-        falls.extend((1..values.len()).filter(falls_at));
-    }
-}
-
 /// The scalar arguments of a function.
-struct Scalars(Vec<Vec<f64>>);
+pub(super) struct Scalars(pub(super) Vec<Vec<f64>>);
 
 impl Scalars {
-    fn evaluate(evaluator: &Evaluator<'_>, nodes: &[Node], grid: Grid) -> Result<Self, QueryError> {
+    pub(super) fn evaluate(evaluator: &Evaluator<'_>, nodes: &[Node], grid: Grid) -> Result<Self, QueryError> {
         nodes.iter().map(|node| evaluator.scalar(node, grid)).collect::<Result<_, _>>().map(Self)
     }
 
-    fn buffer(&self) -> Vec<f64> {
+    pub(super) fn buffer(&self) -> Vec<f64> {
         vec![0.0; self.0.len()]
     }
 
-    fn at<'a>(&self, step: usize, buffer: &'a mut [f64]) -> &'a [f64] {
+    pub(super) fn at<'a>(&self, step: usize, buffer: &'a mut [f64]) -> &'a [f64] {
         buffer.iter_mut().zip(&self.0).for_each(|(value, column)| *value = column[step]);
         buffer
     }

@@ -44,7 +44,22 @@ pub(super) struct Over {
     pub(super) keeps_name: bool,
     /// What may have to be said of its arguments.
     pub(super) remark: Remark,
+    /// Of which series longer windows say the same.
+    pub(super) folds: Folds,
     pub(super) apply: Apply,
+}
+
+/// Of which series windows that were made of others say what those say, where a range holds whole ones of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Folds {
+    /// Of none.
+    None,
+    /// Of gauges.
+    Gauges,
+    /// Of counters.
+    Counters,
+    /// Of all.
+    All,
 }
 
 impl Over {
@@ -105,7 +120,7 @@ static FUNCTIONS: &[Function] = &[
     each("asinh", |value, _| value.asinh()),
     each("atan", |value, _| value.atan()),
     each("atanh", |value, _| value.atanh()),
-    slid("avg_over_time", &[Field::Sum, Field::Count], Remark::None, slide::avg),
+    slid("avg_over_time", &[Field::Sum, Field::Count], Remark::None, slide::avg).folding(Folds::Gauges),
     each("ceil", |value, _| value.ceil()),
     slid("changes", LAST, Remark::None, slide::changes),
     each("clamp", |value, limits| clamp(value, limits[0], limits[1])),
@@ -113,7 +128,7 @@ static FUNCTIONS: &[Function] = &[
     each("clamp_min", |value, limits| higher(value, limits[0])),
     each("cos", |value, _| value.cos()),
     each("cosh", |value, _| value.cosh()),
-    slid("count_over_time", &[Field::Count], Remark::None, slide::sum),
+    slid("count_over_time", &[Field::Count], Remark::None, slide::sum).folding(Folds::All),
     each("day_of_month", |value, _| date::day_of_month(value)),
     each("day_of_week", |value, _| date::day_of_week(value)),
     each("day_of_year", |value, _| date::day_of_year(value)),
@@ -133,27 +148,27 @@ static FUNCTIONS: &[Function] = &[
     whole("histogram_sum", histogram::none),
     each("hour", |value, _| date::hour(value)),
     over("idelta", GROWTH, over::idelta),
-    remarking("increase", (GROWTH, Remark::Counter), over::increase),
+    remarking("increase", (GROWTH, Remark::Counter), over::increase).folding(Folds::Counters),
     whole("info", info::info),
     over("irate", GROWTH, over::irate),
     whole("label_join", label::join),
     whole("label_replace", label::replace),
-    over_named("last_over_time", LAST, over::last),
+    over_named("last_over_time", LAST, over::last).folding(Folds::All),
     each("ln", |value, _| value.ln()),
     each("log10", |value, _| value.log10()),
     each("log2", |value, _| value.log2()),
     over("mad_over_time", LAST, over::mad),
-    slid("max_over_time", &[Field::Max], Remark::None, slide::max),
-    slid("min_over_time", &[Field::Min], Remark::None, slide::min),
+    slid("max_over_time", &[Field::Max], Remark::None, slide::max).folding(Folds::Gauges),
+    slid("min_over_time", &[Field::Min], Remark::None, slide::min).folding(Folds::Gauges),
     each("minute", |value, _| date::minute(value)),
     each("month", |value, _| date::month(value)),
-    over("peak_rate", &[Field::Peak], over::peak_rate),
+    over("peak_rate", &[Field::Peak], over::peak_rate).folding(Folds::All),
     whole("pi", whole::pi),
     over("predict_linear", LAST, over::predict_linear),
-    over("present_over_time", LAST, over::present),
+    over("present_over_time", LAST, over::present).folding(Folds::All),
     slid("quantile_over_time", LAST, Remark::Share, slide::quantile),
     each("rad", |value, _| value * std::f64::consts::PI / 180.0),
-    remarking("rate", (GROWTH, Remark::Counter), over::rate),
+    remarking("rate", (GROWTH, Remark::Counter), over::rate).folding(Folds::Counters),
     slid("resets", LAST, Remark::None, slide::resets),
     each("round", |value, to| round(value, to.first().copied().unwrap_or(1.0))),
     whole("scalar", whole::scalar),
@@ -167,7 +182,7 @@ static FUNCTIONS: &[Function] = &[
     each("sqrt", |value, _| value.sqrt()),
     over("stddev_over_time", LAST, over::stddev),
     over("stdvar_over_time", LAST, over::stdvar),
-    slid("sum_over_time", &[Field::Sum], Remark::None, slide::sum),
+    slid("sum_over_time", &[Field::Sum], Remark::None, slide::sum).folding(Folds::Gauges),
     each("tan", |value, _| value.tan()),
     each("tanh", |value, _| value.tanh()),
     whole("time", whole::time),
@@ -179,6 +194,15 @@ static FUNCTIONS: &[Function] = &[
     each("year", |value, _| date::year(value)),
 ];
 
+impl Function {
+    const fn folding(self, folds: Folds) -> Self {
+        match self.how {
+            How::Over(over) => Self { how: How::Over(Over { folds, ..over }), ..self },
+            how @ (How::Each(_) | How::Whole(_)) => Self { how, ..self },
+        }
+    }
+}
+
 const fn each(name: &'static str, apply: fn(f64, &[f64]) -> f64) -> Function {
     Function { name, how: How::Each(apply) }
 }
@@ -189,7 +213,10 @@ const fn over(
     apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
 ) -> Function {
     let apply = Apply::Step(apply);
-    Function { name, how: How::Over(Over { fields, keeps_name: false, remark: Remark::None, apply }) }
+    Function {
+        name,
+        how: How::Over(Over { fields, keeps_name: false, remark: Remark::None, folds: Folds::None, apply }),
+    }
 }
 
 const fn remarking(
@@ -198,7 +225,7 @@ const fn remarking(
     apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
 ) -> Function {
     let apply = Apply::Step(apply);
-    Function { name, how: How::Over(Over { fields, keeps_name: false, remark, apply }) }
+    Function { name, how: How::Over(Over { fields, keeps_name: false, remark, folds: Folds::None, apply }) }
 }
 
 const fn over_named(
@@ -207,7 +234,10 @@ const fn over_named(
     apply: fn(&Windows<'_>, &[f64]) -> Option<f64>,
 ) -> Function {
     let apply = Apply::Step(apply);
-    Function { name, how: How::Over(Over { fields, keeps_name: true, remark: Remark::None, apply }) }
+    Function {
+        name,
+        how: How::Over(Over { fields, keeps_name: true, remark: Remark::None, folds: Folds::None, apply }),
+    }
 }
 
 const fn slid(
@@ -217,7 +247,7 @@ const fn slid(
     apply: fn(Slide<'_>, &[Vec<f64>]) -> Vec<f64>,
 ) -> Function {
     let apply = Apply::Slide(apply);
-    Function { name, how: How::Over(Over { fields, keeps_name: false, remark, apply }) }
+    Function { name, how: How::Over(Over { fields, keeps_name: false, remark, folds: Folds::None, apply }) }
 }
 
 const fn whole(name: &'static str, apply: fn(&Evaluator<'_>, &[Node], Grid) -> Result<Answer, QueryError>) -> Function {

@@ -26,6 +26,7 @@ mod number;
 mod over;
 mod parse;
 mod plan;
+mod ranged;
 mod slide;
 pub mod source;
 mod stats;
@@ -98,6 +99,9 @@ pub const POINTS_MAX: usize = 11_000;
 /// How far one looks back at most where windows of an hour answer.
 const COARSE_LOOKBACK_MS: i64 = 2 * 3_600_000;
 
+/// The shortest windows that are made of others.
+const SHORTEST_COARSE_MS: i64 = 300_000;
+
 /// What one label set costs beside samples: half a kilobyte.
 const SAMPLES_PER_SERIES: usize = 32;
 
@@ -106,6 +110,9 @@ const SAMPLES_PER_SERIES: usize = 32;
 pub struct EngineConfig {
     /// How old an instant selector's sample may be.
     pub lookback: Duration,
+    /// Longer windows answer in the place of shorter ones, where they say the same, if their length divides this; all may if
+    /// there is none.
+    pub longest: Option<Duration>,
     /// Samples that one query may hold: what an aggregation takes in one by one is not held.
     pub samples_max: usize,
     /// Bytes that all queries together may hold.
@@ -123,6 +130,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             lookback: Duration::from_secs(300),
+            longest: None,
             samples_max: 50_000_000,
             memory_max: 1 << 30,
             cache_max: 64 << 20,
@@ -208,7 +216,9 @@ impl Engine {
             error: value.as_ref().err().cloned(),
         };
         self.log.note(asked, self.config.slow);
-        Ok(Reply { value: value?, annotations: evaluator.said.into_inner(), stats, held })
+        let mut annotations = evaluator.said.into_inner();
+        evaluator.coarse.into_inner().iter().for_each(|said| annotations.inform(said));
+        Ok(Reply { value: value?, annotations, stats, held })
     }
 
     /// A value at each step, and how many steps were answered as before.
@@ -219,8 +229,12 @@ impl Engine {
             return rows(evaluator, query, grid).map(|rows| (matrix(rows, grid), 0));
         };
         let (text, step_ms) = (query.text().into(), grid.step);
-        let question = Question { text, step_ms, phase_ms: grid.start.rem_euclid(step_ms), lookback_ms, reach_ms };
+        let phase_ms = grid.start.rem_euclid(step_ms);
+        let question = Question { text, step_ms, phase_ms, lookback_ms, longest: self.config.longest, reach_ms };
         let run = |some: Grid| rows(evaluator, query, some).map(|rows| (rows, evaluator.said.borrow().is_empty()));
+        if 0 < reach_ms.0 {
+            evaluator.note_coarse(Timestamp::from_millis(grid.start.saturating_sub(reach_ms.0)));
+        }
         let (rows, cached) = self.cache.answer(&question, (grid, cache_max), &*self.source, run)?;
         Ok((matrix(rows, grid), cached))
     }
@@ -230,7 +244,8 @@ impl Engine {
         let usual_ms = millis(self.config.lookback);
         let (back, ahead) = reach(&query.root, (usual_ms, 0))?;
         let begin = Timestamp::from_millis(grid.start.saturating_sub(back));
-        match self.source.resolution(begin) {
+        let chosen = (grid.step % SHORTEST_COARSE_MS == 0).then_some(Duration::ZERO);
+        match self.source.resolution(begin).or(chosen) {
             Some(_) => reach(&query.root, (usual_ms.max(COARSE_LOOKBACK_MS), COARSE_LOOKBACK_MS)),
             None => Some((back, ahead)),
         }
@@ -261,6 +276,13 @@ impl Engine {
     #[must_use]
     pub const fn looking_back(mut self, lookback: Duration) -> Self {
         self.config.lookback = lookback;
+        self
+    }
+
+    /// The same engine with longer windows in the place of shorter ones only if their length divides this.
+    #[must_use]
+    pub const fn at_longest(mut self, longest: Duration) -> Self {
+        self.config.longest = Some(longest);
         self
     }
 
@@ -310,9 +332,11 @@ impl Engine {
         Evaluator {
             source: &*self.source,
             lookback_ms: millis(self.config.lookback),
+            longest: self.config.longest,
             budget: self.budget(turn),
             query: grid,
             said: RefCell::default(),
+            coarse: RefCell::default(),
             selections: RefCell::default(),
         }
     }

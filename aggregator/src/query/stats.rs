@@ -43,6 +43,8 @@ pub struct Selection {
     pub series: usize,
     /// Their samples.
     pub samples: usize,
+    /// Which windows answered: `raw`, `5m`, `1h`, the oldest first.
+    pub tiers: String,
     /// How long reading lasted, and what is made of each series as it comes.
     pub took: Duration,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use common::batch::HostId;
 use common::time::Timestamp;
@@ -75,6 +76,6 @@ impl Store {
         give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let hosts = host.map_or_else(|| self.shared.head.ids(), |host| vec![host]);
-        self.union(question.range).select_of(&hosts, question, give)
+        self.union(self.tiers(question.range, Duration::ZERO), None).select_of(&hosts, question, give)
     }
 }

@@ -72,20 +72,17 @@ pub use crate::store::retention::Retention;
 use crate::store::room::Limits;
 use crate::store::room::Refusals;
 use crate::store::select::Matcher;
-use crate::store::select::Question;
 use crate::store::select::SelectError;
-use crate::store::select::Selected;
 use crate::store::select::Spend;
 use crate::store::settle::Settler;
 use crate::store::settle::Stop;
 use crate::store::settle::delete::DELETIONS_MAX;
 pub use crate::store::settle::delete::Deletion;
 use crate::store::settle::delete::Waiting;
-use crate::store::settle::retain::Kept;
 use crate::store::stage::decode;
 use crate::store::stats::Counters;
 pub use crate::store::stats::Stats;
-use crate::store::union::Union;
+pub use crate::store::union::Version;
 use crate::store::union::lived;
 pub use crate::store::writer::Writer;
 
@@ -143,15 +140,6 @@ struct Shared {
     deletions: mpsc::Sender<Waiting>,
     forwarding: Forwarding,
     lock: Lock,
-}
-
-/// What is answered about a range is the same as long as this is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
-    changed: u64,
-    tiers: Vec<(Tier, TimeRange)>,
-    /// The last file of coarse windows.
-    made: Option<i64>,
 }
 
 /// Why the store does not open.
@@ -294,45 +282,6 @@ impl Store {
         Ok(answer.map_err(|_| ReadError::Closed)??)
     }
 
-    /// All series that match, one after the other, with the samples of their windows in the range, oldest first. A series
-    /// that matches without a sample there is left out.
-    ///
-    /// # Errors
-    /// When a budget runs out, what is stored cannot be read, and those of `give`.
-    pub fn select<E: From<SelectError>>(
-        &self,
-        question: Question<'_>,
-        give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.union(question.range).select(question, give)
-    }
-
-    /// How long the windows are that answer for a moment, where they are not those that were written.
-    #[must_use]
-    pub fn resolution(&self, at: Timestamp) -> Option<Duration> {
-        let Shared { blocks, config, clock, .. } = &*self.shared;
-        let moment = TimeRange { after: at.before(Duration::from_millis(1)), through: at };
-        let tiers = Kept::of(blocks, &config.retention, clock.wall()).tiers(moment);
-        tiers.first().and_then(|(tier, _)| tier.resolution())
-    }
-
-    /// What is another one when what is answered about a range may be another.
-    #[must_use]
-    pub fn version(&self, range: TimeRange) -> Version {
-        let tiers = self.union(range).tiers;
-        let Shared { head, blocks, .. } = &*self.shared;
-        // Coarse windows are made of what changed before; raw ones lie in other files later, and are the same.
-        let coarse = tiers.iter().filter(|(tier, _)| *tier != Tier::Raw);
-        let made = coarse.flat_map(|(tier, range)| blocks.overlapping(*tier, *range)).map(|file| file.block.id).max();
-        Version { changed: head.changed_in(range), tiers, made }
-    }
-
-    fn union(&self, range: TimeRange) -> Union<'_> {
-        let Shared { head, blocks, readers, config, clock, .. } = &*self.shared;
-        let tiers = Kept::of(blocks, &config.retention, clock.wall()).tiers(range);
-        Union { head, blocks, readers, tiers, samples_max: config.samples_max }
-    }
-
     /// How long samples are kept.
     #[must_use]
     pub fn retention(&self) -> Retention {
@@ -386,7 +335,7 @@ impl Store {
         (limit, spend): (usize, Spend<'a, E>),
     ) -> Lookup<'a, E> {
         let Shared { head, readers, .. } = &*self.shared;
-        let when = When { in_memory: range, in_files: lived(&self.union(range).tiers, range) };
+        let when = When { in_memory: range, in_files: lived(&self.tiers(range, Duration::ZERO), range) };
         Lookup { head, readers, matchers, when, limit, spend }
     }
 

@@ -76,6 +76,18 @@ pub struct Question<'a> {
     pub fields: &'a [Field],
     /// Whether of each series only the latest entry in the range counts: others may be left out.
     pub latest: bool,
+    /// Which longer windows may answer in the place of those that were written.
+    pub grains: Grains,
+}
+
+/// Of what all ends of the ranges that are looked at are multiples: windows whose length divides that may answer in the place
+/// of shorter ones. None may if it is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grains {
+    /// Of gauges.
+    pub gauges: Duration,
+    /// Of counters.
+    pub counters: Duration,
 }
 
 /// The labels of a series, in the levels that they come from; what is nearer to the series stands first, and wins.

@@ -1,10 +1,15 @@
 //! What the head and the block files know together.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use common::batch::HostId;
+use common::metric::Kind;
 use common::time::TimeRange;
+use common::time::Timestamp;
 
+use crate::store::Shared;
+use crate::store::Store;
 use crate::store::block::Block;
 use crate::store::block::Tier;
 use crate::store::block::set::BlockFile;
@@ -19,10 +24,12 @@ use crate::store::pile::Author;
 use crate::store::pile::Pile;
 use crate::store::pile::Piled;
 use crate::store::select::Field;
+use crate::store::select::Grains;
 use crate::store::select::Question;
 use crate::store::select::SelectError;
 use crate::store::select::Selected;
 use crate::store::select::Tiered;
+use crate::store::settle::retain::Kept;
 
 /// Series of a host that are read together: about what a part of a block file has. Few enough that the host is soon let
 /// go of, and that what is read of them stays near the processor.
@@ -35,7 +42,72 @@ pub(super) struct Union<'a> {
     pub(super) readers: &'a Readers,
     /// Which tier answers what, oldest first; the head is asked what raw files are asked.
     pub(super) tiers: Vec<(Tier, TimeRange)>,
+    /// Series of one kind alone, if it is said which.
+    pub(super) kind: Option<Kind>,
     pub(super) samples_max: usize,
+}
+
+/// What is answered about a range is the same as long as this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    changed: u64,
+    /// Where nobody says that longer windows may answer, and where any may.
+    tiers: Vec<Vec<(Tier, TimeRange)>>,
+    /// The last file of coarse windows.
+    made: Option<i64>,
+}
+
+impl Store {
+    /// All series that match, one after the other, with the samples of their windows in the range, oldest first. A series
+    /// that matches without a sample there is left out.
+    ///
+    /// # Errors
+    /// When a budget runs out, what is stored cannot be read, and those of `give`.
+    pub fn select<E: From<SelectError>>(
+        &self,
+        question: Question<'_>,
+        give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Grains { gauges, counters } = question.grains;
+        let [of_gauges, of_counters] = [gauges, counters].map(|grain| self.tiers(question.range, grain));
+        if of_gauges == of_counters {
+            return self.union(of_gauges, None).select(question, give);
+        }
+        self.union(of_gauges, Some(Kind::Gauge)).select(question, give)?;
+        self.union(of_counters, Some(Kind::Counter)).select(question, give)
+    }
+
+    /// How long the windows are that answer for a moment, where they are not those that were written.
+    #[must_use]
+    pub fn resolution(&self, at: Timestamp) -> Option<Duration> {
+        let moment = TimeRange { after: at.before(Duration::from_millis(1)), through: at };
+        self.tiers(moment, Duration::ZERO).first().and_then(|(tier, _)| tier.resolution())
+    }
+
+    /// What is another one when what is answered about a range may be another.
+    #[must_use]
+    pub fn version(&self, range: TimeRange) -> Version {
+        let grains = [None].into_iter().chain(Tier::COARSE.map(Tier::resolution));
+        let tiers: Vec<_> = grains.map(|grain| self.tiers(range, grain.unwrap_or_default())).collect();
+        let Shared { head, blocks, .. } = &*self.shared;
+        // Coarse windows are made of what changed before; raw ones lie in other files later, and are the same.
+        let coarse = tiers.iter().flatten().filter(|(tier, _)| *tier != Tier::Raw);
+        let made = coarse.flat_map(|(tier, range)| blocks.overlapping(*tier, *range)).map(|file| file.block.id).max();
+        Version { changed: head.changed_in(range), tiers, made }
+    }
+
+    /// Which tier answers for which part of a range.
+    pub(super) fn tiers(&self, range: TimeRange, grain: Duration) -> Vec<(Tier, TimeRange)> {
+        let Shared { head, blocks, config, clock, .. } = &*self.shared;
+        // Before the files are looked at: what is sealed meanwhile is in one of them.
+        let unsealed = head.unsealed();
+        Kept::of(blocks, &config.retention, clock.wall()).tiers_of(range, grain, unsealed)
+    }
+
+    pub(super) fn union(&self, tiers: Vec<(Tier, TimeRange)>, kind: Option<Kind>) -> Union<'_> {
+        let Shared { head, blocks, readers, config, .. } = &*self.shared;
+        Union { head, blocks, readers, tiers, kind, samples_max: config.samples_max }
+    }
 }
 
 impl Union<'_> {
@@ -67,7 +139,8 @@ impl Union<'_> {
         };
         let tiers: Vec<Tiered> = self.tiers.iter().map(tiered).collect();
         let what_of = (question.fields, &tiers[..]);
-        let candidates = self.head.candidates(question.matchers);
+        let mut candidates = self.head.candidates(question.matchers);
+        candidates.retain(|candidate| self.wants(candidate.kind()));
         let mut ended = Ended::new(self.readers, question.matchers, whole);
         for host in hosts.iter().copied() {
             let found = self.head.find(host, &candidates);
@@ -112,7 +185,7 @@ impl Union<'_> {
         let here: HashSet<u32> = here.iter().copied().collect();
         let mut pile = Pile::default();
         ended.each(self.head, (host, found), &mut |Identity { number, shape, sets, life }| {
-            if here.contains(&number) {
+            if here.contains(&number) || !self.wants(shape.kind) {
                 return Ok(());
             }
             let (kind, lived) = (shape.kind, life.range());
@@ -175,6 +248,10 @@ impl Union<'_> {
             }
         });
         read.map_err(|error| SelectError::Unreadable(error.to_string()))
+    }
+
+    fn wants(&self, kind: Kind) -> bool {
+        self.kind.is_none_or(|wanted| wanted == kind)
     }
 
     const fn within(&self, pile: &Pile) -> Result<(), SelectError> {

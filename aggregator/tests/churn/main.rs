@@ -18,6 +18,7 @@ use aggregator::store::commit::Commit;
 use aggregator::store::commit::Written;
 use aggregator::store::lock::Lock;
 use aggregator::store::select::Field;
+use aggregator::store::select::Grains;
 use aggregator::store::select::Is;
 use aggregator::store::select::Matcher;
 use aggregator::store::select::Question;
@@ -82,7 +83,8 @@ impl Churn {
     fn samples_of(&self, name: &str) -> Vec<usize> {
         let range = TimeRange { after: Timestamp::default(), through: self.clock.wall() };
         let matchers = [Matcher { name: "container".to_owned(), is: Is::Equal(name.to_owned()) }];
-        let question = Question { matchers: &matchers, range, fields: &[Field::Count], latest: false };
+        let question =
+            Question { matchers: &matchers, range, fields: &[Field::Count], latest: false, grains: Grains::default() };
         let mut found = Vec::new();
         let mut give = |selected: aggregator::store::select::Selected<'_>| {
             found.push(selected.samples.len());

@@ -38,11 +38,13 @@ async fn answer(app: &App, parameters: &Parameters, moments: Moments, limit: usi
         let text = parameters.get("lookback_delta").unwrap_or_default();
         Failure::bad_data(format!("error parsing lookback delta duration: cannot parse {text:?} to a valid duration"))
     })?;
+    let longest = longest(parameters)?;
     let expr = parse(parameters)?;
     let ask = move |engine: &query::Engine, turn: &query::Turn| {
         let engine = lookback
             .filter(|lookback| !lookback.is_zero())
             .map_or_else(|| engine.clone(), |lookback| engine.clone().looking_back(lookback));
+        let engine = longest.map_or_else(|| engine.clone(), |longest| engine.clone().at_longest(longest));
         engine.within(timeout.unwrap_or(Duration::MAX)).reply(&expr, moments, turn)
     };
     let Reply { value, annotations, stats, held } = app.ask(ask).await?;
@@ -56,6 +58,15 @@ async fn answer(app: &App, parameters: &Parameters, moments: Moments, limit: usi
         said: annotations,
     };
     Ok(Written::new((value, held), at, (limit, beside)))
+}
+
+/// How long the windows may be that answer in the place of shorter ones; nothing if that is left to us. As Thanos calls it.
+fn longest(parameters: &Parameters) -> Result<Option<Duration>, Failure> {
+    if parameters.get("max_source_resolution") == Some("auto") {
+        Ok(None)
+    } else {
+        parameters.duration("max_source_resolution")
+    }
 }
 
 /// `format_query`: the query as it is written well.
@@ -99,7 +110,7 @@ fn explained(stats: &Stats) -> Value {
     let selections = stats.selections.iter().map(|selection| {
         json!({
             "selector": selection.selector, "series": selection.series, "samples": selection.samples,
-            "tier": "raw", "seconds": selection.took.as_secs_f64(),
+            "tier": selection.tiers, "seconds": selection.took.as_secs_f64(),
         })
     });
     let steps = u32::try_from(stats.steps).unwrap_or(u32::MAX).max(1);

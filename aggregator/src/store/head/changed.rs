@@ -1,4 +1,5 @@
-//! When what there is of each stretch of time changed last: what was answered before that may not be right any more.
+//! When what there is of each stretch of time changed last: what was answered before that may not be right any more. And
+//! from when on there may be something that no block file has.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,11 @@ struct State {
     stretches: BTreeMap<Timestamp, u64>,
     /// Of all others.
     others: u64,
+    /// The first stamp of what came since it was begun to seal the last time.
+    growing: Option<Timestamp>,
+    /// The first one of what came before that, until it is sealed.
+    sealing: Option<Timestamp>,
+    is_sealing: bool,
 }
 
 impl Changed {
@@ -32,11 +38,13 @@ impl Changed {
         state.count += 1;
         let count = state.count;
         let mut before = None;
-        for end in stamps.map(|stamp| stamp.align_up(STRETCH)) {
+        for stamp in stamps {
+            let end = stamp.align_up(STRETCH);
             // Neighbours mostly lie in one.
             if before.replace(end) != Some(end) {
                 state.stretches.insert(end, count);
             }
+            state.growing = Some(state.growing.map_or(stamp, |first| first.min(stamp)));
         }
         while STRETCHES_MAX < state.stretches.len() {
             let gone = state.stretches.pop_first().map_or(0, |(_, count)| count);
@@ -57,6 +65,29 @@ impl Changed {
         let state = self.lock();
         let within = state.stretches.range(range.after..=range.through.align_up(STRETCH));
         within.map(|(_, count)| *count).fold(state.others, u64::max)
+    }
+
+    /// Notes that it begins to be sealed what all hosts have. What lies behind the hours that are sealed stays; no day is merged
+    /// before it is sealed, too.
+    pub(super) fn begin_sealing(&self) {
+        let mut state = self.lock();
+        if !state.is_sealing {
+            state.is_sealing = true;
+            let growing = state.growing.take();
+            state.sealing = growing.into_iter().chain(state.sealing).min();
+        }
+    }
+
+    /// Notes that block files have it.
+    pub(super) fn end_sealing(&self) {
+        let mut state = self.lock();
+        (state.sealing, state.is_sealing) = (None, false);
+    }
+
+    /// A stamp before which block files have all that there is.
+    pub(super) fn unsealed(&self) -> Option<Timestamp> {
+        let state = self.lock();
+        state.growing.into_iter().chain(state.sealing).min()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -80,6 +111,26 @@ mod tests {
         assert_eq!([last_in(0, 10_000), last_in(60, 61), last_in(121, 10_000)], [2, 2, 1]);
         changed.note_all();
         assert_eq!([last_in(0, 60), last_in(90, 91)], [3, 3]);
+    }
+
+    #[test]
+    fn what_comes_while_hours_are_sealed_may_be_in_no_file() {
+        let changed = Changed::default();
+        let at = Timestamp::from_seconds;
+        let note = |second: i64| changed.note(std::iter::once(at(second)));
+        assert_eq!(changed.unsealed(), None);
+        [50, 20, 90].into_iter().for_each(note);
+        assert_eq!(changed.unsealed(), Some(at(20)));
+        changed.begin_sealing();
+        note(30);
+        // It had failed.
+        changed.begin_sealing();
+        assert_eq!(changed.unsealed(), Some(at(20)));
+        changed.end_sealing();
+        assert_eq!(changed.unsealed(), Some(at(30)));
+        changed.begin_sealing();
+        changed.end_sealing();
+        assert_eq!(changed.unsealed(), None);
     }
 
     #[test]

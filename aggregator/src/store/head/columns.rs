@@ -46,6 +46,11 @@ pub(in crate::store) struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
+    /// Gauge or counter.
+    pub(in crate::store) fn kind(&self) -> Kind {
+        self.column.shape.kind
+    }
+
     /// One of its labels.
     pub(super) fn label(&self, name: &str) -> &str {
         self.column.labels.get(name)

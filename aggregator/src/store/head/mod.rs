@@ -196,6 +196,21 @@ impl Head {
         self.changed.last_in(range)
     }
 
+    /// A stamp before which block files have all that there is.
+    pub(super) fn unsealed(&self) -> Option<Timestamp> {
+        self.changed.unsealed()
+    }
+
+    /// Notes that it begins to be sealed what all hosts have.
+    pub(super) fn begin_sealing(&self) {
+        self.changed.begin_sealing();
+    }
+
+    /// Notes that block files have it.
+    pub(super) fn end_sealing(&self) {
+        self.changed.end_sealing();
+    }
+
     /// Labels that a host's series have from here on.
     pub(super) fn set_labels(&self, host: HostId, labels: &Labels) {
         write(&self.host(host)).set_labels(labels);

@@ -133,7 +133,10 @@ impl Settler {
         let cut = now.before(SEAL_AFTER).align_down(Duration::from_secs(3_600));
         let late = self.shared.counters.late();
         if self.cut != cut || self.shared.config.late_max <= late - self.late {
-            self.seal(self.shared.head.ids().into_iter().map(|host| (host, cut)).collect())?;
+            let head = &Arc::clone(&self.shared).head;
+            head.begin_sealing();
+            self.seal(head.ids().into_iter().map(|host| (host, cut)).collect())?;
+            head.end_sealing();
             (self.cut, self.late) = (cut, late);
             return Ok(true);
         }
@@ -158,5 +161,14 @@ impl Settler {
         let change = Change { make: Box::new(make), then: Box::new(then) };
         self.changes.make(change).ok_or(SettleError::Stopped)??;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl crate::store::Store {
+    /// Seals, merges and removes what is to be.
+    pub(crate) fn settle(&self) {
+        let mut settler = Settler::new(&self.shared, self.queue.changes()).unwrap();
+        while settler.step(self.shared.clock.wall()) {}
     }
 }

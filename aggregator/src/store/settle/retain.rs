@@ -77,6 +77,49 @@ impl<'a> Kept<'a> {
         self.blocks.iter().filter(|block| block.tier == tier).copied().collect()
     }
 
+    /// The same where longer windows may answer whose length divides a grain, as far as they were made of all that there is:
+    /// what is not before `unsealed` may be in no file.
+    pub(in crate::store) fn tiers_of(
+        &self,
+        range: TimeRange,
+        grain: Duration,
+        unsealed: Option<Timestamp>,
+    ) -> Vec<(Tier, TimeRange)> {
+        let finest = self.tiers(range);
+        let divides = |tier: &Tier| {
+            let length = tier.resolution().unwrap_or_default();
+            !grain.is_zero() && grain.as_millis().is_multiple_of(length.as_millis().max(1))
+        };
+        // Where it goes before what is finer does, it is no tier to be chosen.
+        let reaches =
+            |tier: &Tier| finest.iter().all(|(finer, range)| tier <= finer || self.begins(*tier) <= range.after);
+        let Some(tier) = Tier::COARSE.into_iter().rev().filter(divides).find(reaches) else {
+            return finest;
+        };
+        let made = self.made_through(tier);
+        let seam = unsealed.map_or(made, |unsealed| made.min(unsealed.before(HOUR).align_down(HOUR)));
+        let mut tiers: Vec<(Tier, TimeRange)> = Vec::new();
+        for (finer, part) in finest {
+            let cut = seam.clamp(part.after, part.through);
+            let pieces =
+                [(finer.max(tier), TimeRange { through: cut, ..part }), (finer, TimeRange { after: cut, ..part })];
+            for (tier, piece) in pieces.into_iter().filter(|(_, piece)| piece.after < piece.through) {
+                match tiers.last_mut().filter(|(before, _)| *before == tier) {
+                    Some((_, before)) => before.through = piece.through,
+                    None => tiers.push((tier, piece)),
+                }
+            }
+        }
+        tiers
+    }
+
+    /// Through when a tier that is made of the raw one has everything that raw files have.
+    fn made_through(&self, tier: Tier) -> Timestamp {
+        let lacking = self.blocks.iter().filter(|block| self.lacks(tier, **block)).map(|block| block.range.after);
+        let made = self.blocks.iter().filter(|block| block.tier == tier).map(|block| block.range.through).max();
+        lacking.chain([made.unwrap_or_default()]).min().unwrap_or_default().align_down(HOUR)
+    }
+
     /// Whether a tier that is made of the raw one lacks what a raw file has.
     pub(super) fn lacks(&self, tier: Tier, raw: Block) -> bool {
         let day = day(raw.range.through);
@@ -175,5 +218,44 @@ mod tests {
         let late = [made.as_slice(), &[(4, Raw, 192)]].concat();
         check(&late, &[], &[(OneHour, 48, 144), (FiveMinutes, 144, 168), (Raw, 168, 240)]);
         check(&late, &[(Raw, 216)], &[(OneHour, 48, 144), (FiveMinutes, 144, 216), (Raw, 216, 240)]);
+    }
+
+    #[test]
+    fn longer_windows_answer_where_they_divide_the_grain_as_far_as_they_are_made() {
+        use Tier::*;
+        let day = |id: i64, tier: Tier, end: i64| Block { id, tier, range: day(at(end)) };
+        let made =
+            [192, 216].into_iter().flat_map(|end| [day(1, Raw, end), day(2, FiveMinutes, end), day(3, OneHour, end)]);
+        let made: Vec<Block> = made.chain([Block { id: 4, tier: Raw, range: hour(at(220)) }]).collect();
+        let retention = Retention { raw: HOUR * 48, five_minutes: HOUR * 96, one_hour: HOUR * 192, bytes: None };
+        let check_of = |blocks: &[Block],
+                        retention: &Retention,
+                        grain: u32,
+                        unsealed: Option<i64>,
+                        expect: &[(Tier, i64, i64)]| {
+            let kept = Kept::new(blocks.to_vec(), retention, at(240));
+            let range = TimeRange { after: at(100), through: at(240) };
+            let tiers = kept.tiers_of(range, Duration::from_secs(60) * grain, unsealed.map(at));
+            let tiers: Vec<_> = tiers.into_iter().map(|(tier, range)| (tier, range.after, range.through)).collect();
+            let expect: Vec<_> =
+                expect.iter().map(|(tier, after, through)| (*tier, at(*after), at(*through))).collect();
+            assert_eq!(tiers, expect, "{grain} min, {unsealed:?}");
+        };
+        let check = |grain, unsealed, expect: &[_]| check_of(&made, &retention, grain, unsealed, expect);
+        let finest = &[(OneHour, 100, 144), (FiveMinutes, 144, 192), (Raw, 192, 240)];
+        let five = &[(OneHour, 100, 144), (FiveMinutes, 144, 216), (Raw, 216, 240)];
+        check(0, None, finest);
+        check(7, None, finest);
+        check(5, None, five);
+        check(30, None, five);
+        check(60, None, &[(OneHour, 100, 216), (Raw, 216, 240)]);
+        check(24 * 60, Some(230), &[(OneHour, 100, 216), (Raw, 216, 240)]);
+        // Something came late, and is in no file yet; or in one of which nothing was made.
+        check(60, Some(200), &[(OneHour, 100, 199), (Raw, 199, 240)]);
+        let late = [made.as_slice(), &[Block { id: 5, tier: Raw, range: hour(at(210)) }]].concat();
+        check_of(&late, &retention, 5, None, &[(OneHour, 100, 144), (FiveMinutes, 144, 209), (Raw, 209, 240)]);
+        // What is kept for less long than the samples answers for none of them.
+        let short = Retention { five_minutes: HOUR * 24, ..retention };
+        check_of(&made, &short, 5, None, &[(OneHour, 100, 192), (Raw, 192, 240)]);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::store::block::Tier as Stored;
 use crate::store::settle::retain::Kept;
+use crate::store::union::Union;
 
 const FIELDS: [Field; 7] =
     [Field::Last, Field::Min, Field::Max, Field::Sum, Field::Count, Field::Increase, Field::Peak];
@@ -14,9 +15,9 @@ pub(super) type Fields = BTreeMap<Timestamp, [u64; 7]>;
 
 fn read(store: &Store, tiers: Vec<(Stored, TimeRange)>) -> BTreeMap<String, Fields> {
     let Shared { head, blocks, readers, .. } = &*store.shared;
-    let union = Union { head, blocks, readers, tiers, samples_max: usize::MAX };
+    let union = Union { head, blocks, readers, tiers, kind: None, samples_max: usize::MAX };
     let mut read = BTreeMap::new();
-    let question = Question { matchers: &[], range: ALL, fields: &FIELDS, latest: false };
+    let question = Question { matchers: &[], range: ALL, fields: &FIELDS, latest: false, grains: Grains::default() };
     let mut give = |selected: Selected<'_>| {
         let Samples { stamps, columns } = selected.samples;
         let fields = |at: usize| columns.iter().map(|column| column[at].to_bits()).collect::<Vec<_>>();
@@ -106,5 +107,5 @@ pub(super) fn pieced(store: &Store, retention: &Retention, now: Timestamp) -> BT
 
 /// What is answered.
 pub(super) fn answered(store: &Store) -> BTreeMap<String, Fields> {
-    read(store, store.union(ALL).tiers)
+    read(store, store.tiers(ALL, Duration::ZERO))
 }

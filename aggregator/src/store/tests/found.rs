@@ -109,7 +109,13 @@ async fn a_series_is_found_where_its_last_coarse_window_is_stamped() {
         while settler.step(clock.wall()) {}
     }
     let range = TimeRange { after: Timestamp::from_seconds(1_000_500), through: Timestamp::from_seconds(1_000_900) };
-    let question = Question { matchers: &[equal(NAME, "short")], range, fields: &FIELDS, latest: false };
+    let question = Question {
+        matchers: &[equal(NAME, "short")],
+        range,
+        fields: &FIELDS,
+        latest: false,
+        grains: Grains::default(),
+    };
     let hour_ends = Timestamp::from_seconds(1_000_800);
     assert_eq!(answer(store, question).unwrap()[0].1.stamps, [hour_ends]);
     let spend: Spend<'_, SelectError> = &|_| Ok(());

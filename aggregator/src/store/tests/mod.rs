@@ -22,9 +22,12 @@ use common::wire::codec::{self, State};
 
 use super::*;
 use crate::store::select::Field;
+use crate::store::select::Grains;
 use crate::store::select::Is;
+use crate::store::select::Question;
 use crate::store::select::STALE;
 use crate::store::select::Samples;
+use crate::store::select::Selected;
 
 const HOST: HostId = HostId(1);
 const SPOOL: SpoolId = SpoolId([1; 16]);
@@ -170,7 +173,7 @@ fn equal(name: &str, value: &str) -> Matcher {
 
 /// Everything that matches.
 fn select(store: &Store, matchers: &[Matcher], fields: &[Field]) -> Result<Vec<(Labels, Samples)>, SelectError> {
-    answer(store, Question { matchers, range: ALL, fields, latest: false })
+    answer(store, Question { matchers, range: ALL, fields, latest: false, grains: Grains::default() })
 }
 
 fn answer(store: &Store, question: Question<'_>) -> Result<Vec<(Labels, Samples)>, SelectError> {

@@ -279,7 +279,11 @@ impl World {
         for back in [0, 1, 40, 3_000] {
             let through = stamp(self.window.saturating_sub(back));
             let ask = |latest: bool, range: TimeRange| {
-                let held = answer(self.store(), Question { matchers: &[], range, fields: &FIELDS, latest }).unwrap();
+                let held = answer(
+                    self.store(),
+                    Question { matchers: &[], range, fields: &FIELDS, latest, grains: Grains::default() },
+                )
+                .unwrap();
                 let mut told: Vec<String> = held
                     .into_iter()
                     .map(|(labels, samples)| {
