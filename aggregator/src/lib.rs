@@ -97,44 +97,47 @@ pub async fn run(
     started: Option<oneshot::Sender<Addresses>>,
 ) -> anyhow::Result<()> {
     let lock = own(&config.data_dir, &clock).await?;
-    let (store, writer) = open(&config, &clock, lock)?;
+    let (store, writer) = Store::begin(lock, keeping(&config), clock.clone()).context("open the store")?;
     let (mut rooms, outlets) = rooms(&config, &clock, &store).await?;
     let targets = targets(&config)?;
     rooms.forwards = forward::counted(&targets);
     let tls = tls(&config, clock.wall())?;
     let listener = listen(config.http.listen).await?;
-    let ingest = bind(&config, &rooms)?;
-    rooms.ingested = ingest.counters();
-    let addresses = Addresses {
-        http: listener.local_addr().context("look up the address of http.listen")?,
-        ingest: ingest.local_addr().context("look up the address of ingest.listen")?,
-    };
+    let http = listener.local_addr().context("look up the address of http.listen")?;
     let socket = control::listen(&config.control_socket()).context("open control.sock")?;
-    let app = Arc::new(App::new(rooms.clone(), access(&config, addresses.http)?, signals.stop.clone()));
+    let app = Arc::new(App::new(rooms.clone(), access(&config, http)?, signals.stop.clone()));
     let router = http::router(Arc::clone(&app));
 
     let stop = || signals.stop.clone();
     let mut stages = Stages::new(stop());
     stages.writer.spawn_blocking(move || writer.run());
-    stages.start("presence", ended(rooms.presence.clone().run(store.clone(), clock.clone(), stop())));
-    stages.start("ingest", ended(ingest.run(stop())));
-    stages.start("alert", stage::run(evaluation(&config, &app.access.address()), around(&rooms, &signals), outlets));
-    let forwards = Arc::clone(&rooms.forwards);
-    stages.start("forward", forward::run(targets, (store.clone(), clock.clone()), forwards, stop()));
-    stages.start("live events", ended(app.live.clone().run(rooms, stop())));
+    stages.start("live events", ended(app.live.clone().run(rooms.clone(), stop())));
     let acceptor = tls.as_ref().map(|tls| tls.acceptor().clone());
     stages.start("http", ended(http::serve(listener, acceptor, router.clone(), stop())));
     if let Some(tls) = tls {
         stages.start("certificate", ended(tls.watch(clock, stop())));
     }
     stages.start("control socket", ended(http::serve(socket, None, control::trusted(router), stop())));
-    let Addresses { http, ingest } = addresses;
-    tracing::info!(%http, %ingest, data_dir = %config.data_dir.display(), "aggregator started");
-    if let Some(started) = started {
-        // A caller that does not wait has dropped its end.
-        started.send(addresses).unwrap_or_default();
-    }
-    let ended = stages.drain(|| store.close()).await;
+    let opened = if stages.before_stop(store.has_read()).await {
+        let evaluation = evaluation(&config, &app.access.address());
+        take_in(&mut stages, &config, &rooms, (&signals, evaluation, outlets, targets)).map(Some)
+    } else {
+        Ok(None)
+    };
+    let ended = match opened {
+        Ok(ingest) => {
+            if let Some(ingest) = ingest {
+                tracing::info!(%http, %ingest, data_dir = %config.data_dir.display(), "aggregator started");
+                // A caller that does not wait has dropped its end, or gave none.
+                started.map(|started| started.send(Addresses { http, ingest })).unwrap_or(Ok(())).unwrap_or_default();
+            }
+            stages.drain(|| store.close()).await
+        }
+        Err(error) => {
+            signals.stop.cancel();
+            stages.drain(|| store.close()).await.and(Err(error))
+        }
+    };
     drop(std::fs::remove_file(config.control_socket()));
     tracing::info!("aggregator stopped");
     ended
@@ -205,16 +208,20 @@ fn explain(error: &LockError) -> anyhow::Error {
 }
 
 fn open(config: &Config, clock: &Clock, lock: Lock) -> anyhow::Result<(Store, Writer)> {
+    Store::open(lock, keeping(config), clock.clone()).context("open the store")
+}
+
+/// How the store is to keep.
+fn keeping(config: &Config) -> StoreConfig {
     let config::Retention { raw, five_minutes, one_hour, bytes } = config.retention;
     let config::Store { commit_interval, series_max, series_per_host_max, series_per_metric_max } = config.store;
-    let store = StoreConfig {
+    StoreConfig {
         commit_interval,
         limits: Limits { series_max, series_per_host_max, series_per_metric_max },
         retention: store::Retention { raw, five_minutes, one_hour, bytes },
         samples_max: config.query.samples_max,
         ..StoreConfig::default()
-    };
-    Store::open(lock, store, clock.clone()).context("open the store")
+    }
 }
 
 async fn rooms(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<(Rooms, Outlets)> {
@@ -317,6 +324,25 @@ fn in_use(key: &str, address: SocketAddr, error: io::Error) -> anyhow::Error {
     }
 }
 
+/// Takes in what agents send, now that all is known that they sent before. Answers where.
+fn take_in(
+    stages: &mut Stages,
+    config: &Config,
+    rooms: &Rooms,
+    (signals, evaluation, outlets, targets): (&Signals, StageConfig, Outlets, Vec<forward::Target>),
+) -> anyhow::Result<SocketAddr> {
+    let ingest = bind(config, rooms)?.counting(Arc::clone(&rooms.ingested));
+    let address = ingest.local_addr().context("look up the address of ingest.listen")?;
+    let stop = || signals.stop.clone();
+    rooms.presence.hear_from(rooms.clock.wall());
+    stages.start("presence", ended(rooms.presence.clone().run(rooms.store.clone(), rooms.clock.clone(), stop())));
+    stages.start("ingest", ended(ingest.run(stop())));
+    stages.start("alert", stage::run(evaluation, around(rooms, signals), outlets));
+    let (read_from, forwards) = ((rooms.store.clone(), rooms.clock.clone()), Arc::clone(&rooms.forwards));
+    stages.start("forward", forward::run(targets, read_from, forwards, stop()));
+    Ok(address)
+}
+
 /// A stage that has no error to end with.
 async fn ended(stage: impl Future<Output = ()>) -> anyhow::Result<()> {
     stage.await;
@@ -341,6 +367,14 @@ impl Stages {
         stage: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
         self.running.spawn(async move { (name, stage.await.map_err(Into::into)) });
+    }
+
+    /// Waits for something that comes before the rest; not beyond the stop. Whether it came.
+    async fn before_stop<E>(&self, ready: impl Future<Output = Result<(), E>>) -> bool {
+        tokio::select! {
+            ready = ready => ready.is_ok(),
+            () = self.stop.cancelled() => false,
+        }
     }
 
     /// Waits for the end of all of them: the first that ends unasked or in error takes the others with it.

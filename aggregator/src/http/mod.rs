@@ -19,6 +19,7 @@ pub mod problem;
 pub mod processes;
 pub mod prometheus;
 pub mod queries;
+mod reading;
 pub mod recording;
 pub mod rules;
 pub mod secret;
@@ -184,7 +185,9 @@ pub fn router(app: Arc<App>) -> Router {
     let (routes, api) = openapi::routes(&app);
     let guarded = routes.guarded.layer(middleware::from_fn_with_state(Arc::clone(&app), auth::require));
     let written = routes.written.layer(middleware::from_fn_with_state(Arc::clone(&app), auth::require_writer));
-    let served = guarded.merge(written).merge(routes.open).with_state(app).merge(openapi::document(api));
+    let closed = middleware::from_fn_with_state(Arc::clone(&app), reading::require_read);
+    let inside = guarded.merge(written).layer(closed);
+    let served = inside.merge(routes.open).with_state(app).merge(openapi::document(api));
     let unknown =
         || async { Problem::not_found("there is nothing at this address; /api/openapi.json lists what there is") };
     let served = served
@@ -209,7 +212,7 @@ fn not_stored(error: &CommitError) -> Problem {
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         match error {
-            QueryError::Timeout { .. } | QueryError::Busy | QueryError::Canceled => {
+            QueryError::Timeout { .. } | QueryError::Busy | QueryError::Unread(_) | QueryError::Canceled => {
                 Self::unavailable(error.to_string())
             }
             QueryError::BadData(_) | QueryError::Execution(_) => Self::internal(&error),

@@ -113,6 +113,11 @@ impl Book {
         }
     }
 
+    /// Before this, nobody could be heard.
+    pub(super) fn hear_from(&mut self, now: Timestamp) {
+        self.hearing = Hearing::new(now);
+    }
+
     pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
         self.hosts.values().map(|entry| &entry.host)
     }

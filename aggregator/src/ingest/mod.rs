@@ -96,6 +96,15 @@ impl Ingest {
         Ok(Self { endpoints, shared: Arc::new(shared) })
     }
 
+    /// Counts in these. Before it runs.
+    #[must_use]
+    pub fn counting(mut self, counters: Arc<Counters>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.counters = counters;
+        }
+        self
+    }
+
     /// Where it listens: the port that the kernel chose for port 0.
     ///
     /// # Errors

@@ -173,6 +173,11 @@ impl Presence {
         Self(Arc::new(shared))
     }
 
+    /// Says that nobody could be heard before this: the aggregator was not ready.
+    pub fn hear_from(&self, now: Timestamp) {
+        self.book().hear_from(now);
+    }
+
     /// Writes `up` and notices silence until the stop.
     pub async fn run(self, store: Store, clock: Clock, stop: CancellationToken) {
         loop {

@@ -22,6 +22,9 @@ pub enum QueryError {
     /// Too many queries wait.
     #[error("too many queries wait for their turn: ask again when there are fewer")]
     Busy,
+    /// The store has not read all of its log again.
+    #[error("{0}")]
+    Unread(String),
     /// Nobody waits for the answer any more.
     #[error("the query was canceled")]
     Canceled,
@@ -35,7 +38,7 @@ impl QueryError {
             Self::BadData(_) => "bad_data",
             Self::Execution(_) => "execution",
             Self::Timeout { .. } => "timeout",
-            Self::Busy => "unavailable",
+            Self::Busy | Self::Unread(_) => "unavailable",
             Self::Canceled => "canceled",
         }
     }
@@ -51,6 +54,9 @@ impl QueryError {
 
 impl From<SelectError> for QueryError {
     fn from(error: SelectError) -> Self {
-        Self::Execution(error.to_string())
+        match error {
+            SelectError::Unread { .. } => Self::Unread(error.to_string()),
+            SelectError::TooManySamples { .. } | SelectError::Unreadable(_) => Self::Execution(error.to_string()),
+        }
     }
 }

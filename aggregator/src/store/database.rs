@@ -19,10 +19,25 @@ const JOURNAL_BYTES: i64 = 64 << 20;
 pub(super) fn writing(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Of a new file: an older one keeps its free pages.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
     Ok(connection)
+}
+
+/// Pages that nothing is in.
+pub(super) fn free_pages(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))
+}
+
+/// Gives some of them back to the disk.
+pub(super) fn give_back(connection: &Connection, pages: u32) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 /// Connections that read.

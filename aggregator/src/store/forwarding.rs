@@ -75,6 +75,7 @@ impl Store {
         question: Question<'_>,
         give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.shared.progress.answers(question.range)?;
         let hosts = host.map_or_else(|| self.shared.head.ids(), |host| vec![host]);
         self.union(self.tiers(question.range, Duration::ZERO), None).select_of(&hosts, question, give)
     }

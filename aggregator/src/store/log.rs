@@ -1,5 +1,8 @@
 //! What the tables of the store hold, as functions of a connection: batches, schemas, spools, labels, events.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use bincode::config;
 use common::batch::{EncodedBatch, Event, HostId, RunId, Seq, SpoolId};
 use common::metric::Labels;
@@ -10,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::store::catalog;
 use crate::store::catalog::Sealed;
+use crate::store::origin::ROW_COVERS;
 
 /// One row of the log.
 #[derive(Clone, Debug)]
@@ -81,20 +85,56 @@ pub(super) fn remove_covered(
     Ok(())
 }
 
-/// Hands out all rows in the order in which they came.
-pub(super) fn each(connection: &Connection, mut give: impl FnMut(LogRow)) -> rusqlite::Result<()> {
+/// Hands out all rows in the order in which they came, as long as that is wanted.
+pub(super) fn each(connection: &Connection, mut give: impl FnMut(LogRow) -> bool) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(&format!("SELECT {LOG_COLUMNS} FROM log ORDER BY id"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        give(log_row(row)?);
+        if !give(log_row(row)?) {
+            break;
+        }
     }
     Ok(())
+}
+
+/// How many rows there are, whole label sets among them, and the first stamp that those may have which block files do not
+/// cover.
+pub(super) fn uncovered(
+    connection: &Connection,
+    sealed: &HashMap<HostId, Sealed>,
+) -> rusqlite::Result<(u64, Option<Timestamp>)> {
+    let (mut rows, mut first) = (0, None);
+    for (table, host, covers) in [("log", "host", Duration::ZERO), ("origin_log", "origin", ROW_COVERS)] {
+        rows += connection
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))?
+            .cast_unsigned();
+        let hosts: Vec<u32> = connection
+            .prepare(&format!("SELECT DISTINCT {host} FROM {table}"))?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let sql = format!("SELECT min(stamp_ms) FROM {table} WHERE {host} = ?1 AND (?2 < id OR ?3 < stamp_ms)");
+        let mut statement = connection.prepare(&sql)?;
+        for host in hosts {
+            let sealed = sealed.get(&HostId(host)).copied().unwrap_or_default();
+            let of_host: Option<i64> =
+                statement.query_row((host, sealed.row, sealed.cut.as_millis()), |row| row.get(0))?;
+            let begins = of_host.map(|last| match Timestamp::from_millis(last) {
+                last if covers.is_zero() => last,
+                last => last.align_up(covers).before(covers),
+            });
+            first = first.into_iter().chain(begins).min();
+        }
+    }
+    Ok((rows, first))
 }
 
 /// The rows that are not what was written: place in the log, and whose.
 pub(super) fn damaged(connection: &Connection) -> rusqlite::Result<Vec<(i64, HostId)>> {
     let mut damaged = Vec::new();
-    each(connection, |row| damaged.extend((!row.intact).then_some((row.id, row.host))))?;
+    each(connection, |row| {
+        damaged.extend((!row.intact).then_some((row.id, row.host)));
+        true
+    })?;
     Ok(damaged)
 }
 

@@ -15,6 +15,7 @@ mod beside;
 mod block;
 mod catalog;
 mod chunk;
+mod config;
 mod database;
 mod first;
 mod forwarding;
@@ -25,6 +26,7 @@ mod migration;
 mod origin;
 mod pile;
 mod queue;
+mod reading;
 mod recall;
 mod replay;
 mod retention;
@@ -55,10 +57,12 @@ use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
 use crate::store::commit::Held;
+pub use crate::store::config::StoreConfig;
 use crate::store::database::Readers;
 use crate::store::forwarding::Forwarding;
 use crate::store::head::Head;
 use crate::store::head::lookup::When;
+use crate::store::ledger::Ledger;
 use crate::store::lock::Lock;
 use crate::store::log::LogRow;
 use crate::store::lookup::Lookup;
@@ -67,7 +71,8 @@ use crate::store::migration::migrate;
 use crate::store::origin::Numbers;
 use crate::store::queue::Queue;
 use crate::store::queue::queue;
-use crate::store::replay::replay;
+use crate::store::reading::Progress;
+pub use crate::store::reading::Reading;
 pub use crate::store::retention::Retention;
 use crate::store::room::Limits;
 use crate::store::room::Refusals;
@@ -86,40 +91,6 @@ pub use crate::store::union::Version;
 use crate::store::union::lived;
 pub use crate::store::writer::Writer;
 
-/// Samples of sealed hours that wait in memory: a backlog of a day of ten hosts is ten times as many, and each further file
-/// of a day is one more to be read until the day is merged. They take about 40 MB.
-const LATE_MAX: u64 = 16_000_000;
-
-/// How to keep.
-#[derive(Clone, Debug)]
-pub struct StoreConfig {
-    /// Longest time between two group commits: 200 ms keeps up with 10,000 agents; 10 s spares a memory card.
-    pub commit_interval: Duration,
-    /// How long samples are kept.
-    pub retention: Retention,
-    /// How often it is looked whether something is to be sealed, merged or removed; nothing is if that is never.
-    pub settle_every: Option<Duration>,
-    /// Samples of sealed hours that wait in memory for the next hour to be sealed; more are sealed at once.
-    pub late_max: u64,
-    /// Entries that are read at once of some series of one host.
-    pub samples_max: usize,
-    /// How many series there may be at once.
-    pub limits: Limits,
-}
-
-impl Default for StoreConfig {
-    fn default() -> Self {
-        Self {
-            commit_interval: Duration::from_millis(200),
-            retention: Retention::default(),
-            settle_every: Some(Duration::from_secs(1)),
-            late_max: LATE_MAX,
-            samples_max: 50_000_000,
-            limits: Limits::default(),
-        }
-    }
-}
-
 /// A handle on the store. Cloning is cheap.
 #[derive(Clone)]
 pub struct Store {
@@ -135,6 +106,8 @@ struct Shared {
     readers: Readers,
     counters: Counters,
     health: Mutex<Health>,
+    /// How far the log has been read since the start.
+    progress: Progress,
     /// Ends what is sealed and merged.
     stop: Stop,
     deletions: mpsc::Sender<Waiting>,
@@ -179,6 +152,8 @@ pub enum ReadError {
 /// Whether the store can store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
+    /// Not yet: it reads its log.
+    Reading,
     /// It can.
     Writable,
     /// The disk was full at the last attempt.
@@ -203,6 +178,18 @@ impl Store {
     /// When the database is newer than this program, or cannot be read or written.
     pub fn open(lock: Lock, config: StoreConfig, clock: Clock) -> Result<(Self, Writer), OpenError> {
         let file = lock.data_dir().join(FILE);
+        let (store, mut writer) = Self::begin(lock, config, clock)?;
+        writer.read_log().map_err(|why| OpenError::Sqlite { file, why })?;
+        Ok((store, writer))
+    }
+
+    /// The same, but that the writer reads the log, before it writes anything. Until then it is not known what lies there:
+    /// questions about its time are refused, and commits wait.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn begin(lock: Lock, config: StoreConfig, clock: Clock) -> Result<(Self, Writer), OpenError> {
+        let file = lock.data_dir().join(FILE);
         let failed = |why| OpenError::Sqlite { file: file.clone(), why };
         let mut connection = database::writing(&file).map_err(failed)?;
         migrate(&mut connection).map_err(|why| OpenError::Migration { file: file.clone(), why })?;
@@ -218,14 +205,14 @@ impl Store {
             blocks: Blocks::open(lock.data_dir(), recorded, begins),
             readers: Readers::new(file.clone()),
             counters: Counters::default(),
-            health: Mutex::new(Health::Writable),
+            health: Mutex::new(Health::Reading),
+            progress: Progress::default(),
             stop: Stop::default(),
             deletions,
             forwarding,
             lock,
         };
         let now = shared.clock.wall();
-        let ledger = replay(&connection, &shared, now).map_err(failed)?;
         let shared = Arc::new(shared);
         let (queue, jobs) = queue();
         let settle = shared.config.settle_every.is_some();
@@ -234,7 +221,7 @@ impl Store {
             jobs,
             connection,
             shared: Arc::clone(&shared),
-            ledger,
+            ledger: Ledger::default(),
             numbers: Numbers::default(),
             settler: settler.map(|settler| (settler, to_delete)),
             expired_at: now,
@@ -282,6 +269,22 @@ impl Store {
         Ok(answer.map_err(|_| ReadError::Closed)??)
     }
 
+    /// How far the log has been read since the start; how many of its rows, and of how many.
+    #[must_use]
+    pub fn reading(&self) -> (Reading, u64, u64) {
+        let progress = &self.shared.progress;
+        let (read, of) = progress.rows();
+        (progress.reading(), read, of)
+    }
+
+    /// Waits until all of the log has been read.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub async fn has_read(&self) -> Result<(), ReadError> {
+        self.shared.progress.done().await
+    }
+
     /// How long samples are kept.
     #[must_use]
     pub fn retention(&self) -> Retention {
@@ -298,7 +301,7 @@ impl Store {
         range: TimeRange,
         (limit, spend): (usize, Spend<'_, E>),
     ) -> Result<Vec<Labels>, E> {
-        self.lookup(matchers, range, (limit, spend)).series()
+        self.lookup(matchers, range, (limit, spend))?.series()
     }
 
     /// The names of their labels, as [`Self::series`].
@@ -311,7 +314,7 @@ impl Store {
         range: TimeRange,
         (limit, spend): (usize, Spend<'_, E>),
     ) -> Result<Vec<Arc<str>>, E> {
-        self.lookup(matchers, range, (limit, spend)).label_names()
+        self.lookup(matchers, range, (limit, spend))?.label_names()
     }
 
     /// The values of one of their labels, as [`Self::series`].
@@ -325,18 +328,19 @@ impl Store {
         range: TimeRange,
         (limit, spend): (usize, Spend<'_, E>),
     ) -> Result<Vec<Arc<str>>, E> {
-        self.lookup(matchers, range, (limit, spend)).label_values(name)
+        self.lookup(matchers, range, (limit, spend))?.label_values(name)
     }
 
-    fn lookup<'a, E>(
+    fn lookup<'a, E: From<SelectError>>(
         &'a self,
         matchers: &'a [Matcher],
         range: TimeRange,
         (limit, spend): (usize, Spend<'a, E>),
-    ) -> Lookup<'a, E> {
-        let Shared { head, readers, .. } = &*self.shared;
+    ) -> Result<Lookup<'a, E>, E> {
+        let Shared { head, readers, progress, .. } = &*self.shared;
+        progress.answers(range)?;
         let when = When { in_memory: range, in_files: lived(&self.tiers(range, Duration::ZERO), range) };
-        Lookup { head, readers, matchers, when, limit, spend }
+        Ok(Lookup { head, readers, matchers, when, limit, spend })
     }
 
     /// The process table of the window that covers `at`, and the window's stamp.
@@ -408,6 +412,7 @@ impl Store {
 
     /// Lets the writer finish what is queued and end. Later commits find the store closed.
     pub fn close(&self) {
+        self.shared.progress.stop();
         self.queue.close();
     }
 }

@@ -23,7 +23,7 @@ use crate::store::log::encoded;
 use crate::store::select::STALE;
 
 /// What the samples of one row lie in, so that a row goes when its hour does.
-const ROW_COVERS: Duration = Duration::from_secs(3_600);
+pub(super) const ROW_COVERS: Duration = Duration::from_secs(3_600);
 
 /// A payload of values at one stamp, as the first version wrote it: number of the series, bits of its value, nothing at
 /// its end.
@@ -131,10 +131,11 @@ impl Hour {
     }
 }
 
-/// Hands out all rows in the order in which they came. Answers how many were not what was written.
+/// Hands out all rows in the order in which they came, as long as that is wanted. Answers how many were not what was
+/// written.
 pub(super) fn each(
     connection: &Connection,
-    mut give: impl FnMut(HostId, RowOf, Vec<Written>),
+    mut give: impl FnMut(HostId, RowOf, Vec<Written>) -> bool,
 ) -> rusqlite::Result<u64> {
     let mut statement = connection.prepare("SELECT id, labels FROM origin_series")?;
     let series: HashMap<i64, Labels> =
@@ -153,7 +154,9 @@ pub(super) fn each(
             let labels = series.get(&number)?.clone();
             Some(Written { labels, samples })
         });
-        give(HostId(row.get(3)?), (row.get(5)?, Timestamp::from_millis(row.get(0)?)), named.collect());
+        if !give(HostId(row.get(3)?), (row.get(5)?, Timestamp::from_millis(row.get(0)?)), named.collect()) {
+            break;
+        }
     }
     Ok(unreadable)
 }

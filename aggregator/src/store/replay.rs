@@ -19,6 +19,7 @@ use common::time::Timestamp;
 use common::wire::codec::State;
 use rusqlite::Connection;
 
+use crate::store::Reading;
 use crate::store::Shared;
 use crate::store::catalog;
 use crate::store::catalog::Sealed;
@@ -39,54 +40,62 @@ const STEP_BYTES: usize = 2 << 20;
 
 /// Rebuilds the head and answers the ledger. Rows that cannot be read are counted and passed over; of those that block
 /// files cover only is taken what later ones are decoded against.
-pub(super) fn replay(connection: &Connection, shared: &Shared, now: Timestamp) -> rusqlite::Result<Ledger> {
-    let sealed = catalog::sealed(connection)?;
-    series::remove_unsealed(connection)?;
-    let mut hosts: BTreeSet<HostId> = sealed.keys().copied().collect();
-    hosts.extend(log::hosts_with_schemas(connection)?);
-    let hosts: Vec<HostId> = hosts.into_iter().collect();
-    let books = Books { shared, sealed, cutoff: now.before(shared.config.retention.raw), now };
-    let next = AtomicUsize::new(0);
-    let read_books = |connection: &Connection| {
-        while let Some(host) = hosts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            books.of_host(connection, *host)?;
-        }
-        Ok(())
-    };
-    thread::scope(|scope| {
-        let hands: Vec<_> = (0..hands()).map(|_| scope.spawn(|| shared.readers.ask(read_books))).collect();
-        hands.into_iter().try_for_each(joined)
-    })?;
-    let mut ledger = books.rows(connection)?;
-    for (key, next) in log::spools(connection)? {
-        if ledger.next(key) != next {
-            ledger.reset(key, next);
-        }
-    }
-    for (host, event) in log::events(connection)? {
-        shared.head.push_event(host, event);
-    }
-    Ok(ledger)
-}
-
-/// How many threads append.
-fn hands() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get).min(HANDS_MAX)
-}
-
-fn joined<T>(hand: ScopedJoinHandle<'_, T>) -> T {
-    hand.join().unwrap_or_else(|panicked| resume_unwind(panicked))
+/// Nothing if the store was closed before the end.
+pub(super) fn replay(connection: &Connection, shared: &Shared, now: Timestamp) -> rusqlite::Result<Option<Ledger>> {
+    Books::read(connection, shared, now)?.replay(connection)
 }
 
 /// What is known before the first row is read.
-struct Books<'a> {
+pub(super) struct Books<'a> {
     shared: &'a Shared,
     sealed: HashMap<HostId, Sealed>,
     cutoff: Timestamp,
     now: Timestamp,
 }
 
-impl Books<'_> {
+impl<'a> Books<'a> {
+    /// Reads which series there are. Then what came before the first row that files do not cover can be answered.
+    pub(super) fn read(connection: &Connection, shared: &'a Shared, now: Timestamp) -> rusqlite::Result<Self> {
+        let sealed = catalog::sealed(connection)?;
+        series::remove_unsealed(connection)?;
+        let mut hosts: BTreeSet<HostId> = sealed.keys().copied().collect();
+        hosts.extend(log::hosts_with_schemas(connection)?);
+        let hosts: Vec<HostId> = hosts.into_iter().collect();
+        let books = Self { shared, sealed, cutoff: now.before(shared.config.retention.raw), now };
+        let next = AtomicUsize::new(0);
+        let read_books = |connection: &Connection| {
+            while let Some(host) = hosts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                books.of_host(connection, *host)?;
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let hands: Vec<_> = (0..hands()).map(|_| scope.spawn(|| shared.readers.ask(read_books))).collect();
+            hands.into_iter().try_for_each(joined)
+        })?;
+        let (rows, unknown) = log::uncovered(connection, &books.sealed)?;
+        shared.progress.expect(rows);
+        shared.progress.set(Reading::Batches(unknown.unwrap_or(Timestamp::from_millis(i64::MAX))));
+        Ok(books)
+    }
+
+    /// Reads the log, and answers the ledger.
+    pub(super) fn replay(self, connection: &Connection) -> rusqlite::Result<Option<Ledger>> {
+        let mut ledger = self.rows(connection)?;
+        if !self.shared.progress.goes_on() {
+            return Ok(None);
+        }
+        for (key, next) in log::spools(connection)? {
+            if ledger.next(key) != next {
+                ledger.reset(key, next);
+            }
+        }
+        for (host, event) in log::events(connection)? {
+            self.shared.head.push_event(host, event);
+        }
+        Ok(Some(ledger))
+    }
+
     /// Reads what the books have of a host: its series that go on, and the schemas of its runs.
     fn of_host(&self, connection: &Connection, host: HostId) -> rusqlite::Result<()> {
         let head = &self.shared.head;
@@ -122,7 +131,11 @@ impl Books<'_> {
                     Step { rows: Vec::new(), bytes: 0, give, hand: scope.spawn(|| self.shared.readers.ask(append)) }
                 })
                 .collect();
-            log::each(connection, |row| hands[row.host.0 as usize % count].push(row))?;
+            log::each(connection, |row| {
+                hands[row.host.0 as usize % count].push(row);
+                self.shared.progress.note();
+                self.shared.progress.goes_on()
+            })?;
             let hands: Vec<_> = hands.into_iter().map(Step::finish).collect();
             let mut ledger = Ledger::default();
             hands.into_iter().try_for_each(|hand| joined(hand).map(|read| ledger.join(read)))?;
@@ -136,11 +149,13 @@ impl Books<'_> {
         let Self { shared, cutoff, .. } = *self;
         let recall = Recall { connection, head: &shared.head };
         let unreadable = origin::each(connection, |origin, row, mut series| {
+            shared.progress.note();
             if self.is_covered(origin, row) {
-                return;
+                return shared.progress.goes_on();
             }
             series.iter_mut().for_each(|written| written.samples.retain(|(stamp, _)| cutoff < *stamp));
             shared.counters.append(recall.append_written(origin, (row.0, &series)));
+            shared.progress.goes_on()
         })?;
         shared.counters.unreadable(unreadable);
         Ok(())
@@ -149,6 +164,15 @@ impl Books<'_> {
     fn is_covered(&self, host: HostId, (row, stamp): (i64, Timestamp)) -> bool {
         self.sealed.get(&host).is_some_and(|sealed| sealed.covers(row, stamp))
     }
+}
+
+/// How many threads append.
+fn hands() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(HANDS_MAX)
+}
+
+fn joined<T>(hand: ScopedJoinHandle<'_, T>) -> T {
+    hand.join().unwrap_or_else(|panicked| resume_unwind(panicked))
 }
 
 /// Rows that wait until there are enough of them for whoever appends them.

@@ -208,6 +208,14 @@ pub enum SelectError {
         /// The limit.
         limit: usize,
     },
+    /// It reaches into what the store has not read again since its start.
+    #[error("the aggregator has started and reads its log: {read} of {of} rows; ask again, or about an earlier time")]
+    Unread {
+        /// Rows that have been read.
+        read: u64,
+        /// Rows that there are.
+        of: u64,
+    },
     /// What is stored cannot be read.
     #[error("the store cannot read: {0}")]
     Unreadable(String),

@@ -68,6 +68,7 @@ impl Store {
         question: Question<'_>,
         give: &mut dyn FnMut(Selected<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.shared.progress.answers(question.range)?;
         let Grains { gauges, counters } = question.grains;
         let [of_gauges, of_counters] = [gauges, counters].map(|grain| self.tiers(question.range, grain));
         if of_gauges == of_counters {

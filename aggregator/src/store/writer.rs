@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::store::Health;
+use crate::store::Reading;
 use crate::store::Shared;
 use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
@@ -27,6 +28,7 @@ use crate::store::queue::Question;
 use crate::store::queue::Room;
 use crate::store::queue::Task;
 use crate::store::recall::Recall;
+use crate::store::replay::replay;
 use crate::store::retention;
 use crate::store::settle::Settler;
 use crate::store::settle::delete::Waiting;
@@ -70,6 +72,13 @@ impl Writer {
     /// Ends when the store is closed or all its handles are gone, and everything queued before is durable. What is
     /// sealed and merged meanwhile is written on another thread, so that no commit waits for it.
     pub fn run(mut self) {
+        if self.shared.progress.reading() != Reading::Done {
+            match self.read_log() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return tracing::error!(%error, "cannot read the log"),
+            }
+        }
         let settler = self.settler.take();
         let shared = Arc::clone(&self.shared);
         std::thread::scope(move |scope| {
@@ -82,6 +91,20 @@ impl Writer {
                 settling.thread().unpark();
             }
         });
+    }
+
+    /// Rebuilds the head from the log. Answers whether it came to the end before the store was closed.
+    pub(super) fn read_log(&mut self) -> rusqlite::Result<bool> {
+        let Self { connection, shared, .. } = self;
+        let read = replay(connection, shared, shared.clock.wall());
+        let Ok(Some(ledger)) = read else {
+            shared.progress.set(Reading::Failed);
+            return read.map(|_| false);
+        };
+        self.ledger = ledger;
+        *shared.health.lock().unwrap_or_else(PoisonError::into_inner) = Health::Writable;
+        shared.progress.set(Reading::Done);
+        Ok(true)
     }
 
     fn write_all(&mut self) {

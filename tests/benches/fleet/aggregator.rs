@@ -65,12 +65,18 @@ impl Aggregator {
 
     async fn ready(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
-        while self.client.get(format!("http://{HTTP}/readyz")).send().await.is_err() {
+        while !self.is_ready().await {
             let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
             ensure!(began.elapsed() < PATIENCE && !self.process.has_ended()?, "it does not start: {}", log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
+    }
+
+    /// Whether it has read its log.
+    async fn is_ready(&self) -> bool {
+        let asked = self.client.get(format!("http://{HTTP}/readyz")).send().await;
+        asked.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// A token for so many hosts.

@@ -4,11 +4,13 @@ use std::io::Write as _;
 
 use axum::Json;
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use common::time::Timestamp;
 use serde::Serialize;
 
+use crate::http::reading::ASK_AGAIN;
 use crate::query::QueryError;
 
 /// What is answered when all went well.
@@ -87,7 +89,12 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.code(), Json(self)).into_response()
+        let waits = self.kind == "unavailable";
+        let mut response = (self.code(), Json(self)).into_response();
+        if waits {
+            response.headers_mut().insert(RETRY_AFTER, ASK_AGAIN);
+        }
+        response
     }
 }
 

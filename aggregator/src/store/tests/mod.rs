@@ -6,7 +6,9 @@ mod coarse;
 mod found;
 mod full;
 mod oracle;
+mod reading;
 mod room;
+mod space;
 mod spools;
 mod written;
 

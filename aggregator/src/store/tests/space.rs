@@ -1,0 +1,30 @@
+//! What the database takes on the disk.
+
+use super::*;
+
+#[tokio::test]
+async fn what_a_backlog_left_empty_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let event = |window| Event {
+        at: stamp(window),
+        kind: "host_silent".to_owned(),
+        entity: Labels::new(),
+        text: "x".repeat(1 << 16),
+    };
+    for window in 1..=200 {
+        let append = Append::Event { host: HOST, event: event(window) };
+        running.store.commit(Commit { appends: vec![append], records: vec![] }).await.unwrap();
+    }
+    let pages = async |running: &Running| {
+        let count = |connection: &Connection| connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0));
+        running.store.read(count).await.unwrap()
+    };
+    assert!(200 << 4 <= pages(&running).await);
+    running.settler().step(stamp(1_000));
+    // Some are kept for the next rows.
+    let left = pages(&running).await;
+    assert!(left < 1_200, "{left}");
+    assert_eq!(running.store.events(None, ALL).len(), 200);
+    running.stop();
+}
