@@ -91,6 +91,7 @@ use crate::query::plan::Node;
 use crate::query::plan::Range;
 use crate::query::plan::reach;
 use crate::query::source::Source;
+use crate::store::select::Grains;
 use crate::store::select::Spend;
 
 /// Most steps after the first of a range query, as in Prometheus: more than any screen has pixels.
@@ -245,7 +246,7 @@ impl Engine {
         let (back, ahead) = reach(&query.root, (usual_ms, 0))?;
         let begin = Timestamp::from_millis(grid.start.saturating_sub(back));
         let chosen = (grid.step % SHORTEST_COARSE_MS == 0).then_some(Duration::ZERO);
-        match self.source.resolution(begin).or(chosen) {
+        match self.source.resolution(begin, Grains::default()).or(chosen) {
             Some(_) => reach(&query.root, (usual_ms.max(COARSE_LOOKBACK_MS), COARSE_LOOKBACK_MS)),
             None => Some((back, ahead)),
         }

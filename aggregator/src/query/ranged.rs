@@ -28,6 +28,7 @@ use crate::query::plan::Range;
 use crate::query::plan::Ranged;
 use crate::query::slide::Slide;
 use crate::query::tier;
+use crate::store::select::Grains;
 use crate::store::select::Levels;
 use crate::store::select::Samples;
 use crate::store::select::Tiered;
@@ -57,8 +58,9 @@ impl Evaluator<'_> {
         match &range.of {
             Ranged::Selector(matchers) => {
                 let grains = self.grains(over.folds, (range.shift, range.range_ms), grid);
-                let before_ms = self.source.before_ms(self.moment(range.shift, grid.start) - range.range_ms);
-                let before_ms = if over.grows() { before_ms.max(tier::before_ms(grains)) } else { before_ms };
+                let after = self.moment(range.shift, grid.start) - range.range_ms;
+                let chosen = if over.grows() { grains } else { Grains::default() };
+                let before_ms = self.source.before_ms(after, chosen).unwrap_or(0);
                 let what = What { grid, fields: over.fields(0 < before_ms), latest: false, grains };
                 self.each_fetched(matchers, (range.range_ms + before_ms, range.shift), what, &mut |series| {
                     series.samples.drop_stale();

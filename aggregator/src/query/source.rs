@@ -14,6 +14,7 @@ use crate::query::QueryError;
 use crate::store::Store;
 use crate::store::Version;
 use crate::store::select::Field;
+use crate::store::select::Grains;
 use crate::store::select::Levels;
 use crate::store::select::Question;
 use crate::store::select::STALE;
@@ -29,9 +30,9 @@ pub trait Source: Send + Sync {
     /// When a budget runs out or the store cannot read, and those of `give`.
     fn select(&self, question: Question<'_>, give: &mut Lend<'_>) -> Result<(), QueryError>;
 
-    /// How long the windows are that answer for a moment, where they are not those that were written. Not longer for
-    /// later moments.
-    fn resolution(&self, _at: Timestamp) -> Option<Duration> {
+    /// How long the windows are that answer for a moment, where they are not those that were written: longer ones where
+    /// grains let them. Not longer for later moments.
+    fn resolution(&self, _at: Timestamp, _grains: Grains) -> Option<Duration> {
         None
     }
 
@@ -44,19 +45,18 @@ pub trait Source: Send + Sync {
 impl dyn Source + '_ {
     /// How far one looks back from each moment, as far as that is further than usual: two windows where those are long.
     pub(super) fn lookbacks(&self, usual_ms: i64, moments: impl Iterator<Item = i64>) -> Vec<i64> {
-        let resolutions = moments.map_while(|moment| self.resolution(Timestamp::from_millis(moment)));
-        let two = |resolution: Duration| i64::try_from(2 * resolution.as_millis()).unwrap_or(i64::MAX);
-        resolutions.map(|resolution| two(resolution).max(usual_ms)).collect()
+        moments.map_while(|moment| self.before_ms(moment, Grains::default())).map(|two| two.max(usual_ms)).collect()
     }
 
-    /// How far before a range is to be read that begins here: two windows, where they are long.
-    pub(super) fn before_ms(&self, after: i64) -> i64 {
-        self.lookbacks(0, std::iter::once(after)).first().copied().unwrap_or(0)
+    /// How far before a moment is to be read where windows are long: two of them.
+    pub(super) fn before_ms(&self, moment: i64, grains: Grains) -> Option<i64> {
+        let resolution = self.resolution(Timestamp::from_millis(moment), grains)?;
+        Some(i64::try_from(2 * resolution.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// What is to be said of the windows that answer for a moment, if they are long.
     pub(super) fn said_of(&self, at: Timestamp) -> Option<String> {
-        let minutes = self.resolution(at)?.as_secs() / 60;
+        let minutes = self.resolution(at, Grains::default())?.as_secs() / 60;
         Some(format!("windows of {minutes} minutes answer for the beginning of the range"))
     }
 }
@@ -69,8 +69,8 @@ impl Source for Store {
         Self::select(self, question, give)
     }
 
-    fn resolution(&self, at: Timestamp) -> Option<Duration> {
-        Self::resolution(self, at)
+    fn resolution(&self, at: Timestamp, grains: Grains) -> Option<Duration> {
+        Self::resolution(self, at, grains)
     }
 
     fn version(&self, range: TimeRange) -> Option<Version> {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use common::time::Timestamp;
 
-use crate::query::COARSE_LOOKBACK_MS;
 use crate::query::column::Grid;
 use crate::query::function::Folds;
 use crate::store::select::Grains;
@@ -24,12 +23,6 @@ pub(super) fn grains(folds: Folds, (looked, range_ms): (Grid, i64), longest: Opt
     let grain = Duration::from_millis(grain.unsigned_abs());
     let of = |these: Folds| if folds == these || folds == Folds::All { grain } else { Duration::ZERO };
     Grains { gauges: of(Folds::Gauges), counters: of(Folds::Counters) }
-}
-
-/// How far before a range is to be read for what grew in the first of its windows: two of the longest that may answer.
-pub(super) fn before_ms(grains: Grains) -> i64 {
-    let twice = 2 * grains.gauges.max(grains.counters).as_millis();
-    i64::try_from(twice).map_or(COARSE_LOOKBACK_MS, |twice| twice.min(COARSE_LOOKBACK_MS))
 }
 
 /// The greatest one. Of zero everything is a divisor.

@@ -78,11 +78,13 @@ impl Store {
         self.union(of_counters, Some(Kind::Counter)).select(question, give)
     }
 
-    /// How long the windows are that answer for a moment, where they are not those that were written.
+    /// How long the windows are that answer for a moment, where they are not those that were written: longer ones where
+    /// grains let them.
     #[must_use]
-    pub fn resolution(&self, at: Timestamp) -> Option<Duration> {
+    pub fn resolution(&self, at: Timestamp, Grains { gauges, counters }: Grains) -> Option<Duration> {
         let moment = TimeRange { after: at.before(Duration::from_millis(1)), through: at };
-        self.tiers(moment, Duration::ZERO).first().and_then(|(tier, _)| tier.resolution())
+        let of = |grain| self.tiers(moment, grain).first().and_then(|(tier, _)| tier.resolution());
+        of(gauges).max(of(counters))
     }
 
     /// What is another one when what is answered about a range may be another.

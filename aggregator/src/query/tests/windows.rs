@@ -23,6 +23,7 @@ use crate::query::tests::answer;
 use crate::query::tests::at;
 use crate::query::tests::engine;
 use crate::query::tests::labels;
+use crate::store::select::Grains;
 use crate::store::select::Question;
 use crate::store::select::Selected;
 use crate::store::select::Tiered;
@@ -167,7 +168,7 @@ impl Source for Pieced {
         self.0.select(question, &mut |selected| give(Selected { tiers: TIERS, ..selected }))
     }
 
-    fn resolution(&self, moment: Timestamp) -> Option<Duration> {
+    fn resolution(&self, moment: Timestamp, _: Grains) -> Option<Duration> {
         (moment <= at(7_200)).then_some(Duration::from_secs(3_600))
     }
 }
