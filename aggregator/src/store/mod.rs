@@ -285,6 +285,13 @@ impl Store {
         self.shared.progress.done().await
     }
 
+    /// After when samples are kept: less long than is meant where files went for want of room.
+    #[must_use]
+    pub fn samples_after(&self, now: Timestamp) -> Timestamp {
+        let begins = self.shared.blocks.begins().get(&Tier::Raw).copied().unwrap_or_default();
+        now.before(self.shared.config.retention.raw).max(begins)
+    }
+
     /// How long samples are kept.
     #[must_use]
     pub fn retention(&self) -> Retention {

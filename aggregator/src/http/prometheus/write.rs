@@ -170,7 +170,7 @@ async fn write(
     request: Request<Body>,
 ) -> Result<Outcome, Problem> {
     let now = app.clock.wall();
-    let range = TimeRange { after: now.before(app.store.retention().raw), through: now.after(AHEAD_MAX) };
+    let range = TimeRange { after: app.store.samples_after(now), through: now.after(AHEAD_MAX) };
     let terms = Terms { labels: origin.token.labels, range };
     let (body, place) = body(app, request).await?;
     let Received { series, mut samples, mut refused } = decode(app, (body, place), version, terms).await?;

@@ -276,8 +276,9 @@ mod tests {
         let days = [block(2, OneHour, day(at(24))), block(3, OneHour, day(at(48)))];
         check(&days, (month, true), None);
         check(&days, (month + 1, true), Some((&[2, 3], &[OneHour])));
-        let lacking = [days.as_slice(), &[block(4, Raw, day(at(48)))]].concat();
-        check(&lacking, (month + 1, true), Some((&[4], &Tier::COARSE)));
+        // The samples went of which windows of an hour were made, and none of five minutes.
+        let outlived = [days.as_slice(), &[block(4, Raw, day(at(48)))]].concat();
+        check(&outlived, (month + 1, true), Some((&[4], &[FiveMinutes])));
         let late = [days.as_slice(), &[block(1, Raw, day(at(48))), block(4, Raw, day(at(48)))]].concat();
         check(&late, (month + 1, false), None);
         let twice = [block(2, OneHour, day(at(24))), block(3, OneHour, day(at(24)))];

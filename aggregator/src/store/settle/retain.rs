@@ -125,7 +125,17 @@ impl<'a> Kept<'a> {
         let day = day(raw.range.through);
         // Who merges a longer stretch sees to it that its days were made before: the number of a file says what is in it.
         let of_day = self.blocks.iter().filter(|block| block.tier == tier && block.overlaps(day));
-        raw.tier == Tier::Raw && self.aged(tier) < day.through && of_day.map(|block| block.id).max() < Some(raw.id)
+        let made = of_day.map(|block| block.id).max();
+        let wanted = raw.tier == Tier::Raw && self.aged(tier) < day.through;
+        wanted && made < Some(raw.id) && !made.is_some_and(|made| self.outlived((day, made)))
+    }
+
+    /// Whether the samples went of which a day's windows were made. What comes for it then is all but for those: nothing is
+    /// made of it, and it goes, too.
+    fn outlived(&self, (day, made): (TimeRange, i64)) -> bool {
+        let went = self.aged(Tier::Raw).max(self.begins.get(&Tier::Raw).copied().unwrap_or_default());
+        let source = |block: &Block| block.tier == Tier::Raw && block.id < made && block.overlaps(day);
+        day.through <= went && !self.blocks.iter().any(source)
     }
 
     /// The files that have expired; of the others, where all together are too large, the oldest of the finest.

@@ -13,7 +13,8 @@ const FIELDS: [Field; 7] =
 /// Its fields at a stamp; a mark in all of them. As bits, so that what is no number is like itself.
 pub(super) type Fields = BTreeMap<Timestamp, [u64; 7]>;
 
-fn read(store: &Store, tiers: Vec<(Stored, TimeRange)>) -> BTreeMap<String, Fields> {
+/// What some tiers have, by labels.
+pub(super) fn read(store: &Store, tiers: Vec<(Stored, TimeRange)>) -> BTreeMap<String, Fields> {
     let Shared { head, blocks, readers, .. } = &*store.shared;
     let union = Union { head, blocks, readers, tiers, kind: None, samples_max: usize::MAX };
     let mut read = BTreeMap::new();

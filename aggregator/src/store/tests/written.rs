@@ -1,6 +1,7 @@
 //! Series that come with their whole label set: what others write, and what the first version wrote of itself.
 
 use super::*;
+use crate::store::block::Tier;
 use crate::store::catalog::series::Identity;
 use crate::store::commit::Written;
 use crate::store::head::lookup::When;
@@ -349,4 +350,28 @@ async fn what_the_first_version_wrote_of_itself_is_read() {
     assert_eq!(bits(&again.store, "a"), [[(T, 0.5_f64.to_bits()), (T + 1, 1.0_f64.to_bits())]]);
     assert_eq!(bits(&again.store, "c"), [[(T, 2.0_f64.to_bits())]]);
     again.stop();
+}
+
+#[tokio::test]
+async fn what_comes_for_a_day_whose_samples_went_takes_nothing_of_its_long_windows() {
+    let dir = tempfile::tempdir().unwrap();
+    let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+    let retention = Retention { raw: hours(24), five_minutes: hours(9_000), one_hour: hours(9_000), bytes: None };
+    let running = Running::start_with(dir.path(), StoreConfig { retention, ..config() }, &clock());
+    let mut settler = running.settler();
+    let mut later = |hours: i64| while settler.step(Timestamp::from_millis(T + hours * 3_600_000)) {};
+    write(&running, ORIGIN, vec![series("m", &[(T, Some(0.5))])]).await;
+    [2, 12, 40].into_iter().for_each(&mut later);
+    assert!(running.store.shared.blocks.all().iter().all(|file| file.block.tier != Tier::Raw), "its day has gone");
+    let long = |store: &Store| Tier::COARSE.map(|tier| coarse::read(store, vec![(tier, ALL)]));
+    let expect = long(&running.store);
+    assert_eq!(expect.each_ref().map(|series| series.len()), [1, 1]);
+    write(&running, ORIGIN, vec![series("n", &[(T + 1, Some(0.5))])]).await;
+    [42, 60, 80, 120].into_iter().for_each(&mut later);
+    assert_eq!(long(&running.store), expect);
+    assert!(
+        running.store.shared.blocks.all().iter().all(|file| file.block.tier != Tier::Raw),
+        "it is no file that stays"
+    );
+    running.stop();
 }
