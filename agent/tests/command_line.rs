@@ -66,8 +66,20 @@ fn the_packaged_configuration_is_the_default() {
     fs::write(&empty, "").unwrap();
     assert_eq!(print(&packaged), print(&empty));
     // Each default that it shows is the default; what has none is an example.
-    let examples =
-        ["instance", "env", "team", "aggregator", "proxy", "join", "labels", "name", "comm", "exe", "cmdline"];
+    let examples = [
+        "instance",
+        "env",
+        "team",
+        "aggregator",
+        "proxy",
+        "join",
+        "labels",
+        "interval_seconds",
+        "name",
+        "comm",
+        "exe",
+        "cmdline",
+    ];
     let is_example = |line: &str| examples.iter().any(|key| line.starts_with(&format!("{key} = ")));
     let text = fs::read_to_string(&packaged).unwrap();
     let uncomment = |line: &str| line.strip_prefix("# ").filter(|line| line.contains(" = ")).unwrap_or(line).to_owned();
