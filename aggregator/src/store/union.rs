@@ -70,7 +70,8 @@ impl Store {
     ) -> Result<(), E> {
         self.shared.progress.answers(question.range)?;
         let Grains { gauges, counters } = question.grains;
-        let [of_gauges, of_counters] = [gauges, counters].map(|grain| self.tiers(question.range, grain));
+        let (kept, unsealed) = self.kept();
+        let [of_gauges, of_counters] = [gauges, counters].map(|grain| kept.tiers_of(question.range, grain, unsealed));
         if of_gauges == of_counters {
             return self.union(of_gauges, None).select(question, give);
         }
@@ -83,7 +84,8 @@ impl Store {
     #[must_use]
     pub fn resolution(&self, at: Timestamp, Grains { gauges, counters }: Grains) -> Option<Duration> {
         let moment = TimeRange { after: at.before(Duration::from_millis(1)), through: at };
-        let of = |grain| self.tiers(moment, grain).first().and_then(|(tier, _)| tier.resolution());
+        let (kept, unsealed) = self.kept();
+        let of = |grain| kept.tiers_of(moment, grain, unsealed).first().and_then(|(tier, _)| tier.resolution());
         of(gauges).max(of(counters))
     }
 
@@ -91,7 +93,8 @@ impl Store {
     #[must_use]
     pub fn version(&self, range: TimeRange) -> Version {
         let grains = [None].into_iter().chain(Tier::COARSE.map(Tier::resolution));
-        let tiers: Vec<_> = grains.map(|grain| self.tiers(range, grain.unwrap_or_default())).collect();
+        let (kept, unsealed) = self.kept();
+        let tiers: Vec<_> = grains.map(|grain| kept.tiers_of(range, grain.unwrap_or_default(), unsealed)).collect();
         let Shared { head, blocks, .. } = &*self.shared;
         // Coarse windows are made of what changed before; raw ones lie in other files later, and are the same.
         let coarse = tiers.iter().flatten().filter(|(tier, _)| *tier != Tier::Raw);
@@ -101,10 +104,16 @@ impl Store {
 
     /// Which tier answers for which part of a range.
     pub(super) fn tiers(&self, range: TimeRange, grain: Duration) -> Vec<(Tier, TimeRange)> {
+        let (kept, unsealed) = self.kept();
+        kept.tiers_of(range, grain, unsealed)
+    }
+
+    /// Which files there are, and from when on there may be something that is in none.
+    fn kept(&self) -> (Kept<'_>, Option<Timestamp>) {
         let Shared { head, blocks, config, clock, .. } = &*self.shared;
         // Before the files are looked at: what is sealed meanwhile is in one of them.
         let unsealed = head.unsealed();
-        Kept::of(blocks, &config.retention, clock.wall()).tiers_of(range, grain, unsealed)
+        (Kept::of(blocks, &config.retention, clock.wall()), unsealed)
     }
 
     pub(super) fn union(&self, tiers: Vec<(Tier, TimeRange)>, kind: Option<Kind>) -> Union<'_> {
