@@ -150,7 +150,7 @@ async fn writing((peer, next): (Arc<Peer>, Arc<AtomicI64>), stop: Arc<AtomicBool
             every.tick().await;
             let sample = (next.load(Ordering::Relaxed) + STEP_MS / 10, 1.0);
             let series = (first..first + SERIES_AT_ONCE).map(|one| (labels(one), from_ref(&sample)));
-            let message = message(series)?;
+            let message = message(series);
             let began = Instant::now();
             peer.write(&message).await?;
             took.push(began.elapsed());

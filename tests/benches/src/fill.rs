@@ -46,7 +46,7 @@ pub async fn fill(peers: &[Peer], end: i64, steps: i64) -> anyhow::Result<Filled
             let some = first..SERIES.min(first + SERIES_IN_MESSAGE);
             message(some.map(|one| (labels(one), columns[one].as_slice())))
         });
-        let messages = messages.collect::<anyhow::Result<Vec<_>>>()?;
+        let messages: Vec<_> = messages.collect();
         for (peer, used) in peers.iter().zip(&mut filled.used) {
             let before = peer.process.cpu()?;
             // At once, as a sender's shards do: who answers when it is durable makes them wait together.

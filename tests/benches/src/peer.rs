@@ -10,8 +10,10 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
+use aggregator::receive::message::Message;
 use anyhow::ensure;
 use common::metric::Labels;
+use common::time::Timestamp;
 use reqwest::Client;
 use tempfile::TempDir;
 
@@ -218,39 +220,11 @@ impl Peer {
     }
 }
 
-/// A `prometheus.WriteRequest` of some series, each with its samples, compressed.
-pub fn message<'a>(series: impl Iterator<Item = (Labels, &'a [(i64, f64)])>) -> anyhow::Result<Vec<u8>> {
-    let mut request = Vec::new();
+/// A message of some series, each with its samples, as it is written to others.
+pub fn message<'a>(series: impl Iterator<Item = (Labels, &'a [(i64, f64)])>) -> Vec<u8> {
+    let mut message = Message::default();
     for (labels, samples) in series {
-        let mut one = Vec::new();
-        for (name, value) in labels.iter() {
-            let mut label = Vec::new();
-            put_bytes(&mut label, 1, name.as_bytes());
-            put_bytes(&mut label, 2, value.as_bytes());
-            put_bytes(&mut one, 1, &label);
-        }
-        for (stamp, value) in samples {
-            let mut sample = vec![1 << 3 | 1];
-            sample.extend(value.to_le_bytes());
-            sample.push(2 << 3);
-            put_varint(&mut sample, stamp.cast_unsigned());
-            put_bytes(&mut one, 2, &sample);
-        }
-        put_bytes(&mut request, 1, &one);
+        message.push(&labels, samples.iter().map(|(stamp, value)| (Timestamp::from_millis(*stamp), *value)));
     }
-    Ok(snap::raw::Encoder::new().compress_vec(&request)?)
-}
-
-fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    out.push(field << 3 | 2);
-    put_varint(out, bytes.len() as u64);
-    out.extend(bytes);
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while 0x80 <= value {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
+    message.take()
 }

@@ -48,10 +48,7 @@ impl Process {
     /// # Errors
     /// When it has ended, as for those below.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
-        let behind_name = stat.rsplit(')').next().context("no stat")?;
-        let ticks = behind_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-        Ok(Duration::from_millis(10 * ticks))
+        cpu(self.id())
     }
 
     /// Bytes of memory that it holds.
@@ -59,7 +56,7 @@ impl Process {
     /// # Errors
     /// As there.
     pub fn resident(&self) -> anyhow::Result<u64> {
-        Ok(1_024 * self.told("status", "VmRSS:")?)
+        resident(self.id())
     }
 
     /// Bytes of memory that it held at most.
@@ -67,7 +64,7 @@ impl Process {
     /// # Errors
     /// As there.
     pub fn resident_peak(&self) -> anyhow::Result<u64> {
-        Ok(1_024 * self.told("status", "VmHWM:")?)
+        Ok(1_024 * told(self.id(), "status", "VmHWM:")?)
     }
 
     /// Bytes that it gave to the disk.
@@ -75,15 +72,34 @@ impl Process {
     /// # Errors
     /// As there.
     pub fn written(&self) -> anyhow::Result<u64> {
-        self.told("io", "write_bytes:")
+        told(self.id(), "io", "write_bytes:")
     }
+}
 
-    /// A number that the kernel tells of it.
-    fn told(&self, file: &str, name: &str) -> anyhow::Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/{file}", self.id()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-        Ok(line.split_whitespace().next().context("no number")?.parse()?)
-    }
+/// Processor time that a process has used, to the tick.
+///
+/// # Errors
+/// When it has ended.
+pub fn cpu(process: u32) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let behind_name = stat.rsplit(')').next().context("no stat")?;
+    let ticks = behind_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(10 * ticks))
+}
+
+/// Bytes of memory that a process holds.
+///
+/// # Errors
+/// When it has ended.
+pub fn resident(process: u32) -> anyhow::Result<u64> {
+    Ok(1_024 * told(process, "status", "VmRSS:")?)
+}
+
+/// A number that the kernel tells of a process.
+fn told(process: u32, file: &str, name: &str) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/{file}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+    Ok(line.split_whitespace().next().context("no number")?.parse()?)
 }
 
 impl Drop for Process {

@@ -4,10 +4,10 @@
 //! Prints; asserts only that everything is there again: machines are shared, and only ratios hold.
 
 use std::env;
-use std::fs;
 use std::io;
 use std::io::Write as _;
 use std::path::Path;
+use std::process;
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,6 +22,8 @@ use anyhow::Context as _;
 use anyhow::ensure;
 use benches::made::Made;
 use benches::number;
+use benches::process::cpu;
+use benches::process::resident;
 use common::batch::EncodedBatch;
 use common::batch::HostId;
 use common::batch::RunId;
@@ -64,7 +66,7 @@ async fn main() -> anyhow::Result<()> {
     let samples = series * f64::from(windows);
 
     let clock = Clock::moved(HOUR);
-    let before = resident()?;
+    let before = resident(process::id())?;
     let (store, writer) = open(dir.path(), &clock)?;
     let sent = fill(&store, &clock, (hosts, windows), &mut made).await?;
     writeln!(out, "{hosts} hosts, {windows} windows: {:.2} M series, {:.0} M samples", series / 1e6, samples / 1e6)?;
@@ -72,9 +74,9 @@ async fn main() -> anyhow::Result<()> {
     close(store, writer)?;
 
     let decoded = decoded(&made, &sent)?;
-    let (before, used, began) = (resident()?, used()?, Instant::now());
+    let (before, used, began) = (resident(process::id())?, cpu(process::id())?, Instant::now());
     let (store, writer) = open(dir.path(), &clock)?;
-    let (took, used) = (began.elapsed(), self::used()? - used);
+    let (took, used) = (began.elapsed(), cpu(process::id())? - used);
     ensure!(store.stats().samples_total as f64 == samples, "not all is there again");
     writeln!(
         out,
@@ -182,7 +184,7 @@ async fn sealed(store: &Store) -> anyhow::Result<()> {
 /// Samples a second that one core decodes: no start can be faster than its cores decode.
 fn decoded(made: &Made, sent: &[EncodedBatch]) -> anyhow::Result<f64> {
     const TIMES: u32 = 10;
-    let (before, mut samples) = (used()?, 0);
+    let (before, mut samples) = (cpu(process::id())?, 0);
     for _ in 0..TIMES {
         let mut state = State::default();
         for batch in sent {
@@ -190,11 +192,11 @@ fn decoded(made: &Made, sent: &[EncodedBatch]) -> anyhow::Result<f64> {
             samples += codec::decode(batch.codec, &batch.payload, against, &mut state)?.samples.len();
         }
     }
-    Ok(samples as f64 / (used()? - before).as_secs_f64())
+    Ok(samples as f64 / (cpu(process::id())? - before).as_secs_f64())
 }
 
 fn tell_memory(out: &mut impl io::Write, when: &str, before: u64, series: f64, head: u64) -> anyhow::Result<()> {
-    let resident = resident()?;
+    let resident = resident(process::id())?;
     let each = resident.saturating_sub(before) as f64 / series;
     let windows = head as f64 / series;
     writeln!(
@@ -203,19 +205,4 @@ fn tell_memory(out: &mut impl io::Write, when: &str, before: u64, series: f64, h
         resident as f64 / 1e6
     )?;
     Ok(())
-}
-
-/// Processor time that this process has used, to the tick: machines are shared, and the clock says little.
-fn used() -> anyhow::Result<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let behind_name = stat.rsplit(')').next().context("no stat")?;
-    let ticks = behind_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-    Ok(Duration::from_millis(10 * ticks))
-}
-
-/// Bytes of memory that this process holds.
-fn resident() -> anyhow::Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(1_024 * line.split_whitespace().next().context("no number")?.parse::<u64>()?)
 }
