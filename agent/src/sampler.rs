@@ -355,11 +355,11 @@ mod tests {
         let mut bench = bench(directory.path());
         let run = bench.spool.run();
         let mut run_and_churn = |windows: u32| {
-            for _ in 0..windows {
+            for window in 0..windows {
                 bench.run(10);
                 let samples = &mut bench.sampler.samples;
-                let gone = samples.entity(&Labels::new().with("device", "gone"));
-                for _ in 0..5_000 {
+                for number in 0..5_000 {
+                    let gone = samples.entity(&Labels::new().with("device", format!("{window}-{number}")));
                     samples.series(gone, metric("node_load5"), &Labels::new());
                     samples.end_entity(gone);
                 }

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_reading_gives_no_value_ends_and_comes_back_as_another() {
+    fn what_readings_give_no_value_ends_and_comes_back_as_another() {
         let mut samples = Samples::default();
         let mut given = Given::default();
         let mut check = |cpus: &str, expect: &[u32]| {
@@ -69,6 +69,9 @@ mod tests {
         check("3 1", &[0, 1]);
         check("1 3", &[0, 1]);
         check("1", &[0, 1]);
+        check("1 3", &[0, 1]);
+        check("1", &[0, 1]);
+        check("1", &[1]);
         check("1 3", &[1, 2]);
         check("", &[1, 2]);
         check("", &[]);

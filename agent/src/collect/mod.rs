@@ -447,6 +447,7 @@ mod tests {
         for _ in 0..3 {
             collectors.tick(&mut Tick { host: &mut host, samples: &mut samples, moment: moment(stamp, false) });
             samples.settle();
+            samples.settle();
         }
         let schema = samples.settle();
         let of_device = schema.series().iter().zip(0..).filter_map(|(series, index)| {

@@ -1,5 +1,6 @@
 //! The growing schema of this run, and the values of the current tick.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -38,7 +39,9 @@ pub struct Samples {
     schema: Schema,
     change: SchemaChange,
     /// Series that ended since the last version: they still have values in the open window, and so end one later.
-    ending: Vec<SeriesIndex>,
+    ending: Ends,
+    /// Series that had ended before it: they end with the next one.
+    ended: Ends,
     numbers: HashMap<Labels, u32>,
     entities: Table<KnownEntity>,
     columns: HashMap<Box<str>, Vec<(Labels, KnownColumn)>>,
@@ -68,6 +71,9 @@ pub struct Foreign {
     /// Gauge or counter.
     pub kind: Kind,
 }
+
+/// Entity and column of series whose end is not told: one that is there again meanwhile has never left.
+type Ends = BTreeMap<(u32, u32), SeriesKey>;
 
 #[derive(Clone, Copy, Debug)]
 struct KnownColumn {
@@ -113,7 +119,8 @@ impl Default for Samples {
         let mut samples = Self {
             schema: Schema::default(),
             change: SchemaChange::default(),
-            ending: Vec::new(),
+            ending: Ends::new(),
+            ended: Ends::new(),
             numbers: HashMap::new(),
             entities: Table::default(),
             columns: HashMap::new(),
@@ -202,6 +209,14 @@ impl Samples {
         if let Some((_, known)) = entity.living.iter().find(|(known, _)| *known == column.index) {
             return *known;
         }
+        let place = (number, column.index);
+        if let Some(key) = self.ending.remove(&place).or_else(|| self.ended.remove(&place)) {
+            if let Some(series) = self.series.get_mut(key.0) {
+                (series.lives, series.collector) = (true, self.collector);
+            }
+            entity.living.push((column.index, key));
+            return key;
+        }
         let may_grow = !is_foreign || self.foreign_total < FOREIGN_SERIES_MAX;
         if !may_grow || SERIES_PER_HOST_MAX <= self.meanings.len() {
             self.refused_total += 1;
@@ -240,11 +255,12 @@ impl Samples {
         column
     }
 
-    /// Ends a series: what it measured is gone. If it comes back, it is a new series with the same labels.
+    /// Ends a series: what it measured is gone. If it comes back behind the window after this one, it is a new series with
+    /// the same labels; before that it goes on, so that no window has it twice.
     pub fn end(&mut self, key: SeriesKey) {
         let Some(series) = self.series.get_mut(key.0).filter(|series| series.lives) else { return };
         series.lives = false;
-        self.ending.push(series.index);
+        self.ending.insert((series.entity, series.column), key);
         if let Some(entity) = self.entities.get_mut(series.entity) {
             entity.living.retain(|(_, living)| *living != key);
         }
@@ -258,14 +274,15 @@ impl Samples {
     /// Ends all series of an entity that this collector made: to it the container, the device is gone.
     pub fn end_entity(&mut self, entity: u32) {
         let Self { entities, series, ending, collector, .. } = self;
-        let Some(entity) = entities.get_mut(entity) else { return };
+        let number = entity;
+        let Some(entity) = entities.get_mut(number) else { return };
         entity.left = true;
-        entity.living.retain(|(_, key)| {
+        entity.living.retain(|(column, key)| {
             let Some(series) = series.get_mut(key.0).filter(|series| series.collector == *collector) else {
                 return true;
             };
             series.lives = false;
-            ending.push(series.index);
+            ending.insert((number, *column), *key);
             false
         });
         // Its departure is told for minutes.
@@ -331,8 +348,10 @@ impl Samples {
     /// Makes what was added since the last call, and what had ended before it, the schema's next version, if there is
     /// anything. Called when a window closes, before the next tick is collected.
     pub fn settle(&mut self) -> &Schema {
-        let next = SchemaChange { ended: std::mem::take(&mut self.ending), ..SchemaChange::default() };
-        let mut change = std::mem::replace(&mut self.change, next);
+        let ended = std::mem::replace(&mut self.ended, std::mem::take(&mut self.ending));
+        let mut change = std::mem::take(&mut self.change);
+        change.ended = ended.values().filter_map(|key| Some(self.series.get(key.0)?.index)).collect();
+        change.ended.sort_unstable();
         if !change.is_empty() {
             change.version = self.schema.version() + 1;
             // Every index in the change was made here, and the limit was kept when its series were added.
@@ -357,6 +376,7 @@ impl Samples {
         }
         let old = std::mem::take(&mut self.schema);
         self.ending.clear();
+        self.ended.clear();
         self.series.retain(|_, series| series.lives);
         self.entities.retain(|number, entity| number == HOST || !entity.left || !entity.living.is_empty());
         self.numbers.retain(|_, number| self.entities.get(*number).is_some());
@@ -434,12 +454,38 @@ mod tests {
         assert_eq!(living(&mut samples), [named]);
         samples.end(first);
         samples.end(first);
-        let again = samples.series(disk, LOAD1, &Labels::new());
-        assert_ne!(again, first);
-        assert_eq!(living(&mut samples), [named, named]);
+        assert_eq!(living(&mut samples), [named]);
+        assert_eq!(living(&mut samples), [""; 0]);
+        assert_ne!(samples.series(disk, LOAD1, &Labels::new()), first);
         assert_eq!(living(&mut samples), [named]);
         assert_eq!(samples.settle().version(), 3);
-        assert_eq!(samples.schema().series()[first.0 as usize].ended, Some(3));
+        assert_eq!(samples.schema().series()[first.0 as usize].ended, Some(2));
+    }
+
+    #[test]
+    fn a_series_that_is_back_before_its_end_is_told_goes_on() {
+        for windows in 0..2 {
+            let mut samples = Samples::default();
+            let disk = samples.entity(&device("sda"));
+            let first = samples.series(disk, LOAD1, &Labels::new());
+            samples.settle();
+            for end in [
+                |samples: &mut Samples, _, key| samples.end(key),
+                |samples: &mut Samples, disk, _| {
+                    samples.end_entity(disk);
+                },
+            ] {
+                end(&mut samples, disk, first);
+                (0..windows).for_each(|_| drop(samples.settle().clone()));
+                assert_eq!(samples.series(disk, LOAD1, &Labels::new()), first);
+                samples.put(first, 1.0);
+                assert_eq!(samples.values(), [(SeriesIndex(0), 1.0)]);
+            }
+            for _ in 0..3 {
+                assert_eq!(living(&mut samples), [r#"node_load1{device="sda", job="node"}"#]);
+            }
+            assert_eq!(samples.settle().version(), 1, "nothing is to be told");
+        }
     }
 
     #[test]
@@ -522,6 +568,8 @@ mod tests {
         for _ in 0..ENDED_SERIES_MAX {
             assert_eq!(samples.renew(), None);
             samples.end_entity(gone);
+            samples.settle();
+            samples.settle();
             samples.series(gone, LOAD1, &Labels::new());
             samples.settle();
         }

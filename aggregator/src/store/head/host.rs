@@ -5,7 +5,7 @@ mod leave;
 mod schemas;
 mod sealing;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -193,8 +193,8 @@ impl Host {
 
     /// Appends one window of all series of a run, and the marks of those that ended.
     pub(super) fn append(&mut self, run: RunId, version: u32, batch: &Batch, columns: &RwLock<Columns>) -> Appended {
-        self.mark_ended((run, version), batch.stamp, columns);
         self.place_all(run, batch, columns);
+        self.mark_ended((run, version), batch.stamp, columns);
         let mut appended = Appended::default();
         let places = self.runs.get(&run).map_or(&[][..], |run| &run.places);
         for (index, window) in &batch.samples {
@@ -341,12 +341,22 @@ impl Host {
         if let Some(run) = self.runs.get_mut(&run) {
             run.marked = run.marked.max(version);
         }
-        for place in ending {
+        if ending.is_empty() {
+            return;
+        }
+        let living = self.living(run, version);
+        for place in ending.into_iter().filter(|place| !living.contains(place)) {
             let slot = &mut self.series[place as usize];
             if slot.series.lives_at(stamp.before(MARKED_WITHIN)) {
                 slot.append(Entry { stamp, window: None });
             }
         }
+    }
+
+    /// The places of the series that a version of a run's schema has: one that ended may be there again.
+    fn living(&self, run: RunId, version: u32) -> HashSet<u32> {
+        let Some(Run { schema, places, .. }) = self.runs.get(&run) else { return HashSet::new() };
+        schema.living(version).filter_map(|(index, _)| places.get(index.0 as usize).copied().flatten()).collect()
     }
 
     /// The series of a run that ended with `version` or before it and are not marked.

@@ -3,6 +3,7 @@
 mod backup;
 mod beside;
 mod coarse;
+mod ends;
 mod found;
 mod full;
 mod oracle;
