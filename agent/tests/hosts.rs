@@ -302,7 +302,7 @@ const TOLD_TO_LEAVE_OUT: &[(&str, &[&str])] = &[
 const LIVING_ALONE: &[&str] = &["node_selinux_enabled"];
 
 /// Files whose last line an editor left without the end that the kernel gives it.
-const LAST_LINE_OPEN: &[&str] = &["proc/net/softnet_stat"];
+const LAST_LINE_OPEN: &[&str] = &["proc/net/softnet_stat", "proc/sys/kernel/threads-max"];
 
 /// Where node_exporter had the captured tree: a path is a label of `node_rapl_*`.
 const THEIR_SYSFS: &str = "collector/fixtures/sys";

@@ -94,7 +94,6 @@ const NOT_EMITTED: &[(&str, &str, &str)] = &[
     ("nfsd", "node_nfsd_*", FEW),
     ("os", "node_os_version", "`node_os_info` has it as a label."),
     ("pcidevice", "node_pcidevice_*", OFF),
-    ("processes", "node_processes_*", "Off in node_exporter; `namedprocess_namegroup_*` tell more."),
     ("qdisc", "node_qdisc_*", OFF),
     ("selinux", "node_selinux_*", "Changes only when an operator changes it; a textfile can bring it."),
     ("slabinfo", "node_slabinfo_*", OFF),

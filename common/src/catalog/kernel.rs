@@ -146,6 +146,14 @@ pub(super) const METRICS: &[Metric] = &[
     counter("node_pressure_memory_waiting_seconds_total", Unit::Seconds, "Time in which some task waited for memory.")
         .decimals(6)
         .peak(),
+    gauge("node_processes_max_processes", Unit::None, "Numbers that processes and threads may have.")
+        .tier(Tier::Minute),
+    gauge("node_processes_max_threads", Unit::None, "Threads that the host may have.").tier(Tier::Minute),
+    gauge("node_processes_pids", Unit::None, "Processes.").tier(Tier::Window),
+    gauge("node_processes_state", Unit::None, "Processes by the letter of their state.")
+        .labels(&["state"])
+        .tier(Tier::Window),
+    gauge("node_processes_threads", Unit::None, "Threads.").tier(Tier::Window),
     gauge("node_procs_blocked", Unit::None, "Tasks that wait for IO."),
     gauge("node_procs_running", Unit::None, "Tasks that run or want to."),
     counter("node_schedstat_running_seconds_total", Unit::Seconds, "Time in which tasks ran on the core.")

@@ -12,6 +12,7 @@ mod listing;
 mod proportional;
 mod stat;
 mod top;
+mod totals;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ use crate::collect::process::line::Lines;
 use crate::collect::process::listing::Listed;
 use crate::collect::process::listing::Listing;
 use crate::collect::process::proportional::Proportional;
+use crate::collect::process::totals::Totals;
 use crate::config::CommandLine;
 use crate::config::Rule;
 use crate::host::Host;
@@ -86,6 +88,7 @@ pub(super) struct Processes {
     kept_open_max: usize,
     ended: Vec<Known>,
     groups: Groups,
+    totals: Totals,
     exited: Exited,
     proportional: Proportional,
     lines: Lines,
@@ -113,6 +116,7 @@ impl Processes {
             kept_open_max: allowed.min(KEPT_OPEN_MAX),
             ended: Vec::new(),
             groups: Groups::default(),
+            totals: Totals::new(procfs),
             exited: Exited::default(),
             proportional: Proportional::default(),
             lines: Lines::default(),
@@ -151,7 +155,9 @@ impl Processes {
         }
         self.groups.put(tick.samples, tick.moment, self.clockwork, welcome);
         self.exited.put(tick.samples, tick.moment, welcome, cgroups);
-        outcome.and(if tick.moment.first_in_window { self.lines.outcome() } else { Ok(()) })
+        let levels = (!self.hidden && outcome.is_ok()).then(|| self.known.values().map(|known| known.level));
+        let totals = self.totals.put(tick, levels);
+        outcome.and(totals).and(if tick.moment.first_in_window { self.lines.outcome() } else { Ok(()) })
     }
 
     /// The processes that did most since the last call.
