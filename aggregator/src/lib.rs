@@ -13,6 +13,7 @@ pub mod store;
 pub mod telemetry;
 
 use std::io;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::http::Access;
 use crate::http::App;
 use crate::http::Rooms;
 use crate::http::control;
+use crate::http::control::Answer;
 use crate::http::control::Question;
 use crate::http::secret;
 use crate::http::secret::Hash;
@@ -148,42 +150,52 @@ pub async fn run(
 /// # Errors
 /// When nobody answers, or the answer is a refusal.
 pub async fn ask(config: &Config, clock: &Clock, question: Question) -> anyhow::Result<serde_json::Value> {
+    exchange(config, clock, question, control::read).await
+}
+
+/// The same, of what is answered at length: it is written as it comes.
+///
+/// # Errors
+/// As [`ask`], and when it breaks off or cannot be written.
+pub async fn copy(config: &Config, clock: &Clock, question: Question, out: &mut impl Write) -> anyhow::Result<()> {
+    exchange(config, clock, question, async |response| control::copy(response, out).await).await
+}
+
+async fn exchange<T>(
+    config: &Config,
+    clock: &Clock,
+    question: Question,
+    take: impl AsyncFnOnce(Answer) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let directory = config.data_dir.display();
     ensure!(
         Store::is_in(&config.data_dir),
         "no aggregator has run with the data directory {directory}: name the one of yours by --data-dir or --config"
     );
     match Lock::take(&config.data_dir) {
-        Ok(lock) => ask_alone(config, clock, lock, question).await,
-        Err(LockError::Held(..)) => control::ask(&config.control_socket(), question).await,
+        Ok(lock) => {
+            let (store, writer) = open(config, clock, lock)?;
+            let mut writing = JoinSet::new();
+            writing.spawn_blocking(move || writer.run());
+            let answer = answer(config, clock, &store, (question, take)).await;
+            store.close();
+            writing.join_all().await;
+            answer
+        }
+        Err(LockError::Held(..)) => control::ask(&config.control_socket(), question, take).await,
         Err(error) => Err(explain(&error)),
     }
 }
 
-async fn ask_alone(
-    config: &Config,
-    clock: &Clock,
-    lock: Lock,
-    question: Question,
-) -> anyhow::Result<serde_json::Value> {
-    let (store, writer) = open(config, clock, lock)?;
-    let mut writing = JoinSet::new();
-    writing.spawn_blocking(move || writer.run());
-    let answer = answer(config, clock, &store, question).await;
-    store.close();
-    writing.join_all().await;
-    answer
-}
-
-async fn answer(
+async fn answer<T>(
     config: &Config,
     clock: &Clock,
     store: &Store,
-    question: Question,
-) -> anyhow::Result<serde_json::Value> {
+    (question, take): (Question, impl AsyncFnOnce(Answer) -> anyhow::Result<T>),
+) -> anyhow::Result<T> {
     let (rooms, _nobody_evaluates) = rooms(config, clock, store).await?;
     let app = App::new(rooms, access(config, config.http.listen)?, CancellationToken::new());
-    control::ask_here(http::router(Arc::new(app)), question).await
+    control::ask_here(http::router(Arc::new(app)), question, take).await
 }
 
 /// Takes the data directory, which a command may hold for a moment.

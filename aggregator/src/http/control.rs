@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -9,7 +10,6 @@ use anyhow::Context as _;
 use axum::Extension;
 use axum::Router;
 use axum::body::Body;
-use axum::body::Bytes;
 use axum::http::Method;
 use axum::http::Request;
 use axum::http::Response;
@@ -28,6 +28,9 @@ use crate::http::auth::Caller;
 
 /// Longest answer that a command reads: the hosts of ten thousand agents are a fifth of it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// What is answered, as it comes.
+pub type Answer = Response<Body>;
 
 /// Opens the socket. One that is left from a run before is replaced: whoever calls holds the lock of the directory.
 ///
@@ -90,17 +93,21 @@ impl Question {
     }
 }
 
-/// Asks a running aggregator through its socket.
+/// Asks a running aggregator through its socket, and takes the answer.
 ///
 /// # Errors
-/// When it does not answer, or refuses.
-pub async fn ask(path: &Path, question: Question) -> anyhow::Result<Value> {
+/// When it does not answer, and those of `take`.
+pub async fn ask<T>(
+    path: &Path,
+    question: Question,
+    take: impl AsyncFnOnce(Answer) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let unanswered = || format!("an aggregator runs there, but {} does not answer", path.display());
     let stream = UnixStream::connect(path).await.with_context(unanswered)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async move {
         let response = sender.send_request(question.request()?).await?;
-        read(response).await
+        take(response.map(Body::new)).await
     };
     // The connection ends when the exchange drops its sender.
     let (answer, _ended) = tokio::join!(exchange, connection);
@@ -110,17 +117,39 @@ pub async fn ask(path: &Path, question: Question) -> anyhow::Result<Value> {
 /// Asks handlers that run in this very process, as the socket would.
 ///
 /// # Errors
-/// When they refuse.
-pub async fn ask_here(router: Router, question: Question) -> anyhow::Result<Value> {
+/// Those of `take`.
+pub async fn ask_here<T>(
+    router: Router,
+    question: Question,
+    take: impl AsyncFnOnce(Answer) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let Ok(response) = trusted(router).oneshot(question.request()?).await;
-    read(response).await
+    take(response).await
 }
 
-async fn read<B>(response: Response<B>) -> anyhow::Result<Value>
-where
-    B: hyper::body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+/// Writes an answer as it comes.
+///
+/// # Errors
+/// When it is a refusal, breaks off, or cannot be written.
+pub async fn copy(response: Answer, out: &mut impl Write) -> anyhow::Result<()> {
+    if !response.status().is_success() {
+        return read(response).await.map(drop);
+    }
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        let broke = "the answer broke off, and what was written is not whole: the aggregator's log says why";
+        if let Ok(piece) = frame.context(broke)?.into_data() {
+            out.write_all(&piece)?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// Reads an answer.
+///
+/// # Errors
+/// When it is a refusal, or no JSON.
+pub async fn read(response: Answer) -> anyhow::Result<Value> {
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();

@@ -43,6 +43,7 @@ use crate::alert::snapshot::Alerts;
 use crate::forward::Forwards;
 use crate::http::live::Live;
 use crate::http::problem::Problem;
+use crate::http::prometheus::Exports;
 use crate::http::prometheus::Writes;
 use crate::http::secret::Hash;
 pub use crate::http::serve::serve;
@@ -76,6 +77,8 @@ pub struct App {
     pub began: Timestamp,
     /// What others write.
     pub writes: Writes,
+    /// What is read for others.
+    pub exports: Exports,
     queries: Turns,
 }
 
@@ -154,8 +157,8 @@ impl App {
     #[must_use]
     pub fn new(rooms: Rooms, access: Access, stop: CancellationToken) -> Self {
         let began = rooms.clock.wall();
-        let writes = Writes::default();
-        Self { rooms, access, live: Live::default(), stop, began, writes, queries: Turns::default() }
+        let (live, writes, exports) = (Live::default(), Writes::default(), Exports::default());
+        Self { rooms, access, live, stop, began, writes, exports, queries: Turns::default() }
     }
 
     /// Keeps a change to one noun.

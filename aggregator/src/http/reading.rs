@@ -19,9 +19,10 @@ use crate::store::Health;
 pub(super) const ASK_AGAIN: HeaderValue = HeaderValue::from_static("5");
 
 /// Questions that say themselves what they cannot answer yet, and those that are not about what is stored.
-const ANSWERED: [&str; 8] = [
+const ANSWERED: [&str; 9] = [
     "/prometheus/api/v1/query",
     "/prometheus/api/v1/series",
+    "/prometheus/api/v1/export",
     "/prometheus/api/v1/label",
     "/prometheus/api/v1/format_query",
     "/prometheus/api/v1/parse_query",
@@ -101,7 +102,7 @@ mod tests {
         assert_eq!((ask("/healthz").await.0, ask("/readyz").await.0), (200, 503));
         // A command waits instead.
         let mut commands = JoinSet::new();
-        commands.spawn(control::ask_here(router.clone(), Question::get("/api/v1/hosts", &[])));
+        commands.spawn(control::ask_here(router.clone(), Question::get("/api/v1/hosts", &[]), control::read));
         tokio::task::yield_now().await;
         assert!(commands.try_join_next().is_none());
 

@@ -1,6 +1,7 @@
 //! The API of a whole aggregator in this process, on port 0, with a fresh data directory.
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
+mod export;
 mod instance;
 mod write;
 
@@ -68,6 +69,10 @@ const DOORS: &[(&str, &str, u16, u16)] = &[
     ("GET", "/prometheus/api/v1/parse_query?query=up", 401, 200),
     ("GET", "/prometheus/api/v1/parse_query?query=(", 401, 400),
     ("GET", "/prometheus/api/v1/metadata?limit=x", 401, 400),
+    ("GET", "/prometheus/api/v1/export?match[]=up", 401, 200),
+    ("GET", "/prometheus/api/v1/export", 401, 400),
+    ("GET", "/prometheus/api/v1/export?match[]=sum(up)", 401, 400),
+    ("GET", "/prometheus/api/v1/export?match[]=up&start=2&end=1", 401, 400),
     ("GET", "/prometheus/api/v1/targets", 401, 200),
     ("GET", "/prometheus/api/v1/rules", 401, 200),
     ("GET", "/prometheus/api/v1/rules?type=x", 401, 400),

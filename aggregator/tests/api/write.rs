@@ -46,7 +46,7 @@ fn snappy(message: &[u8]) -> Vec<u8> {
 }
 
 impl Instance {
-    async fn writer(&self, body: serde_json::Value) -> String {
+    pub(crate) async fn writer(&self, body: serde_json::Value) -> String {
         let made = self.ask(("POST", "/api/v1/tokens"), Some(&self.token), Some(&body.to_string())).await.json();
         made["token"].as_str().unwrap().to_owned()
     }

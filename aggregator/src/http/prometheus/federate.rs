@@ -17,6 +17,7 @@ use common::time::Timestamp;
 use crate::http::App;
 use crate::http::prometheus::answer::Failure;
 use crate::http::prometheus::answer::number;
+use crate::http::prometheus::exposition::Names;
 use crate::http::prometheus::parameters::Parameters;
 use crate::query;
 use crate::query::Sample;
@@ -47,62 +48,22 @@ pub(super) async fn federate(
     Ok(([(CONTENT_TYPE, kind)], exposition(&samples, names)).into_response())
 }
 
-/// How names that are not of letters, digits and `_` are written.
-#[derive(Clone, Copy)]
-enum Names {
-    Quoted,
-    Underscored,
-}
-
-impl Names {
-    const fn escaping(self) -> &'static str {
-        match self {
-            Self::Quoted => "allow-utf-8",
-            Self::Underscored => "underscores",
-        }
-    }
-
-    fn name(self, name: &str) -> String {
-        let is_plain = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == ':';
-        if name.chars().all(is_plain) && !name.starts_with(|char: char| char.is_ascii_digit()) {
-            return name.to_owned();
-        }
-        match self {
-            Self::Quoted => quoted(name),
-            Self::Underscored => {
-                let replaced: String = name.chars().map(|char| if is_plain(char) { char } else { '_' }).collect();
-                if replaced.starts_with(|char: char| char.is_ascii_digit()) { format!("_{replaced}") } else { replaced }
-            }
-        }
-    }
-}
-
 fn exposition(samples: &[Sample], names: Names) -> String {
     let mut text = String::new();
     let mut before = "";
     for (labels, at, value) in samples.iter().filter(|(labels, ..)| !labels.get(NAME).is_empty()) {
-        let metric = names.name(labels.get(NAME));
         if labels.get(NAME) != before {
             before = labels.get(NAME);
             // Writing to a string does not fail.
-            writeln!(text, "# TYPE {metric} untyped").unwrap_or_default();
+            writeln!(text, "# TYPE {} untyped", names.metric(before)).unwrap_or_default();
         }
-        let pairs = labels.iter().filter(|(name, _)| *name != NAME);
-        let mut pairs: Vec<_> = pairs.map(|(name, value)| format!("{}={}", names.name(name), quoted(value))).collect();
-        if labels.get("instance").is_empty() {
-            // Else the Prometheus that reads it would put our name there.
-            pairs.push("instance=\"\"".to_owned());
-        }
-        let pairs = pairs.join(",");
-        let series =
-            if metric.starts_with('"') { format!("{{{metric},{pairs}}}") } else { format!("{metric}{{{pairs}}}") };
+        // Else the Prometheus that reads it would put our name there.
+        let unnamed = labels.get("instance").is_empty().then_some(("instance", ""));
+        let pairs = labels.iter().filter(|(name, _)| *name != NAME).chain(unnamed);
+        let series = names.series(labels.get(NAME), pairs);
         writeln!(text, "{series} {} {}", number(*value), at.as_millis()).unwrap_or_default();
     }
     text
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 mod admin;
 pub mod answer;
+mod export;
+mod exposition;
 mod federate;
 mod lookup;
 pub mod parameters;
@@ -13,6 +15,7 @@ mod write;
 mod written;
 
 pub use crate::http::prometheus::answer::number;
+pub use crate::http::prometheus::export::Exports;
 pub use crate::http::prometheus::write::Writes;
 
 use std::sync::Arc;
@@ -34,6 +37,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/series", get(lookup::series).post(lookup::series))
         .route("/labels", get(lookup::labels).post(lookup::labels))
         .route("/label/{name}/values", get(lookup::label_values))
+        .route("/export", get(export::export).post(export::export))
         .route("/metadata", get(status::metadata))
         .route("/targets", get(targets::list))
         .route("/rules", get(rules::rules))
