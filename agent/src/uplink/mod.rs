@@ -152,7 +152,7 @@ impl Uplink {
         let Some(mut identity) = self.identity(&desk, &stop).await? else { return Ok(()) };
         let mut comeback = Comeback::new();
         let mut transport = Transport::Quic;
-        let mut before = None;
+        let (mut before, mut told) = (None, String::new());
         loop {
             let acknowledged = self.spool.figures().acknowledged_total;
             let way = (&mut transport, &mut comeback, &mut before);
@@ -173,10 +173,11 @@ impl Uplink {
             // A session that stored nothing was no success, however politely it began.
             if acknowledged < self.spool.figures().acknowledged_total {
                 comeback.succeed();
+                told.clear();
             }
             let replaced = matches!(ended, Ended::Dismissed(Reason::Replaced, _) | Ended::Copied(..));
             self.counts.kept_out.store(u64::from(matches!(ended, Ended::Copied(..))), Relaxed);
-            report(ended, comeback.attempts())?;
+            report(ended, comeback.attempts(), &mut told)?;
             let least = if replaced { REPLACED_PAUSE } else { Duration::ZERO };
             if !self.pause(&mut comeback, least, &stop).await {
                 return Ok(());
@@ -210,7 +211,7 @@ impl Uplink {
                     tracing::info!(instance = %given.instance, "this host has joined");
                     return desk.state.identity()?.map(Some).ok_or(UplinkError::NotJoined);
                 }
-                Err(ended) => report(ended, comeback.attempts())?,
+                Err(ended) => report(ended, comeback.attempts(), &mut String::new())?,
             }
             if !self.pause(&mut comeback, Duration::ZERO, stop).await {
                 return Ok(None);
@@ -381,14 +382,19 @@ async fn stopped(stop: &CancellationToken, spool: &Spool) {
     drop(timeout(DRAIN_TIMEOUT, spool.emptied()).await);
 }
 
-/// Logs why a session ended; an error when trying again is no use.
-fn report(ended: Ended, attempts: u32) -> Result<(), UplinkError> {
+/// Logs why a session ended; an error when trying again is no use. Why the aggregator does not want it is told once, until
+/// that is something else than what was `told` last.
+fn report(ended: Ended, attempts: u32, told: &mut String) -> Result<(), UplinkError> {
+    let mut is_news = |text: &str| std::mem::replace(told, text.to_owned()) != text;
     match ended {
         Ended::Stopped => {}
         // An outage is told once.
         Ended::Lost(error) if attempts == 0 => tracing::warn!(%error, "no session with the aggregator"),
         Ended::Lost(error) => tracing::debug!(%error, "no session with the aggregator"),
-        Ended::Copied(_, text) => tracing::error!(%text, "this host's agent is there twice: this one is kept out"),
+        Ended::Copied(_, text) if is_news(&text) => {
+            tracing::error!(%text, "this host's agent is there twice: this one is kept out");
+        }
+        Ended::Copied(..) => tracing::debug!("this one is still kept out"),
         Ended::Dismissed(reason, text) => match reason {
             Reason::Unknown | Reason::Token | Reason::Revoked | Reason::Expired => {
                 return Err(UplinkError::Refused(text));
@@ -399,7 +405,10 @@ fn report(ended: Ended, attempts: u32) -> Result<(), UplinkError> {
             | Reason::Shutdown
             | Reason::Malformed
             | Reason::Replaced
-            | Reason::Limit => tracing::warn!(?reason, %text, "the aggregator ended the session"),
+            | Reason::Limit => match is_news(&text) {
+                true => tracing::warn!(?reason, %text, "the aggregator ended the session"),
+                false => tracing::debug!(?reason, %text, "the aggregator ended the session again"),
+            },
         },
     }
     Ok(())
@@ -414,4 +423,46 @@ fn random() -> f64 {
 fn name() -> SessionName {
     let mut name = SessionName::default();
     getrandom::fill(&mut name).map_or_else(|_| SessionName::default(), |()| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read as _;
+    use std::io::Seek as _;
+
+    use super::*;
+
+    /// What is logged at WARN or above while sessions end like this, a letter each.
+    fn check(ends: &str, expect: &[&str]) {
+        let mut log = tempfile::tempfile().unwrap();
+        let writer: Arc<File> = Arc::new(log.try_clone().unwrap());
+        let listener = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false);
+        let listener = listener.without_time().with_target(false).with_writer(writer).finish();
+        tracing::subscriber::with_default(listener, || {
+            let mut told = String::new();
+            for end in ends.chars() {
+                let ended = match end {
+                    'c' => Ended::Copied(Copied::State, "a copy".to_owned()),
+                    'l' => Ended::Dismissed(Reason::Limit, "too much".to_owned()),
+                    _ => Ended::Lost(LinkError::Broken("gone".to_owned())),
+                };
+                report(ended, 1, &mut told).unwrap();
+            }
+        });
+        let mut lines = String::new();
+        log.rewind().unwrap();
+        log.read_to_string(&mut lines).unwrap();
+        let levels: Vec<_> = lines.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(levels, expect, "{ends}: {lines}");
+    }
+
+    #[test]
+    fn why_there_is_no_session_is_told_once() {
+        check("c", &["ERROR"]);
+        check("ccc", &["ERROR"]);
+        check("cxc", &["ERROR"]);
+        check("lclc", &["WARN", "ERROR", "WARN", "ERROR"]);
+        check("llcc", &["WARN", "ERROR"]);
+    }
 }

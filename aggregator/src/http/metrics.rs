@@ -100,6 +100,8 @@ fn store(app: &App, text: &mut Exposition) {
     text.counter("store_batches_total", "Batches stored.", stats.batches_total);
     text.counter("store_repeated_total", "Batches that came again.", stats.repeated_total);
     text.counter("store_missing_total", "Batches that agents dropped before they were sent.", stats.missing_total);
+    let help = "Batches that were older than what is kept when they came: taken, and not stored.";
+    text.counter("store_too_old_total", help, stats.too_old_total);
     text.counter("store_commits_total", "Group commits made.", stats.commits_total);
     text.counter("store_commits_failed_total", "Group commits that failed.", stats.commits_failed_total);
     text.counter("store_unreadable_total", "Log rows that could not be replayed at the start.", stats.unreadable_total);

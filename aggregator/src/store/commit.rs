@@ -138,6 +138,8 @@ pub struct Committed {
     pub batches: Vec<CommittedBatch>,
     /// Samples of [`Append::Written`] that are not stored, because there is no room for their series.
     pub refused: Refusals,
+    /// Batches that are taken and not stored, because they are older than what is kept.
+    pub too_old: u64,
 }
 
 /// What became of one batch.

@@ -158,16 +158,16 @@ pub(super) fn leading_to(connection: &Connection, host: HostId, at: Timestamp) -
 }
 
 /// Removes the rows of a spool that nothing after `cutoff` needs: those before the last keyframe at or before it, and
-/// all when none came later.
+/// all when none came later and what comes does not continue them.
 pub(super) fn remove_through(
     connection: &Connection,
-    host: HostId,
-    spool: SpoolId,
+    (host, spool): (HostId, SpoolId),
     cutoff: Timestamp,
+    continues: bool,
 ) -> rusqlite::Result<usize> {
     let later = "SELECT EXISTS (SELECT 1 FROM log WHERE host = ?1 AND spool = ?2 AND ?3 < stamp_ms)";
     let key = (host.0, spool.0, cutoff.as_millis());
-    if !connection.prepare_cached(later)?.query_row(key, |row| row.get(0))? {
+    if !continues && !connection.prepare_cached(later)?.query_row(key, |row| row.get(0))? {
         return connection.prepare_cached("DELETE FROM log WHERE host = ?1 AND spool = ?2")?.execute((host.0, spool.0));
     }
     let sql = "DELETE FROM log WHERE host = ?1 AND spool = ?2 AND seq < (SELECT max(seq) FROM log

@@ -115,6 +115,13 @@ struct Shared {
     lock: Lock,
 }
 
+impl Shared {
+    fn samples_after(&self, now: Timestamp) -> Timestamp {
+        let begins = self.blocks.begins().get(&Tier::Raw).copied().unwrap_or_default();
+        now.before(self.config.retention.raw).max(begins)
+    }
+}
+
 /// Why the store does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -288,8 +295,7 @@ impl Store {
     /// After when samples are kept: less long than is meant where files went for want of room.
     #[must_use]
     pub fn samples_after(&self, now: Timestamp) -> Timestamp {
-        let begins = self.shared.blocks.begins().get(&Tier::Raw).copied().unwrap_or_default();
-        now.before(self.shared.config.retention.raw).max(begins)
+        self.shared.samples_after(now)
     }
 
     /// How long samples are kept.

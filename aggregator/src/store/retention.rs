@@ -58,8 +58,8 @@ pub(super) fn expire(
     let head = &shared.head;
     head.drop_through(cutoff, ended);
     let transaction = connection.transaction()?;
-    for (host, spool) in ledger.keys() {
-        log::remove_through(&transaction, host, spool, cutoff)?;
+    for spool in ledger.keys() {
+        log::remove_through(&transaction, spool, cutoff, ledger.continues(spool))?;
     }
     log::remove_labels(&transaction)?;
     log::remove_events(&transaction, cutoff)?;

@@ -38,6 +38,8 @@ pub(super) struct Stage<'a> {
     pub(super) numbers: &'a mut Numbers,
     pub(super) forwarding: &'a Forwarding,
     pub(super) now: Timestamp,
+    /// After when samples are kept.
+    pub(super) kept_after: Timestamp,
 }
 
 /// What is to be done to the head once the rows are durable.
@@ -204,7 +206,12 @@ impl Stage<'_> {
             staged.committed.batches.push(stored);
             return Ok(());
         };
-        let decoded = decode(self.head, host, batch, &mut state).map_err(AppendError::Malformed)?;
+        let mut decoded = decode(self.head, host, batch, &mut state).map_err(AppendError::Malformed)?;
+        // Its row stays, as long as a later one is decoded against it.
+        if batch.stamp <= self.kept_after {
+            decoded = Batch { stamp: batch.stamp, ..Batch::default() };
+            staged.committed.too_old += 1;
+        }
         let row = log::insert(self.transaction, host, batch)?;
         self.forwarding.note(self.transaction, (host, batch.stamp, batch.stamp))?;
         log::set_next(self.transaction, key, batch.seq.next(), self.now)?;

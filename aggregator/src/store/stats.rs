@@ -22,6 +22,8 @@ pub struct Stats {
     pub repeated_total: u64,
     /// Batches that spools dropped before they were sent.
     pub missing_total: u64,
+    /// Batches that were older than what is kept when they came.
+    pub too_old_total: u64,
     /// Group commits made.
     pub commits_total: u64,
     /// Group commits that failed.
@@ -43,6 +45,7 @@ pub(super) struct Counters {
     batches: AtomicU64,
     repeated: AtomicU64,
     missing: AtomicU64,
+    too_old: AtomicU64,
     commits: AtomicU64,
     commits_failed: AtomicU64,
     unreadable: AtomicU64,
@@ -65,6 +68,7 @@ impl Counters {
         add(&self.batches, stored as u64);
         add(&self.repeated, (committed.batches.len() - stored) as u64);
         add(&self.missing, committed.batches.iter().map(|batch| batch.missing).sum());
+        add(&self.too_old, committed.too_old);
     }
 
     pub(super) fn commit(&self, made: bool) {
@@ -86,6 +90,7 @@ impl Counters {
             batches_total: read(&self.batches),
             repeated_total: read(&self.repeated),
             missing_total: read(&self.missing),
+            too_old_total: read(&self.too_old),
             commits_total: read(&self.commits),
             commits_failed_total: read(&self.commits_failed),
             unreadable_total: read(&self.unreadable),

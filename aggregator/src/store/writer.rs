@@ -198,11 +198,13 @@ impl Writer {
         let Self { connection, shared, ledger, numbers, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (now, forwarding) = (shared.clock.wall(), &shared.forwarding);
+        let kept_after = shared.samples_after(now);
         let mut results = Vec::with_capacity(commits.len());
         for commit in commits {
             let mut done = Undo::default();
             transaction.execute_batch("SAVEPOINT one")?;
-            let staged = Stage { transaction: &transaction, head: &shared.head, ledger, numbers, forwarding, now }
+            let head = &shared.head;
+            let staged = Stage { transaction: &transaction, head, ledger, numbers, forwarding, now, kept_after }
                 .commit(commit, &mut done);
             match staged {
                 Ok(staged) => {

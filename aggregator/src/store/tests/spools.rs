@@ -54,3 +54,24 @@ async fn a_spool_is_remembered_as_long_as_its_batches() {
     }
     running.stop();
 }
+
+#[tokio::test]
+async fn what_is_older_than_what_is_kept_is_taken_counted_and_not_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let running = Running::start(dir.path(), &clock);
+    let mut agent = Agent::start(1);
+    clock.advance(config().retention.raw + Duration::from_secs(20));
+    // The third is coded against the second, which is not removed before it comes.
+    for (window, expect) in [(1, Some(0)), (2, Some(0)), (3, Some(2)), (4, Some(2))] {
+        let batch = running.store.commit(agent.batch(stamp(window), [1.0, 5.0])).await.unwrap().batches[0];
+        assert_eq!((batch.next, batch.samples), (Seq(window), expect));
+    }
+    let expect = r#"node_load1{job="node"} 1@30 1@40"#;
+    assert_eq!(dump(&running.store, &[equal(NAME, "node_load1")]), [expect]);
+    assert_eq!((running.store.stats().too_old_total, running.store.stats().batches_total), (2, 4));
+    running.stop();
+    let again = Running::start(dir.path(), &clock);
+    assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), [expect]);
+    again.stop();
+}
