@@ -13,6 +13,7 @@ use anyhow::ensure;
 use common::schema::SERIES_PER_HOST_MAX;
 use harness::Cluster;
 use serde_json::Value;
+use serde_json::json;
 use tokio::time::timeout;
 
 use crate::webhook::Listener;
@@ -77,6 +78,23 @@ async fn what_an_agent_records_each_second_is_given_out_to_who_asks() -> anyhow:
     ensure!(40 <= stamps.len(), "{load}");
     ensure!(stamps.windows(2).all(|pair| pair[1] - pair[0] == 1_000), "{stamps:?}");
     ensure!(series.iter().all(|series| series["labels"]["__name__"] != "node_memory_MemTotal_bytes"), "{recording}");
+
+    let path = format!("/api/v1/hosts/1/recording?metrics=node_load1&from={}&to={}", stamps[0] - 1, stamps[29]);
+    let expect = json!({"from_ms": stamps[0] - 1, "to_ms": stamps[29], "series": 1, "samples": 30, "refused": 0});
+    for _ in 0..2 {
+        // Answers are paced.
+        cluster.pass(1).await?;
+        let kept = cluster.post(&path, &Value::Null).await?;
+        ensure!(kept == expect, "{kept}");
+        let stored = cluster.samples(r#"{__name__="recorded:node_load1", instance="web-1", job="node"}[5m]"#).await?;
+        ensure!(stored.len() == 30, "{stored:?}");
+        for ((at, value), recorded) in stored.iter().zip(load["samples"].as_array().into_iter().flatten()) {
+            ensure!(
+                recorded[0].as_f64() == Some((at * 1_000.0).round()) && recorded[1].as_f64() == Some(*value),
+                "{recorded}"
+            );
+        }
+    }
 
     let mut live = cluster.stream("/api/v1/hosts/1/live?metrics=node_load1").await?;
     let mut told = String::new();

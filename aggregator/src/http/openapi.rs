@@ -56,7 +56,7 @@ pub fn routes(app: &App) -> (Routes, utoipa::openapi::OpenApi) {
         .routes(routes!(containers::list))
         .routes(routes!(processes::list))
         .routes(routes!(events::list))
-        .routes(routes!(recording::show))
+        .routes(routes!(recording::show, recording::keep))
         .routes(routes!(recording::follow))
         .routes(routes!(alerts::list))
         .routes(routes!(queries::list))

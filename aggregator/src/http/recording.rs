@@ -36,10 +36,14 @@ use utoipa::ToSchema;
 
 use crate::http::App;
 use crate::http::hosts;
+use crate::http::not_stored;
 use crate::http::problem::Problem;
 use crate::ingest::presence::HostState;
 use crate::ingest::recall::NotRecalled;
 use crate::store::Store;
+use crate::store::commit::Append;
+use crate::store::commit::Commit;
+use crate::store::commit::Written;
 
 /// What is answered when no `from` is given.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -49,6 +53,12 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Values of one answer: ten minutes of an ordinary host are 1.3 million.
 const RECORDED_VALUES_MAX: usize = 2_000_000;
+
+/// What the names of kept series begin with: a series of windows has other samples at these stamps, and rules look for it.
+const KEPT_PREFIX: &str = "recorded:";
+
+/// Values that are kept in one commit: about what a busy second brings.
+const KEPT_AT_ONCE_MAX: usize = 100_000;
 
 /// How long one stream follows: as long as an agent does. Who reads on comes again by itself.
 const FOLLOWED: Duration = Duration::from_secs(600);
@@ -75,6 +85,21 @@ pub struct RecordedSeries {
     samples: Vec<(Timestamp, f64)>,
 }
 
+/// What was kept of a recording.
+#[derive(Serialize, ToSchema)]
+pub struct Kept {
+    #[schema(value_type = i64)]
+    from_ms: Timestamp,
+    #[schema(value_type = i64)]
+    to_ms: Timestamp,
+    /// Series that have values there.
+    series: usize,
+    /// Their values.
+    samples: usize,
+    /// Values among them for whose series there was no room.
+    refused: u64,
+}
+
 /// What a host's flight recorder holds of a stretch of time.
 #[derive(Serialize, ToSchema)]
 pub struct Recording {
@@ -92,6 +117,44 @@ pub async fn show(
     Path(id): Path<u32>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<Recording>, Problem> {
+    recording(&app, id, asked).await.map(Json)
+}
+
+/// Keeps what `GET` shows: each series as one called `recorded:` and its name, to be asked for like any other. Kept again,
+/// it is the same.
+#[utoipa::path(post, path = "/api/v1/hosts/{id}/recording", operation_id = "keep_host_recording", tag = "hosts", params(("id" = u32, Path), ("from" = Option<i64>, Query, description = "Milliseconds since the epoch; a minute before `to` if missing"), ("to" = Option<i64>, Query, description = "Milliseconds since the epoch; the present if missing"), ("metrics" = Option<String>, Query, description = "Names of metrics, with commas between them; all if missing")), responses((status = 200, body = Kept), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem), (status = 501, body = Problem), (status = 503, body = Problem)))]
+pub async fn keep(
+    State(app): State<Arc<App>>,
+    Path(id): Path<u32>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Kept>, Problem> {
+    let Recording { from_ms, to_ms, series } = recording(&app, id, asked).await?;
+    let samples = series.iter().map(|series| series.samples.len()).sum();
+    let mut kept = Kept { from_ms, to_ms, series: series.len(), samples, refused: 0 };
+    let mut series = series.into_iter().map(written).peekable();
+    while series.peek().is_some() {
+        let mut values = 0;
+        let some = std::iter::from_fn(|| {
+            let next = series.next_if(|_| values < KEPT_AT_ONCE_MAX)?;
+            values += next.samples.len();
+            Some(next)
+        });
+        let append = Append::Written { origin: HostId::AGGREGATOR, series: some.collect() };
+        let commit = Commit { appends: vec![append], records: Vec::new() };
+        let committed = app.store.commit(commit).await.map_err(|error| not_stored(&error))?;
+        kept.refused += committed.refused.values().map(|refusal| refusal.samples).sum::<u64>();
+    }
+    Ok(Json(kept))
+}
+
+/// A series as it is kept.
+fn written(RecordedSeries { labels, samples }: RecordedSeries) -> Written {
+    let name = format!("{KEPT_PREFIX}{}", labels.get(NAME));
+    let samples = samples.into_iter().map(|(stamp, value)| (stamp, Some(value))).collect();
+    Written { labels: labels.with(NAME, name), samples }
+}
+
+async fn recording(app: &App, id: u32, asked: Asked) -> Result<Recording, Problem> {
     let now = app.clock.wall();
     let through = asked.to.map_or(now, Timestamp::from_millis).min(now);
     let after = asked.from.map_or_else(|| through.before(MINUTE), Timestamp::from_millis);
@@ -99,7 +162,7 @@ pub async fn show(
         return Err(Problem::bad_request("`from` is behind `to`, or still to come"));
     }
     let range = TimeRange { after, through };
-    let (mut reading, mut answers) = ask(&app, id, (range, asked.metrics))?;
+    let (mut reading, mut answers) = ask(app, id, (range, asked.metrics))?;
     let mut series: BTreeMap<(RunId, SeriesIndex), RecordedSeries> = BTreeMap::new();
     let mut values = 0;
     loop {
@@ -121,7 +184,7 @@ pub async fn show(
             }
         }
         if end {
-            return Ok(Json(Recording { from_ms: after, to_ms: through, series: series.into_values().collect() }));
+            return Ok(Recording { from_ms: after, to_ms: through, series: series.into_values().collect() });
         }
     }
 }
