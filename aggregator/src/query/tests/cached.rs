@@ -226,6 +226,21 @@ async fn what_comes_late_is_told_at_once_whichever_windows_answered_before_and_o
 }
 
 #[tokio::test]
+async fn what_samples_answered_is_not_told_once_they_went() {
+    let (world, day) = (World::new(), 86_400);
+    world.write(1, (NOW - day - 7_200..NOW - day).chain(NOW - 7_200..NOW).step_by(10).map(at), 0).await;
+    let (query, end) = ("count_over_time(m_total[10m])", at(NOW - 80));
+    let ask = || world.ask(query, (460, 200, world.clock.wall().since(end).as_secs().cast_signed()));
+    // Of the day before there are long windows alone, of this day there are both.
+    world.later(24 * 60);
+    assert_eq!(ask(), 0);
+    assert!(400 < ask());
+    world.later(24 * 60);
+    assert!((1..400).contains(&ask()), "of this day, too");
+    assert!(400 < ask());
+}
+
+#[tokio::test]
 async fn thirty_days_at_an_hours_step_are_read_from_windows_of_an_hour() {
     let world = World::new();
     world.write(1, (0..NOW).step_by(60).map(at).filter(|stamp| NOW - 28 * 3_600 < stamp.as_millis() / 1_000), 0).await;

@@ -375,3 +375,22 @@ async fn what_comes_for_a_day_whose_samples_went_takes_nothing_of_its_long_windo
     );
     running.stop();
 }
+
+#[tokio::test]
+async fn samples_that_went_for_want_of_room_are_not_said_to_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let hours = |hours: i64| Timestamp::from_millis(T + hours * 3_600_000);
+    let age = Duration::from_secs(100 * 3_600);
+    let check = async |bytes: Option<u64>, expect: Timestamp| {
+        let retention = Retention { raw: age, five_minutes: age, one_hour: age, bytes };
+        let dir = dir.path().join(format!("{bytes:?}"));
+        let running = Running::start_with(&dir, StoreConfig { retention, ..config() }, &clock());
+        let mut settler = running.settler();
+        write(&running, ORIGIN, vec![series("m", &[(T, Some(0.5))])]).await;
+        [2, 12, 40].map(hours).into_iter().for_each(|now| while settler.step(now) {});
+        assert_eq!(running.store.samples_after(hours(40)), expect, "{bytes:?} bytes");
+        running.stop();
+    };
+    check(None, hours(40).before(age)).await;
+    check(Some(1), hours(1).align_down(Duration::from_secs(3_600))).await;
+}
