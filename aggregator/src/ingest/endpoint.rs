@@ -133,6 +133,8 @@ fn sockets(listen: SocketAddr) -> io::Result<(UdpSocket, net::TcpListener)> {
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
+        // Answers are small, and each connection would keep a buffer for ten packets.
+        .enable_segmentation_offload(false)
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)

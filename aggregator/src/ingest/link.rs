@@ -38,7 +38,7 @@ const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 /// Bytes taken from a QUIC stream at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Bytes taken from a TCP stream at once: they stand in every connection.
+/// Bytes taken from a TCP stream at once: they stand in every connection on TCP.
 const TCP_CHUNK_BYTES: usize = 4 << 10;
 
 /// A connection whose handshake is done.
@@ -57,7 +57,12 @@ pub(super) struct Link {
 
 enum Wire {
     Quic { connection: Connection, send: SendStream, receive: RecvStream },
-    Tcp(Box<TlsStream<TcpStream>>),
+    Tcp(Box<Tcp>),
+}
+
+struct Tcp {
+    stream: TlsStream<TcpStream>,
+    chunk: [u8; TCP_CHUNK_BYTES],
 }
 
 /// Tells when the other side is gone, if that can be told without reading.
@@ -90,7 +95,8 @@ impl Link {
         let (_, session) = stream.get_ref();
         let shown = session.peer_certificates().and_then(|chain| trust::key_hash(chain.first()?));
         let protocol = session.alpn_protocol().unwrap_or_default().to_vec();
-        Some(Self::new(Wire::Tcp(Box::new(stream)), from, shown, &protocol))
+        let tcp = Tcp { stream, chunk: [0; TCP_CHUNK_BYTES] };
+        Some(Self::new(Wire::Tcp(Box::new(tcp)), from, shown, &protocol))
     }
 
     fn new(wire: Wire, from: SocketAddr, shown: Option<[u8; 32]>, protocol: &[u8]) -> Self {
@@ -118,7 +124,7 @@ impl Link {
         match &mut self.wire {
             Wire::Quic { send, .. } => drop(send.write_all(&frame).await),
             // A peer that takes nothing must not hold this up for ever.
-            Wire::Tcp(stream) => drop(timeout(TCP_IDLE_TIMEOUT, write(stream, &frame)).await),
+            Wire::Tcp(tcp) => drop(timeout(TCP_IDLE_TIMEOUT, write(&mut tcp.stream, &frame)).await),
         }
     }
 
@@ -147,9 +153,9 @@ impl Link {
                 self.arrived += chunk.as_ref().map_or(0, |chunk| chunk.bytes.len());
                 chunk.inspect(|chunk| self.reader.push(&chunk.bytes)).is_some()
             }
-            Wire::Tcp(stream) => {
-                let mut chunk = [0; TCP_CHUNK_BYTES];
-                let read = timeout(TCP_IDLE_TIMEOUT, stream.read(&mut chunk)).await;
+            Wire::Tcp(tcp) => {
+                let Tcp { stream, chunk } = &mut **tcp;
+                let read = timeout(TCP_IDLE_TIMEOUT, stream.read(chunk)).await;
                 let bytes = read.ok().and_then(Result::ok).and_then(|length| chunk.get(..length)).unwrap_or_default();
                 self.arrived += bytes.len();
                 self.reader.push(bytes);
@@ -172,11 +178,11 @@ impl Link {
                 drop(timeout(GOODBYE_TIMEOUT, send.stopped()).await);
                 connection.close(VarInt::from_u32(0), b"");
             }
-            Wire::Tcp(mut stream) => {
+            Wire::Tcp(mut tcp) => {
                 let over = async {
-                    stream.shutdown().await?;
+                    tcp.stream.shutdown().await?;
                     // Bytes that nobody read would take what was said with them.
-                    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+                    tokio::io::copy(&mut tcp.stream, &mut tokio::io::sink()).await
                 };
                 drop(timeout(GOODBYE_TIMEOUT, over).await);
             }

@@ -120,5 +120,8 @@ fn run(program: &Path, dir: &Path) -> anyhow::Result<Process> {
     let http = HTTP.to_string();
     let quic = format!("0.0.0.0:{PORT}");
     let arguments = ["run", "--listen-http", &http, "--listen-quic", &quic, "--data-dir"];
-    Ok(Process::spawn(Command::new(program).args(arguments).arg(dir).stdout(Stdio::null()).stderr(log))?)
+    let mut command = Command::new(program);
+    // What `run` says to the allocator is for the player.
+    command.env_remove("MALLOC_MMAP_THRESHOLD_").args(arguments).arg(dir).stdout(Stdio::null()).stderr(log);
+    Ok(Process::spawn(&mut command)?)
 }

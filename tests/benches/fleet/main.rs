@@ -45,8 +45,8 @@ use tokio_util::sync::CancellationToken;
 use crate::aggregator::Aggregator;
 use crate::aggregator::PORT;
 
-/// Agents that join at once.
-const JOINING: usize = 8;
+/// Agents that join at once: each waits for two commits, and the aggregator lets 32 in at a time.
+const JOINING: usize = 24;
 
 /// Windows before anything is measured: the first brings the schema.
 const WINDOWS_BEFORE: u32 = 2;
