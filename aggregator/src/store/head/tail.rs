@@ -26,6 +26,9 @@ pub(super) struct Tail {
     windows: u32,
 }
 
+/// Bytes that a run seldom has more of.
+const RUN_BYTES: usize = 24;
+
 // The first byte of a run: what is told of it.
 /// The one before it is longer than a window.
 const LONGER: u8 = 1;
@@ -51,6 +54,11 @@ impl Tail {
         let run = Run { first: entry.stamp, windows: 1, window: entry.window };
         if self.runs == 0 {
             self.first = run.first;
+        }
+        let bytes = self.bytes.len();
+        if self.bytes.capacity() < bytes + RUN_BYTES {
+            // Twice as much as there is would mostly stay empty: there are many of these, and they become chunks.
+            self.bytes.reserve_exact(RUN_BYTES + bytes / 8);
         }
         put(&mut self.bytes, shape.decimals, self.latest, run);
         self.latest = Some(run);
