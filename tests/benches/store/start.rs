@@ -1,5 +1,6 @@
-//! What a start takes, and what the series of agents take in memory: windows of made hosts are stored, and the data directory
-//! is opened again, all in this process. Arguments: hosts of 2,240 series (50), and windows that lie in the log (300).
+//! What a start takes, and what the series of agents take in memory: windows of made hosts are stored by one process, and the
+//! data directory is opened by another. Arguments: hosts of 2,240 series (50), windows that lie in the log (300), and, of the
+//! first process, where to store them.
 //!
 //! Prints; asserts only that everything is there again: machines are shared, and only ratios hold.
 
@@ -8,6 +9,7 @@ use std::io;
 use std::io::Write as _;
 use std::path::Path;
 use std::process;
+use std::process::Command;
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,6 +47,12 @@ const HOUR: Timestamp = Timestamp::from_seconds(1_700_002_800);
 /// Windows before it, which are in files at the start: what there is of them is in the books.
 const SEALED: u32 = 3;
 
+/// From the end of an hour until it is sealed, and a bit.
+const SEALED_AFTER: Duration = Duration::from_secs(301);
+
+/// What is left of the hour behind it then, but for its last minutes.
+const REST_OF_HOUR: Duration = Duration::from_secs(3_000);
+
 /// How long sealing may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -59,25 +67,30 @@ async fn main() -> anyhow::Result<()> {
     let mut arguments = env::args().skip(1);
     let hosts = u32::try_from(number(arguments.next(), 50)?)?;
     let windows = u32::try_from(number(arguments.next(), 300)?)?;
+    let filling = arguments.next();
     let mut out = io::stdout().lock();
-    let dir = tempfile::tempdir()?;
     let mut made = Made::new(usize::MAX)?;
     let series = f64::from(hosts) * made.schema.series().len() as f64;
     let samples = series * f64::from(windows);
-
+    let sent = sent(windows, &mut made);
     let clock = Clock::moved(HOUR);
-    let before = resident(process::id())?;
-    let (store, writer) = open(dir.path(), &clock)?;
-    let sent = fill(&store, &clock, (hosts, windows), &mut made).await?;
-    writeln!(out, "{hosts} hosts, {windows} windows: {:.2} M series, {:.0} M samples", series / 1e6, samples / 1e6)?;
-    tell_memory(&mut out, "when all had come", before, series, store.stats().head_bytes)?;
-    close(store, writer)?;
+    if let Some(dir) = filling {
+        return fill(&mut out, (Path::new(&dir), &clock), hosts, (&made, &sent)).await;
+    }
 
-    let decoded = decoded(&made, &sent)?;
+    let dir = tempfile::tempdir()?;
+    // In a process of its own: memory that it gives back and the allocator keeps would hide what a start takes.
+    let filled =
+        Command::new(env::current_exe()?).args([hosts.to_string(), windows.to_string()]).arg(dir.path()).status()?;
+    ensure!(filled.success(), "not filled");
+    clock.advance(SEALED_AFTER + REST_OF_HOUR);
     let (before, used, began) = (resident(process::id())?, cpu(process::id())?, Instant::now());
     let (store, writer) = open(dir.path(), &clock)?;
+    store.has_read().await?;
     let (took, used) = (began.elapsed(), cpu(process::id())? - used);
     ensure!(store.stats().samples_total as f64 == samples, "not all is there again");
+    tell_memory(&mut out, "when all is there again", before, series, store.stats().head_bytes)?;
+    let decoded = decoded(&made, &sent[SEALED as usize..])?;
     writeln!(
         out,
         "a start: {:.2} s, {:.1} M samples/s by the clock, {:.1} M/s of one core: {:.2} of the {:.1} that decoding reaches",
@@ -87,7 +100,6 @@ async fn main() -> anyhow::Result<()> {
         samples / used.as_secs_f64() / decoded,
         decoded / 1e6,
     )?;
-    tell_memory(&mut out, "beyond what the start found", before, series, store.stats().head_bytes)?;
     close(store, writer)
 }
 
@@ -103,54 +115,65 @@ fn close(store: Store, writer: JoinHandle<()>) -> anyhow::Result<()> {
     writer.join().map_err(|_| anyhow::anyhow!("the writer ended early"))
 }
 
-/// Stores some windows of an hour that is over and is sealed then, and `windows` of the one behind it. Answers the latter,
-/// of one host.
+/// What a host sends: some windows of an hour that is over, and `windows` of the one behind it.
+fn sent(windows: u32, made: &mut Made) -> Vec<EncodedBatch> {
+    let (mut state, version) = (State::default(), made.schema.version());
+    let batch = |window: u32| {
+        let keyframe = window == 0 || window == SEALED;
+        if keyframe {
+            state = State::default();
+        }
+        let stamp = HOUR.before(WINDOW * (SEALED - 1)).after(WINDOW * window);
+        let batch = made.window(stamp);
+        let payload = codec::encode(CODEC, &batch, (&made.schema, version), &mut state);
+        let (run, seq) = (run(0), Seq(window.into()));
+        EncodedBatch {
+            run,
+            spool: SpoolId(run.0),
+            seq,
+            schema_version: version,
+            codec: CODEC,
+            keyframe,
+            stamp,
+            payload,
+        }
+    };
+    (0..SEALED + windows).map(batch).collect()
+}
+
+/// Stores what hosts send, each the same: what it is makes no difference to who stores it. Of the hour that is over all is sealed.
 async fn fill(
-    store: &Store,
-    clock: &Clock,
-    (hosts, windows): (u32, u32),
-    made: &mut Made,
-) -> anyhow::Result<Vec<EncodedBatch>> {
+    out: &mut impl io::Write,
+    (dir, clock): (&Path, &Clock),
+    hosts: u32,
+    (made, sent): (&Made, &[EncodedBatch]),
+) -> anyhow::Result<()> {
+    let before = resident(process::id())?;
+    let (store, writer) = open(dir, clock)?;
     for host in 1..=hosts {
         let labels = Labels::new().with("instance", format!("host-{host}"));
         store.set_host_labels(HostId(host), labels).await?;
         let appends = vec![Append::Schema { host: HostId(host), run: run(host), change: of_host(made, host)? }];
         store.commit(Commit { appends, records: Vec::new() }).await?;
     }
-    let (mut state, mut sent) = (State::default(), Vec::new());
-    for window in 0..SEALED + windows {
+    for (window, batch) in (0..).zip(sent) {
         if window == SEALED {
-            clock.advance(Duration::from_secs(301));
-            sealed(store).await?;
-            clock.advance(Duration::from_secs(3_000));
+            clock.advance(SEALED_AFTER);
+            sealed(&store).await?;
+            clock.advance(REST_OF_HOUR);
         }
-        let stamp = HOUR.before(WINDOW * (SEALED - 1)).after(WINDOW * window);
-        // All hosts send the same: what it is makes no difference to who stores it.
-        let keyframe = window == 0 || window == SEALED;
-        if keyframe {
-            state = State::default();
-        }
-        let version = made.schema.version();
-        let batch = made.window(stamp);
-        let payload = codec::encode(CODEC, &batch, (&made.schema, version), &mut state);
-        let batch = |host| EncodedBatch {
-            run: run(host),
-            spool: SpoolId(run(host).0),
-            seq: Seq(window.into()),
-            schema_version: version,
-            codec: CODEC,
-            keyframe,
-            stamp,
-            payload: payload.clone(),
-        };
+        let of = |host| EncodedBatch { run: run(host), spool: SpoolId(run(host).0), ..batch.clone() };
         let all: Vec<u32> = (1..=hosts).collect();
         for some in all.chunks(HOSTS_IN_COMMIT as usize) {
-            let append = |host: &u32| Append::Batch { host: HostId(*host), batch: batch(*host) };
+            let append = |host: &u32| Append::Batch { host: HostId(*host), batch: of(*host) };
             store.commit(Commit { appends: some.iter().map(append).collect(), records: Vec::new() }).await?;
         }
-        sent.extend((SEALED <= window).then(|| batch(1)));
     }
-    Ok(sent)
+    let series = f64::from(hosts) * made.schema.series().len() as f64;
+    let samples = series * (sent.len() - SEALED as usize) as f64;
+    writeln!(out, "{hosts} hosts: {:.2} M series, {:.0} M samples", series / 1e6, samples / 1e6)?;
+    tell_memory(out, "when all had come", before, series, store.stats().head_bytes)?;
+    close(store, writer)
 }
 
 fn run(host: u32) -> RunId {
