@@ -21,6 +21,7 @@ use crate::query::number::Variance;
 use crate::query::number::ascending;
 use crate::query::number::quantile;
 use crate::query::number::shown;
+use crate::query::place::Place;
 use crate::query::plan::Aggregate;
 use crate::query::plan::AggregateOp;
 use crate::query::plan::Grouping;
@@ -51,7 +52,7 @@ pub(super) fn aggregate(
         AggregateOp::Stddev => fold.run(Variance::default, Variance::add, |variance| variance.variance().sqrt()),
         AggregateOp::Quantile => {
             let shares = parameter("quantile")?;
-            warn_of_shares(evaluator, &shares);
+            warn_of_shares(evaluator, &shares, aggregate.place);
             Ok(groups()?.quantile(grid, &shares))
         }
         AggregateOp::CountValues => match &aggregate.parameter {
@@ -63,7 +64,7 @@ pub(super) fn aggregate(
         AggregateOp::Limitk => fold.pick(&parameter("limitk")?, |_, _| Ordering::Equal),
         AggregateOp::LimitRatio => {
             let ratios = parameter("limit_ratio")?;
-            warn_of_ratios(evaluator, &ratios)?;
+            warn_of_ratios(evaluator, &ratios, aggregate.place)?;
             Ok(groups()?.sample(&ratios))
         }
     }
@@ -204,16 +205,16 @@ impl Best {
 }
 
 /// Says which of the shares is no share, each kind of mistake once.
-fn warn_of_shares(evaluator: &Evaluator<'_>, shares: &[f64]) {
+fn warn_of_shares(evaluator: &Evaluator<'_>, shares: &[f64], place: Option<Place>) {
     let worst = [
         shares.iter().copied().find(|share| share.is_nan()),
         shares.iter().copied().reduce(f64::max).filter(|most| 1.0 < *most),
         shares.iter().copied().reduce(f64::min).filter(|least| *least < 0.0),
     ];
-    worst.into_iter().flatten().for_each(|share| evaluator.warn_of_share(share));
+    worst.into_iter().flatten().for_each(|share| evaluator.warn_of_share(share, place));
 }
 
-fn warn_of_ratios(evaluator: &Evaluator<'_>, ratios: &[f64]) -> Result<(), QueryError> {
+fn warn_of_ratios(evaluator: &Evaluator<'_>, ratios: &[f64], place: Option<Place>) -> Result<(), QueryError> {
     if let Some(nan) = ratios.iter().find(|ratio| ratio.is_nan()) {
         return Err(QueryError::execution(format!("Ratio value {nan} is NaN")));
     }
@@ -221,7 +222,7 @@ fn warn_of_ratios(evaluator: &Evaluator<'_>, ratios: &[f64]) -> Result<(), Query
     let least = ratios.iter().copied().reduce(f64::min).filter(|least| *least < -1.0);
     for ratio in [most, least].into_iter().flatten() {
         let (ratio, cap) = (shown(ratio), ratio.signum());
-        evaluator.warn(&format!("ratio value should be between -1 and 1, got {ratio}, capping to {cap}"));
+        evaluator.warn(&format!("ratio value should be between -1 and 1, got {ratio}, capping to {cap}"), place);
     }
     Ok(())
 }

@@ -49,12 +49,12 @@ pub(super) fn desugar(text: &str) -> Result<String, QueryError> {
     Ok(plain)
 }
 
-fn is_word(char: char) -> bool {
+pub(super) fn is_word(char: char) -> bool {
     char.is_alphanumeric() || matches!(char, '_' | ':' | '.')
 }
 
 /// Where the string that begins a text ends.
-fn string_end(text: &str, quote: char) -> usize {
+pub(super) fn string_end(text: &str, quote: char) -> usize {
     let mut chars = text.char_indices().skip(1);
     while let Some((at, char)) = chars.next() {
         match char {

@@ -25,6 +25,7 @@ use crate::query::function::Function;
 use crate::query::function::How;
 use crate::query::number::seconds;
 use crate::query::number::shown;
+use crate::query::place::Place;
 use crate::query::plan::At;
 use crate::query::plan::Call;
 use crate::query::plan::INSTANT;
@@ -100,8 +101,8 @@ impl Evaluator<'_> {
     }
 
     /// Says that the answer may be wrong.
-    pub(super) fn warn(&self, what: &str) {
-        self.said.borrow_mut().warn(what);
+    pub(super) fn warn(&self, what: &str, place: Option<Place>) {
+        self.said.borrow_mut().warn(what, place);
     }
 
     /// Notes what is to be said of the windows that answer from a moment on.
@@ -112,13 +113,13 @@ impl Evaluator<'_> {
     }
 
     /// Says that the question may be wrong.
-    pub(super) fn inform(&self, what: &str) {
-        self.said.borrow_mut().inform(what);
+    pub(super) fn inform(&self, what: &str, place: Option<Place>) {
+        self.said.borrow_mut().inform(what, place);
     }
 
     /// Says that something is no share of a whole.
-    pub(super) fn warn_of_share(&self, share: f64) {
-        self.warn(&format!("quantile value should be between 0 and 1, got {}", shown(share)));
+    pub(super) fn warn_of_share(&self, share: f64, place: Option<Place>) {
+        self.warn(&format!("quantile value should be between 0 and 1, got {}", shown(share)), place);
     }
 
     /// Evaluates a node that must be an instant vector.

@@ -11,7 +11,7 @@ use crate::query::info;
 use crate::query::label;
 use crate::query::over;
 use crate::query::over::Windows;
-use crate::query::plan::Node;
+use crate::query::plan::Arguments;
 use crate::query::slide;
 use crate::query::slide::Slide;
 use crate::query::whole;
@@ -32,7 +32,7 @@ pub(super) enum How {
     /// Of the windows in a range.
     Over(Over),
     /// Of its arguments as they stand.
-    Whole(fn(&Evaluator<'_>, &[Node], Grid) -> Result<Answer, QueryError>),
+    Whole(fn(&Evaluator<'_>, &Arguments, Grid) -> Result<Answer, QueryError>),
 }
 
 /// A function of the windows in a range.
@@ -250,7 +250,10 @@ const fn slid(
     Function { name, how: How::Over(Over { fields, keeps_name: false, remark, folds: Folds::None, apply }) }
 }
 
-const fn whole(name: &'static str, apply: fn(&Evaluator<'_>, &[Node], Grid) -> Result<Answer, QueryError>) -> Function {
+const fn whole(
+    name: &'static str,
+    apply: fn(&Evaluator<'_>, &Arguments, Grid) -> Result<Answer, QueryError>,
+) -> Function {
     Function { name, how: How::Whole(apply) }
 }
 

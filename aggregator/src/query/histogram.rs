@@ -13,19 +13,23 @@ use crate::query::column::Grid;
 use crate::query::column::Series;
 use crate::query::column::is_present;
 use crate::query::eval::Evaluator;
-use crate::query::plan::Node;
+use crate::query::place::Place;
+use crate::query::plan::Arguments;
 use crate::query::whole::argument;
 
 /// Counts further apart than this share of their sum are different; nearer ones differ by rounding.
 const ROUNDING: f64 = 1e-12;
 
 /// `histogram_quantile(share, buckets)`.
-pub(super) fn quantile(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn quantile(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     let shares = evaluator.scalar(argument(arguments, 0)?, grid)?;
     let series = evaluator.vector(argument(arguments, 1)?, grid)?;
-    shares.iter().filter(|share| !(0.0..=1.0).contains(*share)).for_each(|share| evaluator.warn_of_share(*share));
+    shares
+        .iter()
+        .filter(|share| !(0.0..=1.0).contains(*share))
+        .for_each(|share| evaluator.warn_of_share(*share, arguments.place(0)));
     let mut mended = false;
-    let answer = of_histograms(evaluator, series, grid, |buckets, step| {
+    let answer = of_histograms(evaluator, (series, arguments.place(1)), grid, |buckets, step| {
         let (value, falls) = bucket_quantile(shares[step], buckets);
         mended |= falls;
         value
@@ -35,21 +39,24 @@ pub(super) fn quantile(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid
         evaluator.inform(
             "input to histogram_quantile needed to be fixed for monotonicity (see \
              https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) for metric name \"\"",
+            arguments.place(1),
         );
     }
     Ok(answer)
 }
 
 /// `histogram_fraction(lower, upper, buckets)`.
-pub(super) fn fraction(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn fraction(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     let lower = evaluator.scalar(argument(arguments, 0)?, grid)?;
     let upper = evaluator.scalar(argument(arguments, 1)?, grid)?;
     let series = evaluator.vector(argument(arguments, 2)?, grid)?;
-    Ok(of_histograms(evaluator, series, grid, |buckets, step| bucket_fraction(lower[step], upper[step], buckets)))
+    Ok(of_histograms(evaluator, (series, arguments.place(2)), grid, |buckets, step| {
+        bucket_fraction(lower[step], upper[step], buckets)
+    }))
 }
 
 /// `histogram_count(v)` and its like: of native histograms only, so of nothing.
-pub(super) fn none(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn none(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     evaluator.vector(argument(arguments, 0)?, grid)?;
     Ok(Answer::Vector(Vec::new()))
 }
@@ -63,7 +70,7 @@ struct Bucket {
 
 fn of_histograms(
     evaluator: &Evaluator<'_>,
-    series: Vec<Series>,
+    (series, place): (Vec<Series>, Option<Place>),
     grid: Grid,
     mut of: impl FnMut(&mut Vec<Bucket>, usize) -> f64,
 ) -> Answer {
@@ -73,9 +80,10 @@ fn of_histograms(
         let le = series.labels.get("le");
         let Some(upper) = bound(le) else {
             let name = series.labels.get(NAME);
-            evaluator.warn(&format!(
-                "bucket label \"le\" is missing or has a malformed value of {le:?} for metric name {name:?}"
-            ));
+            evaluator.warn(
+                &format!("bucket label \"le\" is missing or has a malformed value of {le:?} for metric name {name:?}"),
+                place,
+            );
             continue;
         };
         let mut labels = series.labels.clone();

@@ -14,6 +14,7 @@ use crate::query::column::Series;
 use crate::query::column::duplicate;
 use crate::query::column::is_present;
 use crate::query::eval::Evaluator;
+use crate::query::plan::Arguments;
 use crate::query::plan::Node;
 use crate::query::plan::Selector;
 use crate::query::plan::Shift;
@@ -29,7 +30,7 @@ const IDENTIFYING: [&str; 2] = ["instance", "job"];
 const TARGET_INFO: &str = "target_info";
 
 /// `info(vector)`, `info(vector, {label=~"…"})`.
-pub(super) fn info(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn info(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     let of = argument(arguments, 0)?;
     let base = evaluator.vector(of, grid)?;
     let wanted = Wanted::of(arguments.get(1))?;

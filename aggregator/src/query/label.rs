@@ -12,11 +12,12 @@ use crate::query::column::Grid;
 use crate::query::column::Series;
 use crate::query::column::merge;
 use crate::query::eval::Evaluator;
+use crate::query::plan::Arguments;
 use crate::query::plan::Node;
 use crate::query::whole::argument;
 
 /// `label_replace(v, target, replacement, source, regex)`.
-pub(super) fn replace(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn replace(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     let [target, replacement, source, pattern] = [1, 2, 3, 4].map(|at| text(arguments, at));
     let (target, replacement, source, pattern) = (target?, replacement?, source?, pattern?);
     check_name("label_replace", target)?;
@@ -31,7 +32,7 @@ pub(super) fn replace(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid)
 }
 
 /// `label_join(v, target, separator, source…)`.
-pub(super) fn join(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn join(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     let (target, separator) = (text(arguments, 1)?, text(arguments, 2)?);
     check_name("label_join", target)?;
     let sources: Vec<&str> = (3..arguments.len()).map(|at| text(arguments, at)).collect::<Result<_, _>>()?;
@@ -41,16 +42,25 @@ pub(super) fn join(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) ->
 }
 
 /// Orders an instant query's series by the values of labels, numbers in them as numbers.
-pub(super) fn sort(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn sort(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     sorted(evaluator, arguments, grid, false)
 }
 
 /// As [`sort`], the other way round.
-pub(super) fn sort_descending(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn sort_descending(
+    evaluator: &Evaluator<'_>,
+    arguments: &Arguments,
+    grid: Grid,
+) -> Result<Answer, QueryError> {
     sorted(evaluator, arguments, grid, true)
 }
 
-fn sorted(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid, descending: bool) -> Result<Answer, QueryError> {
+fn sorted(
+    evaluator: &Evaluator<'_>,
+    arguments: &Arguments,
+    grid: Grid,
+    descending: bool,
+) -> Result<Answer, QueryError> {
     let mut series = evaluator.vector(argument(arguments, 0)?, grid)?;
     let names: Vec<&str> = (1..arguments.len()).map(|at| text(arguments, at)).collect::<Result<_, _>>()?;
     series.sort_by(|left, right| {
@@ -80,7 +90,7 @@ fn natural(text: &str) -> Vec<(u64, &str)> {
 /// Sets the target label where `value` gives one. Series that share their labels afterwards are one.
 fn relabel(
     evaluator: &Evaluator<'_>,
-    arguments: &[Node],
+    arguments: &Arguments,
     (grid, target): (Grid, &str),
     value: impl Fn(&Labels) -> Option<String>,
 ) -> Result<Answer, QueryError> {

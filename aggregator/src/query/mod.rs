@@ -25,6 +25,7 @@ mod log;
 mod number;
 mod over;
 mod parse;
+mod place;
 mod plan;
 mod ranged;
 mod slide;
@@ -218,7 +219,7 @@ impl Engine {
         };
         self.log.note(asked, self.config.slow);
         let mut annotations = evaluator.said.into_inner();
-        evaluator.coarse.into_inner().iter().for_each(|said| annotations.inform(said));
+        evaluator.coarse.into_inner().iter().for_each(|said| annotations.inform(said, None));
         Ok(Reply { value: value?, annotations, stats, held })
     }
 

@@ -21,8 +21,10 @@ use crate::query::desugar::DURATION_MAX_MS;
 use crate::query::desugar::desugar;
 use crate::query::function;
 use crate::query::function::How;
+use crate::query::place::Calls;
 use crate::query::plan::Aggregate;
 use crate::query::plan::AggregateOp;
+use crate::query::plan::Arguments;
 use crate::query::plan::At;
 use crate::query::plan::Binary;
 use crate::query::plan::BinaryOp;
@@ -59,7 +61,7 @@ pub fn parse(text: &str) -> Result<Expr, QueryError> {
     register_functions();
     check_size(text)?;
     let ast = parse_quietly(&desugar(text)?)?;
-    Ok(Expr { text: text.to_owned(), root: node(&ast, 1)? })
+    Ok(Expr { text: text.to_owned(), root: root(&ast, text)? })
 }
 
 /// A query as it is written well, a line for each part of a long one. Durations that are calculated are numbers.
@@ -100,7 +102,7 @@ fn checked(text: &str) -> Result<parser::Expr, QueryError> {
     register_functions();
     check_size(text)?;
     let ast = parse_quietly(&desugar(text)?)?;
-    node(&ast, 1)?;
+    root(&ast, text)?;
     Ok(ast)
 }
 
@@ -183,12 +185,31 @@ fn skip_string(chars: &mut std::str::Chars<'_>, quote: char) {
     }
 }
 
-fn node(ast: &parser::Expr, depth: usize) -> Result<Node, QueryError> {
-    if QUERY_DEPTH_MAX < depth {
+/// Where the walk along the parser's tree is.
+#[derive(Clone, Copy)]
+struct Walk<'a> {
+    depth: usize,
+    calls: &'a Calls,
+}
+
+impl Walk<'_> {
+    const fn deeper(self) -> Self {
+        Self { depth: self.depth + 1, ..self }
+    }
+}
+
+fn root(ast: &parser::Expr, text: &str) -> Result<Node, QueryError> {
+    let calls = Calls::of(text);
+    let root = node(ast, Walk { depth: 1, calls: &calls })?;
+    if calls.fits() { Ok(root) } else { node(ast, Walk { depth: 1, calls: &Calls::unknown() }) }
+}
+
+fn node(ast: &parser::Expr, walk: Walk<'_>) -> Result<Node, QueryError> {
+    if QUERY_DEPTH_MAX < walk.depth {
         return Err(QueryError::bad(format!("the query nests deeper than {QUERY_DEPTH_MAX}: split it")));
     }
     match ast {
-        parser::Expr::Paren(inner) => node(&inner.expr, depth),
+        parser::Expr::Paren(inner) => node(&inner.expr, walk),
         parser::Expr::NumberLiteral(number) => Ok(Node::Number(number.val)),
         parser::Expr::StringLiteral(text) => Ok(Node::Text(text.val.clone())),
         parser::Expr::VectorSelector(selector) => {
@@ -200,24 +221,25 @@ fn node(ast: &parser::Expr, depth: usize) -> Result<Node, QueryError> {
             let of = Ranged::Selector(matchers(&matrix.vs)?);
             Ok(Node::Range(Box::new(Range { of, range_ms: positive(matrix.range)?, shift })))
         }
-        parser::Expr::Subquery(ast) => subquery(ast, depth),
-        parser::Expr::Call(ast) => call(ast, depth),
-        parser::Expr::Aggregate(ast) => aggregate(ast, depth),
-        parser::Expr::Binary(ast) => binary(ast, depth),
-        parser::Expr::Unary(unary) => Ok(Node::Negate(Box::new(node(&unary.expr, depth + 1)?))),
+        parser::Expr::Subquery(ast) => subquery(ast, walk),
+        parser::Expr::Call(ast) => call(ast, walk),
+        parser::Expr::Aggregate(ast) => aggregate(ast, walk),
+        parser::Expr::Binary(ast) => binary(ast, walk),
+        parser::Expr::Unary(unary) => Ok(Node::Negate(Box::new(node(&unary.expr, walk.deeper())?))),
         parser::Expr::Extension(_) => Err(QueryError::bad("extensions are not part of PromQL")),
     }
 }
 
-fn subquery(subquery: &parser::SubqueryExpr, depth: usize) -> Result<Node, QueryError> {
+fn subquery(subquery: &parser::SubqueryExpr, walk: Walk<'_>) -> Result<Node, QueryError> {
     let step_ms = subquery.step.map(positive).transpose()?;
     let shift = shift(subquery.at.as_ref(), subquery.offset.as_ref())?;
-    let of = Ranged::Subquery { node: node(&subquery.expr, depth + 1)?, step_ms };
+    let of = Ranged::Subquery { node: node(&subquery.expr, walk.deeper())?, step_ms };
     Ok(Node::Range(Box::new(Range { of, range_ms: positive(subquery.range)?, shift })))
 }
 
-fn call(call: &parser::Call, depth: usize) -> Result<Node, QueryError> {
+fn call(call: &parser::Call, walk: Walk<'_>) -> Result<Node, QueryError> {
     let name = call.func.name;
+    let places = walk.calls.take(name);
     let function =
         function::find(name).ok_or_else(|| QueryError::bad(format!("function '{name}' is not supported")))?;
     let argument = |at: usize, argument: &parser::Expr| {
@@ -225,31 +247,33 @@ fn call(call: &parser::Call, depth: usize) -> Result<Node, QueryError> {
             // The labels that are wanted of an info metric: they may match nothing.
             return Ok(Node::Select(Selector { matchers: any_matchers(selector)?, shift: Shift::default() }));
         }
-        node(argument, depth + 1)
+        node(argument, walk.deeper())
     };
-    let arguments: Vec<Node> =
+    let nodes: Vec<Node> =
         call.args.args.iter().enumerate().map(|(at, of)| argument(at, of)).collect::<Result<_, _>>()?;
-    let subquery = arguments
+    let subquery = nodes
         .iter()
         .any(|argument| matches!(argument, Node::Range(range) if matches!(range.of, Ranged::Subquery { .. })));
     if subquery && matches!(&function.how, How::Over(over) if over.fields.contains(&Field::Peak)) {
         return Err(QueryError::bad(format!("{name} takes a selector: a subquery keeps no peaks")));
     }
-    Ok(Node::Call(Call { function, arguments }))
+    Ok(Node::Call(Call { function, arguments: Arguments { nodes, places } }))
 }
 
-fn aggregate(aggregate: &parser::AggregateExpr, depth: usize) -> Result<Node, QueryError> {
+fn aggregate(aggregate: &parser::AggregateExpr, walk: Walk<'_>) -> Result<Node, QueryError> {
     let op = aggregate_op(aggregate.op)?;
-    let of = node(&aggregate.expr, depth + 1)?;
-    let parameter = aggregate.param.as_ref().map(|parameter| node(parameter, depth + 1)).transpose()?;
+    let place = walk.calls.take(&aggregate.op.to_string()).first().copied();
+    // As they are written, one behind the other.
+    let parameter = aggregate.param.as_ref().map(|parameter| node(parameter, walk.deeper())).transpose()?;
+    let of = node(&aggregate.expr, walk.deeper())?;
     let grouping = aggregate.modifier.as_ref().map_or(Grouping::By(Vec::new()), grouping);
-    Ok(Node::Aggregate(Box::new(Aggregate { op, of, parameter, grouping })))
+    Ok(Node::Aggregate(Box::new(Aggregate { op, of, parameter, place, grouping })))
 }
 
-fn binary(binary: &parser::BinaryExpr, depth: usize) -> Result<Node, QueryError> {
+fn binary(binary: &parser::BinaryExpr, walk: Walk<'_>) -> Result<Node, QueryError> {
     let op = binary_op(binary.op)?;
-    let left = node(&binary.lhs, depth + 1)?;
-    let right = node(&binary.rhs, depth + 1)?;
+    let left = node(&binary.lhs, walk.deeper())?;
+    let right = node(&binary.rhs, walk.deeper())?;
     let (mut on, mut card) = (Grouping::Without(Vec::new()), Card::OneToOne);
     if let Some(modifier) = &binary.modifier {
         if modifier.fill_values.lhs.is_some() || modifier.fill_values.rhs.is_some() {

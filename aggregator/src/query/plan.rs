@@ -1,8 +1,10 @@
 //! A parsed query, as the evaluator walks it: functions resolved, durations in milliseconds, matchers compiled.
 
 use std::fmt;
+use std::ops::Deref;
 
 use crate::query::function::Function;
+use crate::query::place::Place;
 use crate::store::select::Field;
 use crate::store::select::Matcher;
 
@@ -138,7 +140,29 @@ pub(super) enum At {
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) function: &'static Function,
-    pub(super) arguments: Vec<Node>,
+    pub(super) arguments: Arguments,
+}
+
+/// What a function is called with, and where each of it stands in the query's text.
+#[derive(Clone, Debug)]
+pub(super) struct Arguments {
+    pub(super) nodes: Vec<Node>,
+    pub(super) places: Vec<Place>,
+}
+
+impl Arguments {
+    /// Where one of them stands, if that is known.
+    pub(super) fn place(&self, at: usize) -> Option<Place> {
+        self.places.get(at).copied()
+    }
+}
+
+impl Deref for Arguments {
+    type Target = [Node];
+
+    fn deref(&self) -> &[Node] {
+        &self.nodes
+    }
 }
 
 /// Which labels count: those named, or all but those named.
@@ -154,6 +178,8 @@ pub(super) struct Aggregate {
     pub(super) op: AggregateOp,
     pub(super) of: Node,
     pub(super) parameter: Option<Node>,
+    /// Where the parameter stands in the query's text.
+    pub(super) place: Option<Place>,
     pub(super) grouping: Grouping,
 }
 

@@ -23,6 +23,8 @@ use crate::query::function::Over;
 use crate::query::function::Remark;
 use crate::query::over::Whole;
 use crate::query::over::Windows;
+use crate::query::place::Place;
+use crate::query::plan::Arguments;
 use crate::query::plan::Node;
 use crate::query::plan::Range;
 use crate::query::plan::Ranged;
@@ -38,7 +40,7 @@ impl Evaluator<'_> {
     pub(super) fn each_over(
         &self,
         over: &Over,
-        arguments: &[Node],
+        arguments: &Arguments,
         grid: Grid,
         give: &mut Give<'_>,
     ) -> Result<(), QueryError> {
@@ -52,7 +54,7 @@ impl Evaluator<'_> {
         let mut each = |labels: Levels<'_>, drops_name: bool, of: (Kind, &[Tiered], &Samples)| {
             self.slide(over, (range, of), (&scalars, grid), &mut sliding)?;
             let series = Passing { labels, drops_name: drops_name || !over.keeps_name, values: &sliding.values };
-            self.remark(over.remark, &scalars, (series, &mut named))?;
+            self.remark((over.remark, arguments.place(0)), &scalars, (series, &mut named))?;
             give_present(series, give)
         };
         match &range.of {
@@ -76,7 +78,7 @@ impl Evaluator<'_> {
     /// Says what is to be said of a function's arguments, where it gave an answer; of a metric that is `named` it was said.
     fn remark(
         &self,
-        remark: Remark,
+        (remark, place): (Remark, Option<Place>),
         scalars: &Scalars,
         (answer, named): (Passing<'_>, &mut String),
     ) -> Result<(), QueryError> {
@@ -90,14 +92,17 @@ impl Evaluator<'_> {
                 let is_named = !name.is_empty() && !ENDINGS.iter().any(|end| name.ends_with(end));
                 if is_named && name != named && !answer.is_absent() {
                     name.clone_into(named);
-                    self.inform(&format!(
-                        "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
-                    ));
+                    self.inform(
+                        &format!(
+                            "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
+                        ),
+                        place,
+                    );
                 }
             }
             Remark::Share => {
                 let strange = scalars(0).filter(|(step, share)| !(0.0..=1.0).contains(share) && answered(*step));
-                strange.for_each(|(_, share)| self.warn_of_share(share));
+                strange.for_each(|(_, share)| self.warn_of_share(share, place));
             }
             Remark::Factors => {
                 for (at, name) in ["smoothing", "trend"].into_iter().enumerate() {

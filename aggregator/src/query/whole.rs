@@ -13,6 +13,7 @@ use crate::query::eval::Evaluator;
 use crate::query::eval::as_range;
 use crate::query::number::ascending;
 use crate::query::number::seconds;
+use crate::query::plan::Arguments;
 use crate::query::plan::INSTANT;
 use crate::query::plan::Node;
 use crate::query::plan::Ranged;
@@ -24,21 +25,21 @@ pub(super) fn argument(arguments: &[Node], at: usize) -> Result<&Node, QueryErro
     arguments.get(at).ok_or_else(|| QueryError::bad("an argument is missing"))
 }
 
-pub(super) fn time(_: &Evaluator<'_>, _: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn time(_: &Evaluator<'_>, _: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     Ok(Answer::Scalar(grid.moments().map(seconds).collect()))
 }
 
-pub(super) fn pi(_: &Evaluator<'_>, _: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn pi(_: &Evaluator<'_>, _: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     Ok(Answer::Scalar(vec![std::f64::consts::PI; grid.count]))
 }
 
-pub(super) fn vector(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn vector(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     let values = evaluator.scalar(argument(arguments, 0)?, grid)?;
     Ok(Answer::Vector(vec![Series { labels: Labels::new(), drops_name: false, values }]))
 }
 
 /// The value of a vector of one series, NaN for any other.
-pub(super) fn scalar(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn scalar(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     let series = evaluator.vector(argument(arguments, 0)?, grid)?;
     let value = |step: usize| {
         let mut present = series.iter().map(|series| series.values[step]).filter(|value| is_present(*value));
@@ -51,7 +52,7 @@ pub(super) fn scalar(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) 
 }
 
 /// When each sample was taken; of calculated ones the moment of the step.
-pub(super) fn timestamp(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn timestamp(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     let mut series = if let Node::Select(selector) = argument(arguments, 0)? {
         evaluator.select(selector, grid, |_, stamp| stamp.as_seconds())?
     } else {
@@ -67,7 +68,7 @@ pub(super) fn timestamp(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Gri
 }
 
 /// 1 where the argument has no series, with the labels that its selector names.
-pub(super) fn absent(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn absent(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     let node = argument(arguments, 0)?;
     let labels = if let Node::Select(selector) = node { named(&selector.matchers) } else { Labels::new() };
     let series = evaluator.vector(node, grid)?;
@@ -77,7 +78,7 @@ pub(super) fn absent(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) 
 /// 1 where the range holds no sample of any series, with the labels that its selector names.
 pub(super) fn absent_over_time(
     evaluator: &Evaluator<'_>,
-    arguments: &[Node],
+    arguments: &Arguments,
     grid: Grid,
 ) -> Result<Answer, QueryError> {
     let range = as_range(argument(arguments, 0)?).ok_or_else(|| QueryError::bad("expected a range vector"))?;
@@ -123,18 +124,22 @@ fn named(matchers: &[Matcher]) -> Labels {
     labels
 }
 
-pub(super) fn sort(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn sort(evaluator: &Evaluator<'_>, arguments: &Arguments, grid: Grid) -> Result<Answer, QueryError> {
     sorted(evaluator, arguments, grid, |value| value)
 }
 
-pub(super) fn sort_descending(evaluator: &Evaluator<'_>, arguments: &[Node], grid: Grid) -> Result<Answer, QueryError> {
+pub(super) fn sort_descending(
+    evaluator: &Evaluator<'_>,
+    arguments: &Arguments,
+    grid: Grid,
+) -> Result<Answer, QueryError> {
     sorted(evaluator, arguments, grid, |value| -value)
 }
 
 /// Orders an instant query's series, NaN last. A range query's are sorted by their labels.
 fn sorted(
     evaluator: &Evaluator<'_>,
-    arguments: &[Node],
+    arguments: &Arguments,
     grid: Grid,
     key: fn(f64) -> f64,
 ) -> Result<Answer, QueryError> {

@@ -241,27 +241,53 @@ fn what_is_strange_is_said_beside_the_answer() {
     let check = |query: &str, expect: &[&str]| assert_eq!(said(query), expect, "{query}");
     check("rate(work_total[1m])", &[]);
     check("rate({__name__=~\"nothing\"}[1m])", &[]);
-    check("rate(label_replace(work_total, \"__name__\", \"load\", \"\", \"\")[1m:1s])", &[NO_COUNTER]);
-    check("quantile(2, work_total)", &["PromQL warning: quantile value should be between 0 and 1, got 2"]);
+    let no_counter =
+        "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"load\"";
+    check(
+        "rate(label_replace(work_total, \"__name__\", \"load\", \"\", \"\")[1m:1s])",
+        &[&format!("{no_counter} (1:6)")],
+    );
+    check("quantile(2, work_total)", &["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"]);
     check(
         "quantile_over_time(-1, work_total[1m])",
-        &["PromQL warning: quantile value should be between 0 and 1, got -1"],
+        &["PromQL warning: quantile value should be between 0 and 1, got -1 (1:20)"],
     );
     check("quantile_over_time(-1, nothing[1m])", &[]);
     check(
         "limit_ratio(1.5, work_total)",
-        &["PromQL warning: ratio value should be between -1 and 1, got 1.5, capping to 1"],
+        &["PromQL warning: ratio value should be between -1 and 1, got 1.5, capping to 1 (1:13)"],
     );
     check(
         "histogram_quantile(0.5, work_total)",
         &[
-            "PromQL warning: bucket label \"le\" is missing or has a malformed value of \"\" for metric name \"work_total\"",
+            "PromQL warning: bucket label \"le\" is missing or has a malformed value of \"\" for metric name \"work_total\" (1:25)",
         ],
     );
 }
 
-const NO_COUNTER: &str =
-    "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"load\"";
+#[test]
+fn what_is_said_names_its_place_in_the_text_as_it_was_written() {
+    // Where the share stands, which is none.
+    let check = |query: &str, expect: &str| {
+        let warned = format!("PromQL warning: quantile value should be between 0 and 1, got 2 ({expect})");
+        assert_eq!(said(query), [warned], "{query}");
+    };
+    check("quantile by (env) (2, work_total)", "1:20");
+    check("quantile(2, work_total) by (env)", "1:10");
+    check("  QUANTILE ( ( (2)), work_total)", "1:17");
+    check("1 +\n# quantile(3, a)\n  sum(quantile\n(2, work_total))", "4:2");
+    check("quantile((1) + (1), work_total)", "1:10");
+    check("sum without (quantile) (abs(work_total)) or on (rate) quantile(2, work_total)", "1:64");
+    check("vector(1) + on () group_left () quantile(2, work_total)", "1:42");
+    check("label_replace(quantile(2, work_total), \"a(\", '(b', `c(`, \"\u{fc}\\\"[(]\")", "1:24");
+    check("count({a!=\"\u{fc}(\", env=\"test\"}) + on () quantile(2, work_total)", "1:48");
+    check("quantile_over_time(2, work_total{env=\"test\"}[1m+5s] offset (1s + 2s))", "1:20");
+    check("max_over_time(quantile(2, work_total)[10s:2s+3s])", "1:24");
+    // Said twice: the place is the last one's.
+    check("quantile(2, work_total) + quantile(2, work_total)", "1:36");
+    // Durations that are calculated with calls are none of the parser's: no place is better than a wrong one.
+    assert_eq!(said("quantile(2, work_total offset (1s + 2s))").len(), 1);
+}
 
 #[test]
 fn a_ratio_and_its_complement_make_the_whole() {
