@@ -36,16 +36,16 @@ const QUERIES: &[&str] = &[
 ];
 
 /// Two days after 1970: the hours before are kept.
-const NOW: i64 = 200_000;
+pub(super) const NOW: i64 = 200_000;
 
 /// A store, one engine that keeps what it answered, one that does not, and one that does not choose longer windows either.
-struct World {
-    store: Store,
+pub(super) struct World {
+    pub(super) store: Store,
     writer: Option<JoinHandle<()>>,
-    clock: Clock,
+    pub(super) clock: Clock,
     keeping: Engine,
-    forgetful: Engine,
-    plain: Engine,
+    pub(super) forgetful: Engine,
+    pub(super) plain: Engine,
     _dir: TempDir,
 }
 
@@ -75,7 +75,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::moved(at(NOW));
         let hours = |hours: u64| Duration::from_secs(hours * 3_600);
@@ -103,7 +103,7 @@ impl World {
         self.store.commit(Commit { appends: vec![append], records: Vec::new() }).await.unwrap();
     }
 
-    fn later(&self, minutes: u64) {
+    pub(super) fn later(&self, minutes: u64) {
         for hour in (0..minutes).step_by(60) {
             self.clock.advance(Duration::from_secs(60 * (minutes - hour).min(60)));
             self.store.settle();

@@ -2,6 +2,7 @@
 
 mod cached;
 mod property;
+mod tiers;
 mod windows;
 
 use std::sync::Arc;
