@@ -81,7 +81,8 @@ pub fn routes(app: &App) -> (Routes, utoipa::openapi::OpenApi) {
     schemes.insert("token".to_owned(), bearer.into());
     let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(app.access.cookie_name())));
     schemes.insert("session".to_owned(), cookie.into());
-    (Routes { guarded: guarded.merge(prometheus::router()), written: prometheus::written(), open }, document)
+    let (guarded, open) = (guarded.merge(prometheus::router()), open.merge(prometheus::open()));
+    (Routes { guarded, written: prometheus::written(), open }, document)
 }
 
 /// Serves the description.

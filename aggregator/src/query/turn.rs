@@ -84,6 +84,13 @@ impl Drop for Asker {
 }
 
 impl Turns {
+    /// How many have begun and not ended.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        let state = self.0.lock();
+        state.short + state.long + state.long_waiting
+    }
+
     /// Runs a query when it is its turn. When this future is dropped, the query ends.
     ///
     /// # Errors

@@ -35,13 +35,19 @@ impl Instance {
     }
 
     async fn start_in(dir: TempDir) -> Self {
+        Self::start_with(dir, Vec::new()).await
+    }
+
+    /// Over a data directory, with more of a configuration.
+    pub(crate) async fn start_with(dir: TempDir, more: Vec<(&'static str, toml::Value)>) -> Self {
         let text = |value: &str| toml::Value::from(value);
-        let values = vec![
+        let mut values = vec![
             ("data_dir", text(dir.path().to_str().unwrap())),
             ("http.listen", text("127.0.0.1:0")),
             ("ingest.listen", text("127.0.0.1:0")),
             ("store.series_per_host_max", toml::Value::from(3)),
         ];
+        values.extend(more);
         let config = Config::read(CommandLine { config: None, values }).unwrap();
         let (clock, signals) = (Clock::real(), Signals::default());
         let (started, addresses) = oneshot::channel();
@@ -81,6 +87,18 @@ impl Instance {
 
     pub(crate) async fn with_cookie(&self, path: &str, cookie: &str) -> Answer {
         Answer::of(self.request("GET", path).header("cookie", cookie)).await
+    }
+
+    /// Posts a form, as Grafana asks.
+    pub(crate) async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+        let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        let pairs: Vec<_> = form.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        self.send(path, &self.token, &headers, pairs.join("&").into_bytes()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask(("GET", path), Some(&self.token), None).await
     }
 
     /// Posts bytes.

@@ -3,6 +3,7 @@
 
 mod export;
 mod instance;
+mod query;
 mod write;
 
 use std::fs;
@@ -87,6 +88,8 @@ const DOORS: &[(&str, &str, u16, u16)] = &[
     ("GET", "/prometheus/api/v1/write", 401, 403),
     ("GET", "/prometheus/federate?match[]=up", 401, 200),
     ("GET", "/prometheus/federate?match[]=sum(up)", 401, 400),
+    ("GET", "/prometheus/-/healthy", 200, 200),
+    ("GET", "/prometheus/-/ready", 200, 200),
     ("GET", "/prometheus/api/v1/nothing", 404, 404),
 ];
 

@@ -51,6 +51,7 @@ pub(super) async fn label_values(
     Path(name): Path<String>,
     parameters: Parameters,
 ) -> Result<Success<Vec<String>>, Failure> {
+    let name = unescaped(&name).unwrap_or(name);
     if name.is_empty() {
         return Err(Failure::bad_data(format!("invalid label name: {name:?}")));
     }
@@ -61,6 +62,19 @@ pub(super) async fn label_values(
     };
     let answer = look_up(app, (found, limit), find).await?;
     Ok(Success::limited(texts(&answer), limit))
+}
+
+/// A name that is no plain word, as it is written in an address: `U__http_2e_method` is `http.method`.
+fn unescaped(name: &str) -> Option<String> {
+    let mut rest = name.strip_prefix("U__")?;
+    let mut plain = String::new();
+    while let Some((before, behind)) = rest.split_once('_') {
+        plain.push_str(before);
+        let (code, behind) = behind.split_once('_')?;
+        plain.push(if code.is_empty() { '_' } else { char::from_u32(u32::from_str_radix(code, 16).ok()?)? });
+        rest = behind;
+    }
+    Some(plain + rest)
 }
 
 fn texts(shared: &[Arc<str>]) -> Vec<String> {
@@ -129,4 +143,21 @@ where
         })
     });
     Ok(found.await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_in_addresses_as_prometheus_does() {
+        let check = |name: &str, expect: Option<&str>| assert_eq!(unescaped(name).as_deref(), expect, "{name}");
+        check("instance", None);
+        check("U__http_2e_method", Some("http.method"));
+        check("U__a__b_fc_", Some("a_b\u{fc}"));
+        check("U__", Some(""));
+        check("U__a_2e", None);
+        check("U__a_zz_", None);
+        check("U__a_d800_", None);
+    }
 }

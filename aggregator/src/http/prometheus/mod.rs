@@ -25,6 +25,7 @@ use axum::routing::get;
 use axum::routing::post;
 
 use crate::http::App;
+use crate::http::health;
 
 /// All of its routes.
 pub fn router() -> Router<Arc<App>> {
@@ -50,6 +51,12 @@ pub fn router() -> Router<Arc<App>> {
         .route("/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
         .route("/admin/tsdb/clean_tombstones", post(admin::clean_tombstones).put(admin::clean_tombstones));
     Router::new().nest("/prometheus/api/v1", api).route("/prometheus/federate", get(federate::federate))
+}
+
+/// Whether it is there, for everybody: what `promtool check healthy` and load balancers ask.
+pub fn open() -> Router<Arc<App>> {
+    let healthy = Router::new().route("/prometheus/-/healthy", get(health::healthz));
+    healthy.route("/prometheus/-/ready", get(health::readyz))
 }
 
 /// What is written to.

@@ -122,8 +122,17 @@ fn duration(name: &str, text: &str) -> Result<Duration, Failure> {
     whole.ok_or_else(|| Failure::parameter(name, format_args!("cannot parse {text:?} to a valid duration")))
 }
 
+/// How Prometheus writes its first and its last moment, which clients send for "ever": years that no calendar has.
+const EVER: [(&str, Timestamp); 2] = [
+    ("-292273086-05-16T16:47:06Z", Timestamp::from_millis(0)),
+    ("+292277025-08-18T07:12:54.999999999Z", Timestamp::from_millis(i64::MAX)),
+];
+
 /// Seconds since the epoch, or RFC 3339.
 fn parse_time(text: &str) -> Option<Timestamp> {
+    if let Some((_, ever)) = EVER.iter().find(|(written, _)| *written == text) {
+        return Some(*ever);
+    }
     if let Ok(seconds) = text.parse::<f64>() {
         return millis(seconds * 1_000.0).map(Timestamp::from_millis);
     }
