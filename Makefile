@@ -22,6 +22,7 @@ test:           ## everything CI runs: format, lint, tidy, unit, property, simul
 	tests/docker/socket
 	tests/disk/run
 	tests/remote_write/run
+	tests/query/run
 	tests/forward/run
 	tests/delivery/run
 	tests/delivery/hosts
