@@ -89,10 +89,10 @@ impl About {
         match self {
             Self::Label(labels) => {
                 let labels: BTreeMap<_, _> = labels.iter().cloned().collect();
-                Question::patch(&path, json!({ "labels": labels }))
+                Question::patch(&path, &json!({ "labels": labels }))
             }
-            Self::Rename(name) => Question::patch(&path, json!({ "instance": name })),
-            Self::Revoke => Question::patch(&path, json!({ "revoked": true })),
+            Self::Rename(name) => Question::patch(&path, &json!({ "instance": name })),
+            Self::Revoke => Question::patch(&path, &json!({ "revoked": true })),
             Self::Forget => Question::delete(&path),
         }
     }
@@ -129,7 +129,7 @@ impl Command {
         match self {
             Self::TokenCreate { uses, expires, labels, ephemeral } => Question::post(
                 "/api/v1/tokens",
-                json!({
+                &json!({
                     "uses": uses,
                     "expires_seconds": expires.as_secs(),
                     "labels": labels.iter().cloned().collect::<BTreeMap<_, _>>(),
@@ -138,12 +138,12 @@ impl Command {
             ),
             Self::TokenCreateWrite { name, labels } => {
                 let labels: BTreeMap<_, _> = labels.iter().cloned().collect();
-                Question::post("/api/v1/tokens", json!({ "write": name, "labels": labels }))
+                Question::post("/api/v1/tokens", &json!({ "write": name, "labels": labels }))
             }
             Self::TokenList => Question::get("/api/v1/tokens", &[]),
             Self::TokenRevoke(id) => Question::delete(&format!("/api/v1/tokens/{id}")),
             Self::HostList | Self::Host { .. } => Self::hosts(),
-            Self::UserLink => Question::post("/api/v1/links", json!({})),
+            Self::UserLink => Question::post("/api/v1/links", &json!({})),
             Self::TopSeries { rows } => {
                 Question::get("/prometheus/api/v1/status/tsdb", &[("limit", &rows.to_string())])
             }

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use axum::extract::Query;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
+use axum::http::Uri;
 use axum::http::header::AUTHORIZATION;
 use axum::http::header::COOKIE;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use serde::Deserialize;
 
 use crate::http::App;
 use crate::http::problem::Problem;
@@ -54,7 +57,12 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
 pub async fn require_writer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     match writer(&app, request.headers()).await {
         Ok(Some(writer)) => drop(request.extensions_mut().insert(writer)),
-        Ok(None) if request.extensions().get::<Caller>().is_some() => return may_not_write().into_response(),
+        // Who came through the control socket says for whom.
+        Ok(None) if request.extensions().get::<Caller>().is_some() => match named(&app, request.uri()).await {
+            Ok(Some(writer)) => drop(request.extensions_mut().insert(writer)),
+            Ok(None) => return may_not_write().into_response(),
+            Err(problem) => return problem.into_response(),
+        },
         Ok(None) => match caller(&app, request.headers()).await {
             Ok(Some(_)) => return may_not_write().into_response(),
             Ok(None) => return refusal(HOW_TO_WRITE),
@@ -83,6 +91,19 @@ async fn writer(app: &App, headers: &HeaderMap) -> Result<Option<Writer>, Proble
     Ok(origin.map_err(|error| Problem::internal(&error))?.map(Writer))
 }
 
+/// Whom the parameter `as` names.
+async fn named(app: &App, address: &Uri) -> Result<Option<Writer>, Problem> {
+    let Ok(Query(Named { name })) = Query::<Named>::try_from_uri(address) else { return Ok(None) };
+    let origin = app.store.read(move |connection| origins::named(connection, &name)).await;
+    Ok(origin.map_err(|error| Problem::internal(&error))?.map(Writer))
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(rename = "as")]
+    name: String,
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
@@ -103,7 +124,7 @@ const HOW_TO_WRITE: &str = "send `Authorization: Bearer` with a token that `lapw
                             NAME` prints";
 
 fn may_only_write() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "this token is for writing to /prometheus/api/v1/write, and for nothing else")
+    Problem::new(StatusCode::FORBIDDEN, "this token is for writing, and for nothing else")
 }
 
 fn may_not_write() -> Problem {

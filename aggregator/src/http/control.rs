@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::io::Read;
 use std::io::Write;
+use std::iter;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -16,6 +18,7 @@ use axum::http::Response;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::header::HOST;
+use futures::stream;
 use http_body_util::BodyExt as _;
 use http_body_util::Limited;
 use hyper_util::rt::TokioIo;
@@ -28,6 +31,9 @@ use crate::http::auth::Caller;
 
 /// Longest answer that a command reads: the hosts of ten thousand agents are a fifth of it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that are read at once of what is sent.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// What is answered, as it comes.
 pub type Answer = Response<Body>;
@@ -52,44 +58,53 @@ pub fn trusted(router: Router) -> Router {
 }
 
 /// One request to the API.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Question {
     method: Method,
     path: String,
-    body: Option<Value>,
+    body: Body,
 }
 
 impl Question {
     /// A GET with these parameters.
     #[must_use]
     pub fn get(path: &str, parameters: &[(&str, &str)]) -> Self {
-        let pairs: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
-        let path = if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) };
-        Self { method: Method::GET, path, body: None }
+        Self { method: Method::GET, path: address(path, parameters), body: Body::empty() }
     }
 
     /// A POST with this JSON.
     #[must_use]
-    pub fn post(path: &str, body: Value) -> Self {
-        Self { method: Method::POST, path: path.to_owned(), body: Some(body) }
+    pub fn post(path: &str, body: &Value) -> Self {
+        Self { method: Method::POST, path: path.to_owned(), body: body.to_string().into() }
     }
 
     /// A PATCH with this JSON.
     #[must_use]
-    pub fn patch(path: &str, body: Value) -> Self {
-        Self { method: Method::PATCH, path: path.to_owned(), body: Some(body) }
+    pub fn patch(path: &str, body: &Value) -> Self {
+        Self { method: Method::PATCH, path: path.to_owned(), body: body.to_string().into() }
+    }
+
+    /// A POST of all that can be read, while it is read.
+    #[must_use]
+    pub fn upload(path: &str, parameters: &[(&str, &str)], mut from: impl Read + Send + 'static) -> Self {
+        let pieces = iter::from_fn(move || {
+            let mut piece = vec![0; PIECE_BYTES];
+            let read = from.read(&mut piece);
+            piece.truncate(*read.as_ref().unwrap_or(&0));
+            read.map(|_| (!piece.is_empty()).then_some(piece)).transpose()
+        });
+        Self { method: Method::POST, path: address(path, parameters), body: Body::from_stream(stream::iter(pieces)) }
     }
 
     /// A DELETE.
     #[must_use]
     pub fn delete(path: &str) -> Self {
-        Self { method: Method::DELETE, path: path.to_owned(), body: None }
+        Self { method: Method::DELETE, path: path.to_owned(), body: Body::empty() }
     }
 
     fn request(self) -> anyhow::Result<Request<Body>> {
         let request = Request::builder().method(self.method).uri(self.path).header(HOST, "localhost");
-        let body = self.body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-        Ok(request.header(CONTENT_TYPE, "application/json").body(body)?)
+        Ok(request.header(CONTENT_TYPE, "application/json").body(self.body)?)
     }
 }
 
@@ -163,6 +178,11 @@ pub async fn read(response: Answer) -> anyhow::Result<Value> {
     // A problem has a detail, Prometheus' API an error.
     let why = answer["detail"].as_str().or(answer["error"].as_str()).unwrap_or("refused");
     Err(anyhow::anyhow!("{why}"))
+}
+
+fn address(path: &str, parameters: &[(&str, &str)]) -> String {
+    let pairs: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+    if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
 }
 
 /// Percent-encodes what is not plain in a query string.

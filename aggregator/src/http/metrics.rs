@@ -14,7 +14,7 @@ use crate::alert::snapshot;
 use crate::forward::Counted;
 use crate::http::App;
 use crate::http::prometheus::number;
-use crate::receive::remote_write::Reason;
+use crate::receive::received::Reason;
 use crate::store::Health;
 
 /// What the aggregator counts about itself.

@@ -38,6 +38,12 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
+    /// The same, with more said.
+    pub fn because(mut self, more: &str) -> Self {
+        self.detail.push_str(more);
+        self
+    }
+
     /// 404: there is no such thing.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)

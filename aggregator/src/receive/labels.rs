@@ -2,6 +2,7 @@
 
 use common::metric::Labels;
 use common::metric::NAME;
+use common::time::Timestamp;
 
 /// Labels of one series: Kubernetes' own targets have two dozen.
 pub const SERIES_LABELS_MAX: usize = 64;
@@ -42,6 +43,11 @@ fn repeated<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<&'a s
     let mut names: Vec<&str> = pairs.map(|(name, _)| name).collect();
     names.sort_unstable();
     names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+/// A sample, for a message about it.
+pub(super) fn example(labels: &Labels, at: Timestamp) -> String {
+    format!("{} at {at}", beginning(labels))
 }
 
 /// The beginning of a label set, for a message about it: a whole one may be long.

@@ -80,7 +80,7 @@ mod tests {
     use common::time::TimeRange;
 
     use super::*;
-    use crate::receive::remote_write::Terms;
+    use crate::receive::received::Terms;
     use crate::receive::remote_write::Version;
     use crate::receive::remote_write::decode;
 

@@ -4,13 +4,10 @@
 //! Messages: `prometheus.WriteRequest` (1.0) and `io.prometheus.write.v2.Request` (2.0). Native histograms are not stored
 //! (ADR 0006), exemplars and metadata are passed over.
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use common::metric::Labels;
-use common::time::TimeRange;
 use common::time::Timestamp;
 
 use crate::receive::SERIES_LABELS_MAX;
@@ -18,6 +15,9 @@ use crate::receive::labels;
 use crate::receive::protobuf::Fields;
 use crate::receive::protobuf::Malformed;
 use crate::receive::protobuf::Value;
+use crate::receive::received::Reason;
+use crate::receive::received::Received;
+use crate::receive::received::Terms;
 use crate::store::commit::Written;
 use crate::store::select::STALE;
 
@@ -49,66 +49,6 @@ pub enum Version {
     Two,
 }
 
-/// Whose series, and which stamps are taken.
-#[derive(Clone, Debug)]
-pub struct Terms {
-    /// Labels that all series get that have no label of that name.
-    pub labels: Labels,
-    /// Stamps that can be stored.
-    pub range: TimeRange,
-}
-
-/// What a message holds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Received {
-    /// What can be stored.
-    pub series: Vec<Written>,
-    /// Samples in it.
-    pub samples: u64,
-    /// Samples and histograms that cannot be stored, by reason.
-    pub refused: Refused,
-}
-
-/// Why a sample cannot be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
-    /// Its series has labels that no series may have.
-    Labels,
-    /// It is from the future.
-    Future,
-    /// It is older than what is kept.
-    Old,
-    /// It is a native histogram.
-    Histogram,
-    /// There is no room for its series.
-    Limit,
-}
-
-impl Reason {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Labels, Self::Future, Self::Old, Self::Histogram, Self::Limit];
-
-    /// In one word, for metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Labels => "labels",
-            Self::Future => "future",
-            Self::Old => "old",
-            Self::Histogram => "histogram",
-            Self::Limit => "limit",
-        }
-    }
-}
-
-/// Samples that cannot be stored.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Refused {
-    counts: BTreeMap<Reason, u64>,
-    /// One of them.
-    example: Option<String>,
-}
-
 /// Why a body is refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -127,42 +67,6 @@ pub enum DecodeError {
     /// A list that must have pairs has not.
     #[error("the message has a label name without a value")]
     Odd,
-}
-
-impl Refused {
-    /// How many.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.counts.values().sum()
-    }
-
-    /// How many for each reason.
-    pub fn counts(&self) -> impl Iterator<Item = (Reason, u64)> {
-        self.counts.iter().map(|(reason, count)| (*reason, *count))
-    }
-
-    /// Adds some.
-    pub fn push(&mut self, reason: Reason, count: u64, example: impl FnOnce() -> String) {
-        if 0 < count {
-            *self.counts.entry(reason).or_default() += count;
-            self.example.get_or_insert_with(example);
-        }
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reason = |(reason, count): (&Reason, &u64)| match reason {
-            Reason::Labels => format!("{count} have labels that no series may have"),
-            Reason::Future => format!("{count} are from the future"),
-            Reason::Old => format!("{count} are older than what is kept"),
-            Reason::Histogram => format!("{count} are native histograms, which are not stored"),
-            Reason::Limit => format!("{count} are of series for which there is no room"),
-        };
-        let reasons: Vec<String> = self.counts.iter().map(reason).collect();
-        f.write_str(&reasons.join(", "))?;
-        self.example.as_ref().map_or(Ok(()), |example| write!(f, "; for example {example}"))
-    }
 }
 
 /// Decodes a body.
@@ -287,17 +191,12 @@ impl<'m> Decoder<'m> {
         let texts = &mut self.texts;
         let mut shared = |text: &'m str| Arc::clone(texts.entry(text).or_insert_with(|| text.into()));
         let own: Labels = series.labels.iter().map(|(name, value)| (shared(name), shared(value))).collect();
-        let labels = if self.terms.labels.is_empty() { own } else { self.terms.labels.clone().and(&own) };
+        let labels = self.terms.labels.clone().and(&own);
         refused.push(Reason::Histogram, histograms, || labels::beginning(&labels));
-        let range = self.terms.range;
         samples.retain(|(at, _)| {
-            let reason = match at {
-                at if range.through < *at => Reason::Future,
-                at if *at <= range.after => Reason::Old,
-                _ => return true,
-            };
-            refused.push(reason, 1, || format!("{} at {at}", labels::beginning(&labels)));
-            false
+            let reason = self.terms.refuse(*at);
+            reason.into_iter().for_each(|reason| refused.push(reason, 1, || labels::example(&labels, *at)));
+            reason.is_none()
         });
         if !samples.is_empty() {
             self.received.samples += samples.len() as u64;
@@ -404,6 +303,7 @@ fn sample(mut fields: Fields<'_>) -> Result<(Timestamp, Option<f64>), Malformed>
 #[cfg(test)]
 mod tests {
     use common::metric::NAME;
+    use common::time::TimeRange;
     use proptest::prelude::*;
 
     use super::*;

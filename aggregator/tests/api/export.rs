@@ -1,4 +1,4 @@
-//! Samples as OpenMetrics text, as it is answered and printed.
+//! Samples as OpenMetrics text: what is answered and printed, and taken in again.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -14,6 +14,9 @@ use serde_json::json;
 use crate::instance::Instance;
 
 const EXPORT: &str = "/prometheus/api/v1/export";
+
+/// All but what the aggregator says of itself.
+const OTHERS: &str = "match[]={__name__!=\"\",__name__!~\"up|ALERTS.*|lapwing_.*\"}";
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().copied().collect()
@@ -74,8 +77,7 @@ async fn what_is_stored_is_exported() {
     let of_cpu = "node_cpu_seconds_total{cpu=\"\\\"0\\\\\\n\"}";
     let cpu = format!("{cpu}{of_cpu} 0.1 {first}\n{of_cpu} 1e+21 {second}\n");
     let height = format!("# TYPE \"h\u{f6}he.m\" unknown\n{{\"h\u{f6}he.m\",\"a.b\"=\"c\"}} -0 {first}\n");
-    let all = "match[]={__name__!=\"\",instance=\"\"}";
-    assert_eq!(instance.exported(all).await, format!("{b}{height}{cpu}# EOF\n"));
+    assert_eq!(instance.exported(OTHERS).await, format!("{b}{height}{cpu}# EOF\n"));
     // What two selectors mean is told once.
     assert_eq!(instance.exported("match[]=b&match[]={job=\"j\"}&match[]=nothing").await, format!("{b}# EOF\n"));
     assert_eq!(instance.exported("match[]=nothing").await, "# EOF\n");
@@ -134,7 +136,7 @@ async fn promtool_reads_what_is_exported() {
         (labels(&[(NAME, "node_load1")]), samples.clone()),
     ];
     instance.stored(&token, &series).await;
-    let text = instance.exported("match[]={__name__!=\"\",instance=\"\"}").await;
+    let text = instance.exported(OTHERS).await;
     let Some(dumped) = through_promtool(&text) else {
         eprintln!("export: SKIPPED: promtool is not installed (Debian: package prometheus)");
         return;
@@ -159,5 +161,88 @@ async fn promtool_reads_what_is_exported() {
     let mut stored: Vec<(String, i64, u64)> = series.iter().flat_map(of).collect();
     stored.sort_unstable();
     assert_eq!(read, stored);
+    instance.stop().await;
+}
+
+const IMPORT: &str = "/prometheus/api/v1/import";
+
+impl Instance {
+    async fn imported(&self, token: &str, parameters: &str, text: &str) -> (u16, String) {
+        let answer = self.send(&format!("{IMPORT}?{parameters}"), token, &[], text.as_bytes().to_vec()).await;
+        (answer.status, answer.text)
+    }
+}
+
+#[tokio::test]
+async fn what_was_exported_is_imported_and_is_the_same() {
+    let (from, to) = (Instance::start().await, Instance::start().await);
+    let token = from.writer(json!({"write": "a"})).await;
+    let at = from.minute();
+    let values = [0.1, 1e21, 5e-324, -0.0, f64::INFINITY, f64::NAN];
+    let samples: Vec<(i64, f64)> = (0..).map(|step| at - 3_600_000 + 1_234_567 * step).zip(values).take(3).collect();
+    let series = [
+        (labels(&[(NAME, "a_total"), ("of", "\"\\\n")]), samples.clone()),
+        (labels(&[(NAME, "h\u{f6}he.m"), ("a:b", "c")]), samples),
+        (labels(&[(NAME, "b")]), (0..).map(|step| at + step).zip(values).collect()),
+    ];
+    from.stored(&token, &series).await;
+    let text = from.exported(OTHERS).await;
+    let token = to.writer(json!({"write": "a"})).await;
+    for _ in 0..2 {
+        let answer = to.imported(&token, "", &text).await;
+        assert_eq!(answer, (200, r#"{"status":"success","data":{"samples":12}}"#.to_owned()), "twice is once");
+    }
+    assert_eq!(to.exported(OTHERS).await, text);
+    // What promtool dumps is the same again, as it has names and quotes of its own.
+    let plain = from.exported("match[]=b&match[]=a_total").await;
+    if let Some(dumped) = through_promtool(&plain) {
+        let third = Instance::start().await;
+        let token = third.writer(json!({"write": "a"})).await;
+        let dumped: Vec<&str> = dumped.lines().filter(|line| line.starts_with('{')).collect();
+        let answer = third.imported(&token, "format=prometheus", &dumped.join("\n")).await;
+        assert_eq!(answer, (200, r#"{"status":"success","data":{"samples":9}}"#.to_owned()));
+        assert_eq!(third.exported(OTHERS).await, plain);
+        third.stop().await;
+    }
+    from.stop().await;
+
+    // By command, while it runs and when it does not.
+    let (config, clock) = (to.config.clone(), to.clock.clone());
+    let import = async |name: &str, text: &'static str| {
+        let question = Question::upload(IMPORT, &[("as", name), ("format", "prometheus")], text.as_bytes());
+        aggregator::ask(&config, &clock, question).await.map_err(|error| error.to_string())
+    };
+    assert!(import("a", "").await.is_ok());
+    assert!(import("nobody", "").await.unwrap_err().contains("token create --write NAME"));
+    let dir = to.stop().await;
+    assert!(import("a", "").await.is_ok());
+    assert!(import("a", "b 1").await.unwrap_err().contains("line 1: it has no stamp"));
+    drop(dir);
+}
+
+#[tokio::test]
+async fn what_is_not_imported_is_told() {
+    let instance = Instance::start().await;
+    let token = instance.writer(json!({"write": "a"})).await;
+    let at = seconds(instance.minute());
+    let check = async |text: String, expect: &str| {
+        let (status, told) = instance.imported(&token, "", &text).await;
+        assert!(status == 400 && told.contains(expect), "{status} {told}");
+    };
+    let refused = "1 are from the future, 1 are older than what is kept; for example m{} at 1.000";
+    check(format!("m 1 1\nm 2 {at}\nm 3 1e10\n# EOF\n"), &format!("2 of 3 samples are not stored: {refused}")).await;
+    check(format!("m 1 {at}\nm\n# EOF\n"), "line 2: it has no value; 1 samples that stand before it are stored").await;
+    check(
+        format!("m 1 {at}\nm 1 1\n"),
+        "it is not whole; 1 samples that stand before it are stored, 1 are not: 1 are older",
+    )
+    .await;
+    // Of this token are no more than three series.
+    let many: String = (0..5).map(|at_series| format!("s{at_series} 1 {at}\n")).collect();
+    check(format!("{many}# EOF"), "3 of 5 samples are not stored: 3 are of series for which there is no room").await;
+    let compressed = instance.send(IMPORT, &token, &[("content-encoding", "gzip")], vec![1]).await;
+    assert_eq!(compressed.status, 415, "{}", compressed.text);
+    assert_eq!(instance.imported(&instance.token, "as=a", "# EOF").await.0, 403, "it is for the control socket");
+    assert_eq!(instance.imported(&token, "format=xml", "# EOF").await.0, 400);
     instance.stop().await;
 }

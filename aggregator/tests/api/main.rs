@@ -86,6 +86,7 @@ const DOORS: &[(&str, &str, u16, u16)] = &[
     ("GET", "/prometheus/api/v1/status/tsdb", 401, 200),
     ("POST", "/prometheus/api/v1/write", 401, 403),
     ("GET", "/prometheus/api/v1/write", 401, 403),
+    ("POST", "/prometheus/api/v1/import", 401, 403),
     ("GET", "/prometheus/federate?match[]=up", 401, 200),
     ("GET", "/prometheus/federate?match[]=sum(up)", 401, 400),
     ("GET", "/prometheus/-/healthy", 200, 200),

@@ -15,8 +15,10 @@ use agent::spool::shelf::Job;
 use aggregator::alert::rule;
 use aggregator::notify::config::NotifyConfig;
 use aggregator::query;
+use aggregator::receive::openmetrics::Format;
+use aggregator::receive::openmetrics::Reader as TextReader;
+use aggregator::receive::received::Terms;
 use aggregator::receive::remote_write as receive;
-use aggregator::receive::remote_write::Terms;
 use aggregator::receive::remote_write::Version;
 use common::batch::RunId;
 use common::batch::Seq;
@@ -47,7 +49,7 @@ use common::wire::recording::Track;
 pub type Target = fn(&[u8]);
 
 /// A target for each corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("frame", frame),
     ("control_message", control_message),
     ("column_codec", column_codec),
@@ -56,6 +58,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("spool_file", spool_file),
     ("rule_file", rule_file),
     ("remote_write", remote_write),
+    ("openmetrics", openmetrics),
 ];
 
 /// A stream of frames that arrives in chunks; the first byte is their length.
@@ -174,6 +177,21 @@ pub fn remote_write(bytes: &[u8]) {
         let samples: usize = received.series.iter().map(|series| series.samples.len()).sum();
         assert_eq!(samples as u64, received.samples);
         assert!(received.series.iter().all(|series| !series.labels.get(NAME).is_empty() && !series.samples.is_empty()));
+    }
+}
+
+/// Text that others dumped, in pieces of the length that its first byte says: what is read does not depend on them.
+pub fn openmetrics(bytes: &[u8]) {
+    let Some((piece, text)) = bytes.split_first() else { return };
+    let range = TimeRange { after: Timestamp::from_millis(0), through: Timestamp::from_millis(1 << 41) };
+    let terms = Terms { labels: Labels::new().with("dc", "2"), range };
+    for format in [Format::OpenMetrics, Format::Prometheus] {
+        let [at_once, by_pieces] = [text.len(), usize::from(*piece)].map(|length| {
+            let mut reader = TextReader::new(terms.clone(), format);
+            let read = text.chunks(length.max(1)).try_for_each(|piece| reader.push(piece)).and_then(|()| reader.end());
+            format!("{read:?} {:?}", reader.take())
+        });
+        assert_eq!(at_once, by_pieces);
     }
 }
 

@@ -5,6 +5,7 @@ pub mod answer;
 mod export;
 mod exposition;
 mod federate;
+mod import;
 mod lookup;
 pub mod parameters;
 mod query;
@@ -61,5 +62,7 @@ pub fn open() -> Router<Arc<App>> {
 
 /// What is written to.
 pub fn written() -> Router<Arc<App>> {
-    Router::new().route("/prometheus/api/v1/write", post(write::receive))
+    Router::new()
+        .route("/prometheus/api/v1/write", post(write::receive))
+        .route("/prometheus/api/v1/import", post(import::import))
 }

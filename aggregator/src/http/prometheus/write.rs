@@ -27,6 +27,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::header::RETRY_AFTER;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use common::batch::HostId;
+use common::metric::Labels;
 use common::time::TimeRange;
 use http_body_util::BodyExt as _;
 use http_body_util::LengthLimitError;
@@ -39,12 +41,12 @@ use crate::http::App;
 use crate::http::auth::Writer;
 use crate::http::not_stored;
 use crate::http::problem::Problem;
+use crate::receive::received::Reason;
+use crate::receive::received::Received;
+use crate::receive::received::Refused;
+use crate::receive::received::Terms;
 use crate::receive::remote_write;
 use crate::receive::remote_write::DecodeError;
-use crate::receive::remote_write::Reason;
-use crate::receive::remote_write::Received;
-use crate::receive::remote_write::Refused;
-use crate::receive::remote_write::Terms;
 use crate::receive::remote_write::Version;
 use crate::store::Health;
 use crate::store::commit::Append;
@@ -60,8 +62,11 @@ const BODIES_MIB_MAX: u32 = 64;
 /// Bodies decoded at once: each takes a thread, and several times its bytes.
 const DECODES_MAX: usize = 4;
 
+/// Texts read at once: each keeps a batch of samples, and waits for the store.
+const IMPORTS_MAX: usize = 2;
+
 /// How long a request waits for its turn, its body, or the store. Senders wait 30 s or a minute.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// How far a sample may be ahead of our clock, as in Prometheus.
 const AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
@@ -73,6 +78,8 @@ const RETRY_SECONDS: u32 = 5;
 pub struct Writes {
     bodies: Arc<Semaphore>,
     decodes: Arc<Semaphore>,
+    /// Texts that are read at once.
+    pub(super) imports: Arc<Semaphore>,
     counted: Counted,
 }
 
@@ -81,6 +88,7 @@ impl Default for Writes {
         Self {
             bodies: Arc::new(Semaphore::new(BODIES_MIB_MAX as usize)),
             decodes: Arc::new(Semaphore::new(DECODES_MAX)),
+            imports: Arc::new(Semaphore::new(IMPORTS_MAX)),
             counted: Counted::default(),
         }
     }
@@ -115,7 +123,7 @@ impl Counted {
         *requests.entry(status.as_u16()).or_default() += 1;
     }
 
-    fn stored(&self, samples: u64, refused: &Refused) {
+    pub(super) fn stored(&self, samples: u64, refused: &Refused) {
         self.samples.fetch_add(samples, Ordering::Relaxed);
         let mut counts = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         for (reason, count) in refused.counts() {
@@ -158,9 +166,9 @@ pub(super) async fn receive(
 }
 
 /// What became of a message.
-struct Outcome {
-    samples: u64,
-    refused: Refused,
+pub(super) struct Outcome {
+    pub(super) samples: u64,
+    pub(super) refused: Refused,
 }
 
 async fn write(
@@ -169,13 +177,20 @@ async fn write(
     version: Version,
     request: Request<Body>,
 ) -> Result<Outcome, Problem> {
-    let now = app.clock.wall();
-    let range = TimeRange { after: app.store.samples_after(now), through: now.after(AHEAD_MAX) };
-    let terms = Terms { labels: origin.token.labels, range };
+    let terms = terms(app, origin.token.labels);
     let (body, place) = body(app, request).await?;
-    let Received { series, mut samples, mut refused } = decode(app, (body, place), version, terms).await?;
+    let received = decode(app, (body, place), version, terms).await?;
+    keep(app, origin.id, received).await
+}
+
+/// Stores what can be stored of an origin.
+pub(super) async fn keep(
+    app: &App,
+    origin: HostId,
+    Received { series, mut samples, mut refused }: Received,
+) -> Result<Outcome, Problem> {
     if !series.is_empty() {
-        let commit = Commit { appends: vec![Append::Written { origin: origin.id, series }], records: Vec::new() };
+        let commit = Commit { appends: vec![Append::Written { origin, series }], records: Vec::new() };
         let committed = timeout(WAIT_MAX, app.store.commit(commit)).await;
         let committed = committed.map_err(|_| slow("the store is behind"))?.map_err(|error| not_stored(&error))?;
         for (limit, Refusal { samples: over, example }) in committed.refused {
@@ -184,6 +199,12 @@ async fn write(
         }
     }
     Ok(Outcome { samples, refused })
+}
+
+/// What is taken at this moment.
+pub(super) fn terms(app: &App, labels: Labels) -> Terms {
+    let now = app.clock.wall();
+    Terms { labels, range: TimeRange { after: app.store.samples_after(now), through: now.after(AHEAD_MAX) } }
 }
 
 /// Which message it is, by its headers.
@@ -268,7 +289,7 @@ async fn decode(app: &App, (body, place): (Bytes, Place), version: Version, term
     })
 }
 
-fn some_refused(stored: u64, refused: &Refused) -> Option<Problem> {
+pub(super) fn some_refused(stored: u64, refused: &Refused) -> Option<Problem> {
     let total = refused.total();
     let of = stored + total;
     (0 < total).then(|| Problem::bad_request(format!("{total} of {of} samples are not stored: {refused}")))
@@ -279,12 +300,12 @@ fn too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
-fn slow(why: &str) -> Problem {
+pub(super) fn slow(why: &str) -> Problem {
     Problem::unavailable(format!("{why}: try again later"))
 }
 
 /// A refusal; of one that is not for good, with when to come again.
-fn answer(problem: Problem) -> Response {
+pub(super) fn answer(problem: Problem) -> Response {
     let mut response = problem.into_response();
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS.into());

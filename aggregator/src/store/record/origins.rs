@@ -59,6 +59,15 @@ pub fn find(connection: &Connection, hash: [u8; 32]) -> rusqlite::Result<Option<
     connection.prepare_cached(sql)?.query_row([hash], from_row).optional()
 }
 
+/// Who is called so, if the token was not taken back.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn named(connection: &Connection, name: &str) -> rusqlite::Result<Option<Origin>> {
+    let sql = "SELECT * FROM origin WHERE name = ?1 AND revoked = 0";
+    connection.prepare_cached(sql)?.query_row([name], from_row).optional()
+}
+
 /// All of them, the newest token first.
 ///
 /// # Errors

@@ -1,0 +1,102 @@
+//! `import`: samples of others, as OpenMetrics text of any length, read and stored while it comes.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::Query;
+use axum::extract::State;
+use axum::http::Request;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_ENCODING;
+use axum::response::IntoResponse as _;
+use axum::response::Response;
+use http_body_util::BodyExt as _;
+use serde::Deserialize;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::http::App;
+use crate::http::auth::Writer;
+use crate::http::problem::Problem;
+use crate::http::prometheus::answer::Success;
+use crate::http::prometheus::write;
+use crate::http::prometheus::write::Outcome;
+use crate::http::prometheus::write::WAIT_MAX;
+use crate::receive::openmetrics::Format;
+use crate::receive::openmetrics::Reader;
+use crate::receive::received::Refused;
+use crate::store::Health;
+
+#[derive(Deserialize)]
+pub(super) struct Parameters {
+    #[serde(default)]
+    format: Format,
+}
+
+/// What was stored, if all was.
+#[derive(Serialize)]
+struct Imported {
+    samples: u64,
+}
+
+/// Takes a text in. 200 when all of it is durable. 400 when some of it never can be: the rest is stored; or when a line cannot
+/// be read: what stands before it is stored, and nothing behind it. A text may be sent again, whole or in part.
+pub(super) async fn import(
+    State(app): State<Arc<App>>,
+    Extension(writer): Extension<Writer>,
+    Query(Parameters { format }): Query<Parameters>,
+    request: Request<Body>,
+) -> Response {
+    let mut sum = Outcome { samples: 0, refused: Refused::default() };
+    let read = read(&app, writer, format, (request, &mut sum)).await;
+    let Outcome { samples, refused } = sum;
+    app.writes.counted().stored(samples, &refused);
+    let before = format!("{samples} samples that stand before it are stored");
+    let why = match (read, write::some_refused(samples, &refused)) {
+        (Ok(()), None) => return Success::new(Imported { samples }).into_response(),
+        (Ok(()), Some(problem)) => problem,
+        (Err(why), None) => why.because(&format!("; {before}")),
+        (Err(why), Some(_)) => why.because(&format!("; {before}, {} are not: {refused}", refused.total())),
+    };
+    write::answer(why)
+}
+
+async fn read(
+    app: &App,
+    Writer(origin): Writer,
+    format: Format,
+    (request, sum): (Request<Body>, &mut Outcome),
+) -> Result<(), Problem> {
+    if request.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        let why = "a text is taken as it is, not compressed";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+    }
+    if app.store.health() == Health::Full {
+        return Err(Problem::unavailable("the disk is full: free some space, then send it again"));
+    }
+    let place = app.writes.imports.try_acquire();
+    let _place = place.map_err(|_| write::slow("as much is imported as is taken at once"))?;
+    let mut reader = Reader::new(write::terms(app, origin.token.labels), format);
+    let mut body = request.into_body();
+    loop {
+        let frame = timeout(WAIT_MAX, body.frame()).await;
+        let frame = frame.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the text did not come in time"))?;
+        let is_last = frame.is_none();
+        let pushed = match frame {
+            Some(Ok(frame)) => frame.into_data().map_or(Ok(()), |piece| reader.push(&piece)),
+            Some(Err(error)) => return Err(Problem::bad_request(format!("the text broke off: {error}"))),
+            None => reader.end(),
+        };
+        let pushed = pushed.map_err(|bad| Problem::bad_request(bad.to_string()));
+        if is_last || pushed.is_err() || reader.has_enough() {
+            let Outcome { samples, refused } = write::keep(app, origin.id, reader.take()).await?;
+            sum.samples += samples;
+            sum.refused.add(refused);
+        }
+        pushed?;
+        if is_last {
+            return Ok(());
+        }
+    }
+}
