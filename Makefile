@@ -75,8 +75,8 @@ bench-query:    ## queries beside Prometheus and VictoriaMetrics: make bench-que
 	cargo build --release --locked -p aggregator
 	cargo run --release --locked -p benches --bin bench-query -- $(or $(HOURS),6) $(or $(TIMES),20)
 
-bench-engine:   ## the same questions to the engine alone, for a profiler: make bench-engine QUESTION=rate TIMES=20
-	cargo run --release --locked -p benches --bin bench-engine -- "$(QUESTION)" $(or $(TIMES),20)
+bench-engine:   ## the same questions to the engine alone, for a profiler: make bench-engine QUESTION=rate TIMES=20, or GROWTH=1000000
+	cargo run --release --locked -p benches --bin bench-engine -- "$(QUESTION)" $(or $(TIMES),20) $(or $(GROWTH),0)
 
 bench-hostile:  ## what small queries and writes wait for beside dashboards and heavy queries
 	cargo build --release --locked -p aggregator

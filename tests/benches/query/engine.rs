@@ -1,8 +1,10 @@
 //! What the engine alone takes to answer, without HTTP and without a neighbour: the questions of `bench-query` over the same
 //! ten thousand series, in one process that a profiler can look into. Arguments: what a question's name must contain (all),
-//! and how often each is asked (20).
+//! and how often each is asked (20); how many series an aggregation selects at most, to ask of ever more of them instead.
 //!
 //! Prints; asserts nothing.
+
+mod growth;
 
 use std::env;
 use std::fs;
@@ -24,6 +26,7 @@ use aggregator::store::commit::Commit;
 use aggregator::store::commit::Written;
 use aggregator::store::lock::Lock;
 use anyhow::Context as _;
+use benches::number;
 use benches::synthetic::SERIES;
 use benches::synthetic::Synthetic;
 use benches::synthetic::labels;
@@ -34,7 +37,7 @@ use common::time::Timestamp;
 
 const STEP: Duration = Duration::from_secs(10);
 
-/// Ten minutes before an hour ends: of two hours of samples, files have an hour and ten minutes, memory the rest.
+/// Ten minutes before an hour ends: of what is filled in, files have all but the last fifty minutes, memory those.
 const NOW: Timestamp = Timestamp::from_seconds(1_700_002_800 + 3_000);
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -43,30 +46,45 @@ const HOUR: Duration = Duration::from_secs(3_600);
 async fn main() -> anyhow::Result<()> {
     let mut arguments = env::args().skip(1);
     let wanted = arguments.next().unwrap_or_default();
-    let times: u32 = arguments.next().map_or(Ok(20), |text| text.parse())?;
+    let times = u32::try_from(number(arguments.next(), 20)?)?;
+    let most = usize::try_from(number(arguments.next(), 0)?)?;
     let dir = tempfile::tempdir()?;
     let clock = Clock::moved(NOW);
     let (store, writer) = Store::open(Lock::take(dir.path())?, StoreConfig::default(), clock)?;
     let writer = thread::spawn(move || writer.run());
-    fill(&store).await?;
-    // What is over is sealed in the background, a second later.
-    tokio::time::sleep(Duration::from_secs(5)).await;
     let config = EngineConfig { cache_max: 0, ..EngineConfig::default() };
     let engine = Engine::new(Arc::new(store.clone()), Clock::real(), config);
     let mut out = io::stdout().lock();
-    writeln!(out, "{:<34}{:>10}{:>10}", "", "clock ms", "CPU ms")?;
-    for (name, query, moments) in questions().into_iter().filter(|(name, ..)| name.contains(&wanted)) {
-        let query = parse(query)?;
-        let ask = || engine.reply(&query, moments, &Turn::default()).map(drop);
-        print(&mut out, name, times, ask)?;
-    }
-    if "values of a label".contains(&wanted) {
-        let all = TimeRange { after: NOW.before(HOUR), through: NOW };
-        let ask = || store.label_values("host", &[], all, (usize::MAX, &|_| Ok::<_, anyhow::Error>(()))).map(drop);
-        print(&mut out, "values of a label", times, ask)?;
+    if 0 < most {
+        growth::print(&mut out, (&store, &engine), (NOW, STEP), most).await?;
+    } else {
+        fill(&store).await?;
+        // What is over is sealed in the background, a second later.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        print_all(&mut out, (&store, &engine), (&wanted, times))?;
     }
     store.close();
     writer.join().map_err(|_| anyhow::anyhow!("the writer ended early"))
+}
+
+/// Prints a line for each question that is wanted.
+fn print_all(
+    out: &mut impl Write,
+    (store, engine): (&Store, &Engine),
+    (wanted, times): (&str, u32),
+) -> anyhow::Result<()> {
+    writeln!(out, "{:<34}{:>10}{:>10}", "", "clock ms", "CPU ms")?;
+    for (name, query, moments) in questions().into_iter().filter(|(name, ..)| name.contains(wanted)) {
+        let query = parse(query)?;
+        let ask = || engine.reply(&query, moments, &Turn::default()).map(drop);
+        print(out, name, times, ask)?;
+    }
+    if "values of a label".contains(wanted) {
+        let all = TimeRange { after: NOW.before(HOUR), through: NOW };
+        let ask = || store.label_values("host", &[], all, (usize::MAX, &|_| Ok::<_, anyhow::Error>(()))).map(drop);
+        print(out, "values of a label", times, ask)?;
+    }
+    Ok(())
 }
 
 /// What asking takes, the least of all times: others only add to it.
@@ -98,7 +116,8 @@ fn used() -> anyhow::Result<Duration> {
 }
 
 async fn fill(store: &Store) -> anyhow::Result<()> {
-    const STEPS: u32 = 720;
+    /// Two hours, and half of what makes a chunk: what grows behind the chunks is neither empty nor full.
+    const STEPS: u32 = 720 + 60;
     const AT_ONCE: u32 = 30;
     let mut synthetic = Synthetic::default();
     for from in (0..STEPS).step_by(AT_ONCE as usize) {

@@ -64,7 +64,7 @@ impl Process {
     /// # Errors
     /// As there.
     pub fn resident_peak(&self) -> anyhow::Result<u64> {
-        Ok(1_024 * told(self.id(), "status", "VmHWM:")?)
+        resident_peak(self.id())
     }
 
     /// Bytes that it gave to the disk.
@@ -93,6 +93,14 @@ pub fn cpu(process: u32) -> anyhow::Result<Duration> {
 /// When it has ended.
 pub fn resident(process: u32) -> anyhow::Result<u64> {
     Ok(1_024 * told(process, "status", "VmRSS:")?)
+}
+
+/// Bytes of memory that a process held at most.
+///
+/// # Errors
+/// When it has ended.
+pub fn resident_peak(process: u32) -> anyhow::Result<u64> {
+    Ok(1_024 * told(process, "status", "VmHWM:")?)
 }
 
 /// A number that the kernel tells of a process.
