@@ -64,41 +64,48 @@ pub(in crate::store) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
 /// Reads `len` integers into `out`, in place of what it holds.
 pub(in crate::store) fn integers(bytes: &mut Reader<'_>, len: usize, out: &mut Vec<i64>) {
     out.clear();
-    let tag = bytes.byte();
-    let mode = Mode::read(tag & 7);
+    append_integers(bytes, len, |integer| integer, out);
+}
+
+/// Reads `len` integers, and appends what each stands for.
+pub(in crate::store) fn append_integers<T: Clone>(
+    bytes: &mut Reader<'_>,
+    len: usize,
+    of: impl Fn(i64) -> T,
+    out: &mut Vec<T>,
+) {
+    let from = out.len();
+    let mode = Mode::read(bytes.byte() & 7);
     if mode == Mode::Constant {
-        out.resize(len, unzigzag(bytes.varint()));
+        out.resize(from + len, of(unzigzag(bytes.varint())));
         return;
     }
     let shift = bytes.byte() & 63;
     let first = unzigzag(bytes.varint());
-    let base = unzigzag(bytes.varint());
-    out.resize(len, 0);
-    let Some((_, offsets)) = out.split_first_mut() else {
+    let base = unzigzag(bytes.varint()) << shift;
+    out.resize(from + len, of(first));
+    let Some((_, places)) = out[from..].split_first_mut() else {
         return;
     };
-    if mode != Mode::Linear {
-        unpack(bytes, offsets);
-    }
-    let (mut offset, mut step) = (0_i64, 0_i64);
+    let (mut integer, mut step) = (first, 0_i64);
+    let mut grow = |by: i64| {
+        integer = integer.wrapping_add(by);
+        of(integer)
+    };
     match mode {
         Mode::Constant => {}
-        Mode::Linear | Mode::Steady => offsets.iter_mut().for_each(|residual| {
-            offset = offset.wrapping_add(base).wrapping_add(*residual);
-            *residual = offset;
-        }),
-        Mode::Offset => offsets.iter_mut().for_each(|residual| *residual = residual.wrapping_add(base)),
-        Mode::Delta => offsets.iter_mut().for_each(|residual| {
-            offset = offset.wrapping_add(unzigzag(residual.cast_unsigned()));
-            *residual = offset;
-        }),
-        Mode::Delta2 => offsets.iter_mut().for_each(|residual| {
-            step = step.wrapping_add(unzigzag(residual.cast_unsigned()));
-            offset = offset.wrapping_add(step);
-            *residual = offset;
+        Mode::Linear => places.iter_mut().for_each(|place| *place = grow(base)),
+        Mode::Offset => {
+            let lowest = first.wrapping_add(base);
+            unpack(bytes, places, |residual| of(lowest.wrapping_add(residual.cast_signed() << shift)));
+        }
+        Mode::Delta => unpack(bytes, places, |residual| grow(unzigzag(residual) << shift)),
+        Mode::Steady => unpack(bytes, places, |residual| grow(base.wrapping_add(residual.cast_signed() << shift))),
+        Mode::Delta2 => unpack(bytes, places, |residual| {
+            step = step.wrapping_add(unzigzag(residual) << shift);
+            grow(step)
         }),
     }
-    out.iter_mut().for_each(|offset| *offset = first.wrapping_add(*offset << shift));
 }
 
 /// Writes floats, to the last bit: those that differ little from the one before cost little.
@@ -231,17 +238,19 @@ fn put_chunk(bits: &mut BitWriter<'_>, chunk: &[u64]) {
     }
 }
 
-/// Reads the bits of as many as there is place for.
-fn unpack(bytes: &mut Reader<'_>, out: &mut [i64]) {
+/// Reads the bits of as many as there is place for, and puts there what each stands for.
+fn unpack<T>(bytes: &mut Reader<'_>, places: &mut [T], mut of: impl FnMut(u64) -> T) {
     let mut bits = BitReader::new(bytes);
-    for chunk in out.chunks_mut(CHUNK) {
-        let width = narrow(bits.take(7)).min(64);
-        if bits.take(1) == 1 {
-            let filled = bits.take(narrow(chunk.len() as u64));
-            let places = chunk.iter_mut().enumerate().filter(|(at, _)| filled >> at & 1 == 1);
-            places.for_each(|(_, value)| *value = bits.take(width).cast_signed());
+    for chunk in places.chunks_mut(CHUNK) {
+        let head = narrow(bits.take(8));
+        let width = (head & 0x7f).min(64);
+        if head & 0x80 == 0 {
+            bits.take_all(width, chunk, &mut of);
         } else {
-            bits.take_all(width, chunk);
+            let filled = bits.take(narrow(chunk.len() as u64));
+            for (at, place) in chunk.iter_mut().enumerate() {
+                *place = of(if filled >> at & 1 == 1 { bits.take(width) } else { 0 });
+            }
         }
     }
     bits.finish();
@@ -280,15 +289,21 @@ impl<'a> BitWriter<'a> {
     }
 }
 
+/// More bytes than a chunk of numbers has where each is read in a word: a power of two, so that nobody need look whether
+/// one lies behind them.
+const NEAR: usize = 256;
+
 struct BitReader<'a, 'b> {
     bytes: &'a mut Reader<'b>,
     /// Bits taken.
     taken: usize,
+    /// Where a chunk of numbers is read, with zeros behind the end.
+    near: [u8; NEAR + size_of::<u64>()],
 }
 
 impl<'a, 'b> BitReader<'a, 'b> {
     const fn new(bytes: &'a mut Reader<'b>) -> Self {
-        Self { bytes, taken: 0 }
+        Self { bytes, taken: 0, near: [0; NEAR + size_of::<u64>()] }
     }
 
     fn take(&mut self, width: u32) -> u64 {
@@ -301,29 +316,24 @@ impl<'a, 'b> BitReader<'a, 'b> {
         value & u64::MAX.checked_shr(64 - width).unwrap_or(0)
     }
 
-    /// Takes as many of one width as there is place for, at most a chunk.
-    fn take_all(&mut self, width: u32, out: &mut [i64]) {
+    /// Takes as many of one width as there is place for, at most a chunk, and puts there what each stands for.
+    fn take_all<T>(&mut self, width: u32, places: &mut [T], mut of: impl FnMut(u64) -> T) {
         /// A word's bits behind those of the byte that a number begins in: wider ones lie in two words.
         const WIDTH_IN_WORD: u32 = 64 - 7;
-        const WORD: usize = size_of::<u64>();
         if WIDTH_IN_WORD < width {
-            out.iter_mut().for_each(|value| *value = self.take(width).cast_signed());
+            places.iter_mut().for_each(|place| *place = of(self.take(width)));
             return;
         }
         let (from, mut at) = (self.taken / 8, self.taken % 8);
-        self.taken += out.len() * width as usize;
-        // Where the end is near, zeros are put behind it.
-        let mut room = [0; CHUNK * WORD + 2 * WORD];
-        let mut packed = self.bytes.0.get(from..).unwrap_or_default();
-        let needed = (at + out.len() * width as usize).div_ceil(8) + WORD;
-        if packed.len() < needed {
-            room[..packed.len()].copy_from_slice(packed);
-            packed = &room;
-        }
+        self.taken += places.len() * width as usize;
+        let packed = self.bytes.0.get(from..).unwrap_or_default();
+        let near = packed.len().min(self.near.len());
+        self.near[..near].copy_from_slice(&packed[..near]);
+        self.near[near..].fill(0);
         let mask = (1_u64 << width) - 1;
-        for value in out {
-            let word = packed[at / 8..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-            *value = (word >> (at % 8) & mask).cast_signed();
+        for place in places {
+            let word = self.near[at / 8 % NEAR..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+            *place = of(word >> (at % 8) & mask);
             at += width as usize;
         }
     }

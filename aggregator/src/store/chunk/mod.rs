@@ -284,11 +284,6 @@ impl Scale {
     const fn is_exact(self) -> bool {
         self.0.is_none()
     }
-
-    /// Appends the values that integers stand for.
-    fn values(self, mantissas: &[i64], out: &mut Vec<f64>) {
-        self.decimals().put_values(mantissas, out);
-    }
 }
 
 #[cfg(test)]

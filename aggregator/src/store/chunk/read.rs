@@ -15,6 +15,7 @@ use crate::store::chunk::STAMPS;
 use crate::store::chunk::Scale;
 use crate::store::chunk::Shape;
 use crate::store::chunk::column::Reader;
+use crate::store::chunk::column::append_integers;
 use crate::store::chunk::column::floats;
 use crate::store::chunk::column::integers;
 use crate::store::chunk::column::unzigzag;
@@ -234,15 +235,17 @@ fn append_values(
     mantissas: &mut Vec<i64>,
     out: &mut Vec<f64>,
 ) {
+    let decimals = scale.decimals();
     if scale.is_exact() {
         floats(reader, len, out);
-        return;
+    } else if base.is_empty() {
+        append_integers(reader, len, decimals.values(), out);
+    } else {
+        integers(reader, len, mantissas);
+        let base = base.iter().map(|base| decimals.mantissa(*base).unwrap_or(0));
+        let mantissas = mantissas.iter().zip(base).map(|(mantissa, base)| mantissa.wrapping_add(base));
+        out.extend(mantissas.map(decimals.values()));
     }
-    integers(reader, len, mantissas);
-    for (mantissa, base) in mantissas.iter_mut().zip(base) {
-        *mantissa = mantissa.wrapping_add(scale.decimals().mantissa(*base).unwrap_or(0));
-    }
-    scale.values(mantissas, out);
 }
 
 /// Puts the values behind `from` where no mark is, and marks where they are.
