@@ -12,6 +12,7 @@ use crate::store::chunk::ChunkRef;
 use crate::store::chunk::Shape;
 use crate::store::chunk::read::Unpacked;
 use crate::store::chunk::run::Run;
+use crate::store::chunk::tail::TailRef;
 use crate::store::select::Field;
 use crate::store::select::Levels;
 use crate::store::select::Samples;
@@ -75,6 +76,7 @@ struct Stretch {
 #[derive(Debug)]
 enum Kept {
     Chunk { first: Timestamp, last: Timestamp, bytes: Range<usize> },
+    Tail { first: Timestamp, runs: u32, windows: u32, latest: Run, bytes: Range<usize> },
     Run(Run),
 }
 
@@ -139,6 +141,16 @@ impl Pile {
         self.push(Stretch { series, author, shape, first, last, kept: Kept::Run(run) }, range);
     }
 
+    /// Puts a tail of the latest series on it, of which what is in `range` counts.
+    pub(super) fn push_tail(&mut self, (author, shape): (Author, Shape), tail: TailRef<'_>, range: TimeRange) {
+        let TailRef { bytes, latest, first, runs, windows } = tail;
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.entries += windows as usize;
+        let kept = Kept::Tail { first, runs, windows, latest, bytes: from..self.bytes.len() };
+        self.push(Stretch { series: self.latest(), author, shape, first, last: latest.last(), kept }, range);
+    }
+
     const fn latest(&self) -> usize {
         self.series.len().saturating_sub(1)
     }
@@ -184,6 +196,11 @@ fn read(stretches: &[Stretch], bytes: &[u8], fields: &[Field], (unpacked, into):
             Kept::Chunk { first, last, bytes: at } => {
                 let chunk = ChunkRef { first: *first, last: *last, bytes: &bytes[at.clone()] };
                 unpacked.append_within(chunk, (*shape, fields), range, into);
+            }
+            Kept::Tail { first, runs, windows, latest, bytes: at } => {
+                let bytes = &bytes[at.clone()];
+                let tail = TailRef { bytes, latest: *latest, first: *first, runs: *runs, windows: *windows };
+                tail.append_within((*shape, fields), range, into);
             }
             Kept::Run(run) => run.append_within((*shape, fields), range, into),
         }

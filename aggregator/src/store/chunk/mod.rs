@@ -3,6 +3,7 @@
 pub(super) mod column;
 pub(super) mod read;
 pub(super) mod run;
+pub(super) mod tail;
 
 use common::metric::{Decimals, Kind};
 use common::time::Timestamp;

@@ -75,7 +75,9 @@ impl Run {
         range: TimeRange,
         into: &mut Samples,
     ) {
-        let within = self.through(range.after)..self.through(range.through);
+        // Most are short and lie inside: those need no division.
+        let is_inside = range.after < self.first && self.last() <= range.through;
+        let within = if is_inside { 0..self.windows } else { self.through(range.after)..self.through(range.through) };
         into.stamps.extend(within.map(|at| self.stamp(at)));
         for (field, column) in fields.iter().zip(&mut into.columns) {
             column.resize(into.stamps.len(), value(self.window, *field, shape));

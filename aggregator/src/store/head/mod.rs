@@ -8,7 +8,6 @@ pub(super) mod host;
 pub(super) mod lookup;
 mod postings;
 mod series;
-mod tail;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

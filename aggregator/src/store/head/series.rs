@@ -10,7 +10,7 @@ use crate::store::chunk::Chunk;
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
 use crate::store::chunk::merge;
-use crate::store::head::tail::Tail;
+use crate::store::chunk::tail::Tail;
 use crate::store::pile::Author;
 use crate::store::pile::Pile;
 
@@ -43,10 +43,10 @@ impl Series {
             self.latest = Some((entry.stamp, entry.window.is_none()));
         }
         if self.growing_at().is_none_or(|last| last < entry.stamp) {
-            self.tail.push(shape, entry);
             if is_full(&self.tail) {
                 self.chunks.push(Chunk::encode(shape, &self.tail.take(shape)));
             }
+            self.tail.push(shape, entry);
             return 0;
         }
         let out_of_order =
@@ -68,9 +68,9 @@ impl Series {
         for (author, chunks) in [(Author::Frozen, frozen), (Author::Growing, &self.chunks)] {
             reaching(chunks, range).iter().for_each(|chunk| pile.push_chunk((author, shape), chunk.lend(), range));
         }
-        self.tail.reaching(shape, range).for_each(|run| pile.push_run((Author::Growing, shape), run, range));
-        if let Some(late) = &self.late {
-            late.reaching(shape, range).for_each(|run| pile.push_run((Author::Late, shape), run, range));
+        for (author, tail) in [(Author::Growing, Some(&self.tail)), (Author::Late, self.late.as_deref())] {
+            let reaching = tail.and_then(|tail| tail.reaching(range));
+            reaching.into_iter().for_each(|tail| pile.push_tail((author, shape), tail, range));
         }
         None
     }

@@ -13,10 +13,12 @@ use crate::store::chunk::column::put_varint;
 use crate::store::chunk::column::unzigzag;
 use crate::store::chunk::column::zigzag;
 use crate::store::chunk::run::Run;
+use crate::store::select::Field;
+use crate::store::select::Samples;
 
 /// Some windows, ascending by stamp.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(in crate::store) struct Tail {
     /// The first run, and what each other one has that the one before it has not.
     bytes: Vec<u8>,
     /// The latest run, which is among them but for how long it is.
@@ -44,7 +46,7 @@ const SCALE_SHIFT: u32 = 6;
 
 impl Tail {
     /// Adds an entry, which is behind all others.
-    pub(super) fn push(&mut self, shape: Shape, entry: Entry) {
+    pub(in crate::store) fn push(&mut self, shape: Shape, entry: Entry) {
         self.windows += 1;
         let entry = Entry { window: entry.window.map(|window| shape.fit(window)), ..entry };
         if let Some(run) = self.latest.as_mut().filter(|run| run.continues(entry)) {
@@ -66,57 +68,85 @@ impl Tail {
     }
 
     /// Takes all out.
-    pub(super) fn take(&mut self, shape: Shape) -> Vec<Entry> {
+    pub(in crate::store) fn take(&mut self, shape: Shape) -> Vec<Entry> {
         let taken = std::mem::take(self);
-        taken.runs(shape).flat_map(Run::entries).collect()
+        taken.lend().into_iter().flat_map(|tail| tail.runs(shape)).flat_map(Run::entries).collect()
     }
 
     /// How many differing windows there are, and how many in all.
-    pub(super) const fn len(&self) -> (u32, u32) {
+    pub(in crate::store) const fn len(&self) -> (u32, u32) {
         (self.runs, self.windows)
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(in crate::store) const fn is_empty(&self) -> bool {
         self.runs == 0
     }
 
-    pub(super) fn first_stamp(&self) -> Option<Timestamp> {
+    pub(in crate::store) fn first_stamp(&self) -> Option<Timestamp> {
         (!self.is_empty()).then_some(self.first)
     }
 
-    pub(super) fn last_stamp(&self) -> Option<Timestamp> {
+    pub(in crate::store) fn last_stamp(&self) -> Option<Timestamp> {
         self.latest.map(Run::last)
     }
 
     /// Whether there may be one in a range.
-    pub(super) fn touches(&self, range: TimeRange) -> bool {
+    pub(in crate::store) fn touches(&self, range: TimeRange) -> bool {
         self.latest.is_some_and(|latest| range.after < latest.last() && self.first <= range.through)
     }
 
-    /// Those that reach into a range.
-    pub(super) fn reaching(&self, shape: Shape, range: TimeRange) -> impl Iterator<Item = Run> {
-        let all = self.touches(range).then(|| self.runs(shape)).into_iter().flatten();
-        all.skip_while(move |run| run.last() <= range.after).take_while(move |run| run.first <= range.through)
+    /// What there is, if some of it may be in a range.
+    pub(in crate::store) fn reaching(&self, range: TimeRange) -> Option<TailRef<'_>> {
+        self.lend().filter(|_| self.touches(range))
     }
 
     /// The latest one that is not after a stamp, alone.
-    pub(super) fn latest(&self, shape: Shape, through: Timestamp) -> Option<Run> {
+    pub(in crate::store) fn latest(&self, shape: Shape, through: Timestamp) -> Option<Run> {
         let latest = self.latest?;
         if latest.first <= through {
             return latest.latest(through);
         }
-        let before = self.runs(shape).take_while(|run| run.first <= through).last();
+        let before = self.lend()?.runs(shape).take_while(|run| run.first <= through).last();
         before.and_then(|run| run.latest(through))
     }
 
     /// Bytes on the heap.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::store) fn bytes(&self) -> usize {
         self.bytes.capacity()
     }
 
-    fn runs(&self, shape: Shape) -> Runs<'_> {
-        let mut bytes = Reader(&self.bytes);
-        let next = (!self.is_empty()).then(|| take(&mut bytes, shape.decimals, shape.kind, None).0);
+    fn lend(&self) -> Option<TailRef<'_>> {
+        let Self { bytes, latest, first, runs, windows } = self;
+        Some(TailRef { bytes, latest: (*latest)?, first: *first, runs: *runs, windows: *windows })
+    }
+}
+
+/// A tail that lies elsewhere, and is not empty.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct TailRef<'a> {
+    pub(in crate::store) bytes: &'a [u8],
+    pub(in crate::store) latest: Run,
+    pub(in crate::store) first: Timestamp,
+    pub(in crate::store) runs: u32,
+    pub(in crate::store) windows: u32,
+}
+
+impl<'a> TailRef<'a> {
+    /// Appends those that are in a range.
+    pub(in crate::store) fn append_within(
+        self,
+        (shape, fields): (Shape, &[Field]),
+        range: TimeRange,
+        into: &mut Samples,
+    ) {
+        let reaching = self.runs(shape).skip_while(|run| run.last() <= range.after);
+        let reaching = reaching.take_while(|run| run.first <= range.through);
+        reaching.for_each(|run| run.append_within((shape, fields), range, into));
+    }
+
+    fn runs(self, shape: Shape) -> Runs<'a> {
+        let mut bytes = Reader(self.bytes);
+        let (next, _) = take(&mut bytes, shape.decimals, shape.kind, None);
         Runs { bytes, shape, left: self.runs, next, latest: self.latest }
     }
 }
@@ -127,21 +157,20 @@ struct Runs<'a> {
     shape: Shape,
     left: u32,
     /// The next one, but for how long it is.
-    next: Option<Run>,
-    latest: Option<Run>,
+    next: Run,
+    latest: Run,
 }
 
 impl Iterator for Runs<'_> {
     type Item = Run;
 
     fn next(&mut self) -> Option<Run> {
-        let run = self.next.take()?;
-        self.left = self.left.saturating_sub(1);
+        self.left = self.left.checked_sub(1)?;
         if self.left == 0 {
-            return self.latest;
+            return Some(self.latest);
         }
-        let (next, windows) = take(&mut self.bytes, self.shape.decimals, self.shape.kind, Some(run));
-        self.next = Some(next);
+        let (next, windows) = take(&mut self.bytes, self.shape.decimals, self.shape.kind, Some(self.next));
+        let run = std::mem::replace(&mut self.next, next);
         Some(Run { windows, ..run })
     }
 }
@@ -370,7 +399,8 @@ mod tests {
             entries.iter().for_each(|entry| tail.push(shape, *entry));
             let [after, through] = [ends[0].min(ends[1]), ends[0].max(ends[1])].map(Timestamp::from_millis);
             let within = |run: Run| run.entries().filter(|entry| after < entry.stamp && entry.stamp <= through).collect::<Vec<_>>();
-            let read: Vec<Entry> = tail.reaching(shape, TimeRange { after, through }).flat_map(within).collect();
+            let reaching = tail.reaching(TimeRange { after, through });
+            let read: Vec<Entry> = reaching.into_iter().flat_map(|tail| tail.runs(shape)).flat_map(within).collect();
             let inside: Vec<Entry> =
                 entries.iter().copied().filter(|entry| after < entry.stamp && entry.stamp <= through).collect();
             check(&read, &inside)?;
