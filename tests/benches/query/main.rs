@@ -1,15 +1,21 @@
 //! How long queries take, beside Debian's Prometheus and VictoriaMetrics: the same samples by remote write, the same
 //! questions over HTTP, in one run. Arguments: hours of ten thousand series at ten seconds (6), and how often each question
-//! is asked (20).
+//! is asked (20). Before those hours there is a month of a hundred series, a sample a minute.
 //!
 //! Prints; asserts only that the answers are as large: machines are shared, and only ratios hold.
 
 use std::env;
 use std::io;
 use std::io::Write as _;
+use std::time::Duration;
+use std::time::Instant;
 
+use anyhow::ensure;
+use benches::fill::MONTH_METRIC;
+use benches::fill::MONTH_SERIES;
 use benches::fill::STEP_MS;
 use benches::fill::fill;
+use benches::fill::fill_month;
 use benches::millis;
 use benches::number;
 use benches::peer::Peer;
@@ -19,6 +25,8 @@ use common::time::Clock;
 
 /// A question: what it is called, where it is asked, its parameters, and how many hours ago.
 type Question = (&'static str, &'static str, Vec<(&'static str, String)>);
+
+const HOUR_MS: i64 = 3_600_000;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -33,7 +41,12 @@ async fn main() -> anyhow::Result<()> {
         peers.extend(Peer::neighbour(name).await?);
     }
     let end = Clock::real().wall().as_millis() / STEP_MS * STEP_MS;
-    let steps = hours * 3_600_000 / STEP_MS;
+    // Half of what makes a chunk beside whole ones: what grows behind the chunks is neither empty nor full.
+    let steps = hours * HOUR_MS / STEP_MS + 60;
+    // Who has seen what is recent takes nothing that is old.
+    let month_end = (end - (hours + 1) * HOUR_MS) / HOUR_MS * HOUR_MS;
+    fill_month(&peers, month_end).await?;
+    settle_month(&mut peers[0], month_end).await?;
     let filled = fill(&peers, end, steps).await?;
     writeln!(out, "{} samples by remote write", filled.samples)?;
     for (peer, used) in peers.iter().zip(filled.used) {
@@ -43,7 +56,7 @@ async fn main() -> anyhow::Result<()> {
     writeln!(out, "{:<34}{}", "", peers.iter().map(|peer| format!("{:>38}", peer.name)).collect::<String>())?;
     let columns = format!("{:>10}{:>10}{:>10}{:>8}", "p50 ms", "p99 ms", "CPU ms", "kB");
     writeln!(out, "{:<34}{}", "", columns.repeat(peers.len()))?;
-    for (name, path, parameters) in questions(end, hours) {
+    for (name, path, parameters) in questions(end, hours).into_iter().chain(questions_of_month(month_end)) {
         let mut row = format!("{name:<34}");
         for peer in &peers {
             let mut took = Vec::new();
@@ -67,6 +80,46 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Waits until what is over is in files, and longer windows are made of it: what comes late waits for the next hour to be
+/// sealed, or for a start.
+async fn settle_month(lapwing: &mut Peer, end: i64) -> anyhow::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(300);
+    const GLANCE: Duration = Duration::from_millis(500);
+    /// Of the raw samples: windows of an hour and those of the last day are far less.
+    const SHARE: usize = 10;
+    let count = format!("count({MONTH_METRIC})");
+    let at_end = [("query", count), ("time", (end / 1_000).to_string())];
+    let back = lapwing.kill_and_start(&at_end, &MONTH_SERIES.to_string()).await?;
+    ensure!(back.is_some(), "the month is lost");
+    let (_, _, mut explained) = questions_of_month(end).swap_remove(0);
+    explained.push(("explain", "1".to_owned()));
+    let began = Instant::now();
+    loop {
+        let (text, _) = lapwing.ask("query_range", &explained).await?;
+        let told = text.rsplit(r#""samples":"#).next().unwrap_or_default();
+        let samples: usize = told.split(|digit: char| !digit.is_ascii_digit()).next().unwrap_or_default().parse()?;
+        if samples < MONTH_SERIES * 30 * 24 * 60 / SHARE {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "no longer windows are made of the month: {samples} samples answer");
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// Of thirty days, at each hour.
+fn questions_of_month(end: i64) -> Vec<Question> {
+    let seconds = |millis: i64| (millis / 1_000).to_string();
+    let range = |of: &str| {
+        let query = format!("{of} by (id) ({of}_over_time({MONTH_METRIC}[1h]))");
+        let start = seconds(end - 30 * 24 * HOUR_MS);
+        vec![("query", query), ("start", start), ("end", seconds(end)), ("step", seconds(HOUR_MS))]
+    };
+    vec![
+        ("30 d of avg_over_time[1h]", "query_range", range("avg")),
+        ("30 d of max_over_time[1h]", "query_range", range("max")),
+    ]
+}
+
 /// Those of the budgets in `docs/BUDGETS.md`.
 fn questions(end: i64, hours: i64) -> Vec<Question> {
     let seconds = |millis: i64| (millis / 1_000).to_string();
@@ -77,12 +130,11 @@ fn questions(end: i64, hours: i64) -> Vec<Question> {
         vec![("query", query.to_owned()), ("start", seconds(from)), ("end", seconds(through)), ("step", step)]
     };
     let by_host = "sum by (host) (rate(m[1h]))";
-    let hour = 3_600_000;
     vec![
         (
             "one series, 6 h at 60 s",
             "query_range",
-            range(r#"m{host="host-42",id="60"}"#, end - hours * hour, end, 60_000),
+            range(r#"m{host="host-42",id="60"}"#, end - hours * HOUR_MS, end, 60_000),
         ),
         ("topk(10) of 10,000, now", "query", instant("topk(10, m)", now)),
         ("topk(10) of 10,000, then", "query", instant("topk(10, m)", then)),
@@ -91,12 +143,12 @@ fn questions(end: i64, hours: i64) -> Vec<Question> {
         (
             "1 h of rate[5m] by host at 60 s",
             "query_range",
-            range("sum by (host) (rate(m[5m]))", end - hour, end, 60_000),
+            range("sum by (host) (rate(m[5m]))", end - HOUR_MS, end, 60_000),
         ),
         (
             "max_over_time[1h], 1 h at 60 s",
             "query_range",
-            range("max by (host) (max_over_time(m[1h]))", end - hour, end, 60_000),
+            range("max by (host) (max_over_time(m[1h]))", end - HOUR_MS, end, 60_000),
         ),
         ("count of 10,000", "query", instant("count(m)", now)),
         ("10,000 series, now", "query", instant("m", now)),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use common::metric::Labels;
+use common::metric::NAME;
 use futures::future::try_join_all;
 
 use crate::peer::Peer;
@@ -13,11 +15,20 @@ use crate::synthetic::labels;
 /// Between two samples of a series.
 pub const STEP_MS: i64 = 10_000;
 
+/// Between two samples of a series that is looked back at for a month.
+pub const MONTH_STEP_MS: i64 = 60_000;
+
+/// How many there are of those: what one host has.
+pub const MONTH_SERIES: usize = 100;
+
+/// What their metric is called.
+pub const MONTH_METRIC: &str = "month";
+
 /// Steps of a series in one message: senders gather some.
 const STEPS: usize = 30;
 
-/// Series in one message: about the 10,000 samples that Prometheus sends at once.
-const SERIES_IN_MESSAGE: usize = 400;
+/// Samples in one message: about the 10,000 that Prometheus sends at once.
+const SAMPLES_IN_MESSAGE: usize = 12_000;
 
 /// What was written.
 pub struct Filled {
@@ -32,18 +43,39 @@ pub struct Filled {
 /// # Errors
 /// When one refuses them.
 pub async fn fill(peers: &[Peer], end: i64, steps: i64) -> anyhow::Result<Filled> {
-    let mut synthetic = Synthetic::default();
+    fill_with(peers, (end, STEP_MS, steps), (SERIES, STEPS), &labels).await
+}
+
+/// Writes thirty days of samples of the series that are looked back at for a month, up to `end`, to all.
+///
+/// # Errors
+/// When one refuses them.
+pub async fn fill_month(peers: &[Peer], end: i64) -> anyhow::Result<Filled> {
+    const STEPS: i64 = 30 * 24 * 60;
+    const STEPS_AT_ONCE: usize = 24 * 60;
+    let labels = |one: usize| labels(one).with(NAME, MONTH_METRIC);
+    fill_with(peers, (end, MONTH_STEP_MS, STEPS), (MONTH_SERIES, STEPS_AT_ONCE), &labels).await
+}
+
+async fn fill_with(
+    peers: &[Peer],
+    (end, step, steps): (i64, i64, i64),
+    (series, steps_at_once): (usize, usize),
+    labels: &dyn Fn(usize) -> Labels,
+) -> anyhow::Result<Filled> {
+    let mut synthetic = Synthetic::new(series);
     let mut filled = Filled { samples: 0, used: vec![Duration::ZERO; peers.len()] };
-    let mut from = end - (steps - 1) * STEP_MS;
+    let in_message = (SAMPLES_IN_MESSAGE / steps_at_once).max(1);
+    let mut from = end - (steps - 1) * step;
     while from <= end {
         let stamps: Vec<i64> =
-            (0_i64..).map(|at| from + at * STEP_MS).take(STEPS).take_while(|at| *at <= end).collect();
-        let mut columns = vec![Vec::new(); SERIES];
+            (0_i64..).map(|at| from + at * step).take(steps_at_once).take_while(|at| *at <= end).collect();
+        let mut columns = vec![Vec::new(); series];
         for stamp in &stamps {
             columns.iter_mut().zip(synthetic.step()).for_each(|(column, value)| column.push((*stamp, value)));
         }
-        let messages = (0..SERIES).step_by(SERIES_IN_MESSAGE).map(|first| {
-            let some = first..SERIES.min(first + SERIES_IN_MESSAGE);
+        let messages = (0..series).step_by(in_message).map(|first| {
+            let some = first..series.min(first + in_message);
             message(some.map(|one| (labels(one), columns[one].as_slice())))
         });
         let messages: Vec<_> = messages.collect();
@@ -53,8 +85,8 @@ pub async fn fill(peers: &[Peer], end: i64, steps: i64) -> anyhow::Result<Filled
             try_join_all(messages.iter().map(|message| peer.write(message))).await?;
             *used += peer.process.cpu()? - before;
         }
-        filled.samples += stamps.len() * SERIES;
-        from += i64::try_from(STEPS)? * STEP_MS;
+        filled.samples += stamps.len() * series;
+        from += i64::try_from(steps_at_once)? * step;
     }
     Ok(filled)
 }

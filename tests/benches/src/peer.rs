@@ -84,11 +84,12 @@ impl Peer {
                 fs::write(&config, "global: {}\n")?;
                 command.arg("--config.file").arg(config).arg("--storage.tsdb.path").arg(&data);
                 command.args(["--web.listen-address=127.0.0.1:46501", "--web.enable-remote-write-receiver"]);
+                command.arg("--storage.tsdb.retention.time=40d");
                 ("http://127.0.0.1:46501", "/api/v1/write")
             }
             _ => {
                 command.arg("-storageDataPath").arg(&data);
-                command.args(["-httpListenAddr=127.0.0.1:46502", "-retentionPeriod=1", "-search.disableCache"]);
+                command.args(["-httpListenAddr=127.0.0.1:46502", "-retentionPeriod=2", "-search.disableCache"]);
                 command.arg("-search.latencyOffset=0s");
                 ("http://127.0.0.1:46502", "/api/v1/write")
             }

@@ -52,8 +52,15 @@ pub fn labels(series: usize) -> Labels {
 
 impl Default for Synthetic {
     fn default() -> Self {
-        let mut synthetic = Self { random: 0x9e37_79b9_7f4a_7c15, state: vec![0.0; SERIES], pace: vec![0.0; SERIES] };
-        for series in 0..SERIES {
+        Self::new(SERIES)
+    }
+}
+
+impl Synthetic {
+    /// The first series of all.
+    pub fn new(count: usize) -> Self {
+        let mut synthetic = Self { random: 0x9e37_79b9_7f4a_7c15, state: vec![0.0; count], pace: vec![0.0; count] };
+        for series in 0..count {
             let share = synthetic.share();
             let (state, pace) = match Class::of(series) {
                 Class::Constant => ((share * 100_000.0).floor(), 0.0),
@@ -69,12 +76,10 @@ impl Default for Synthetic {
         }
         synthetic
     }
-}
 
-impl Synthetic {
     /// The values of all series ten seconds later.
     pub fn step(&mut self) -> Vec<f64> {
-        (0..SERIES).map(|series| self.next(series)).collect()
+        (0..self.state.len()).map(|series| self.next(series)).collect()
     }
 
     fn next(&mut self, series: usize) -> f64 {
