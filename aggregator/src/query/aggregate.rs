@@ -115,26 +115,26 @@ impl Fold<'_> {
         let order = |left: f64, right: f64| left.is_nan().cmp(&right.is_nan()).then_with(|| order(left, right));
         let counts: Vec<usize> = counts.iter().map(|count| *count as usize).collect();
         let mut places = Places::default();
-        let mut groups: Vec<(Vec<Series>, Vec<Best>)> = Vec::new();
+        let mut groups: Vec<Picked> = Vec::new();
         self.evaluator.stream(&self.aggregate.of, self.grid, &mut |series| {
             let place = places.of(series.labels, &self.aggregate.grouping);
             if place == groups.len() {
                 self.evaluator.budget.hold(self.grid.count)?;
-                groups.push((Vec::new(), vec![Best::default(); self.grid.count]));
+                groups.push(Picked { steps: vec![Best::default(); self.grid.count], ..Picked::default() });
             }
-            let (members, steps) = &mut groups[place];
+            let Picked { members, steps, .. } = &mut groups[place];
             let mut is_picked = false;
             for ((best, count), value) in steps.iter_mut().zip(&counts).zip(series.values) {
                 is_picked |= is_present(*value) && best.offer((*value, members.len()), *count, &order);
             }
             if is_picked {
-                self.evaluator.budget.hold(self.grid.count)?;
-                members.push(Series::absent(series.labels.whole(), series.drops_name, self.grid));
+                let series = Series::absent(series.labels.whole(), series.drops_name, self.grid);
+                self.evaluator.budget.hold(groups[place].push(series))?;
             }
             Ok(())
         })?;
         let mut answer = Vec::new();
-        for (mut members, mut steps) in groups {
+        for Picked { mut members, mut steps, .. } in groups {
             for (step, (best, count)) in steps.iter_mut().zip(&counts).enumerate() {
                 best.settle(*count, &order);
                 best.ranked.iter().for_each(|(value, at)| members[*at].values[step] = *value);
@@ -173,6 +173,48 @@ impl Places {
         self.before.0.clone_from(&self.key);
         self.before.1 = place;
         place
+    }
+}
+
+/// The first of a group.
+#[derive(Default)]
+struct Picked {
+    /// Those that are among the first at a step, and some that were.
+    members: Vec<Series>,
+    steps: Vec<Best>,
+    /// How many there were at most.
+    most: usize,
+    /// How many there are when those go that were pushed out.
+    room: usize,
+}
+
+impl Picked {
+    /// Adds one that is among the first. Answers how many samples are held more than before.
+    fn push(&mut self, series: Series) -> usize {
+        const ROOM_MIN: usize = 16;
+        self.members.push(series);
+        if self.room < self.members.len() {
+            self.drop_pushed_out();
+            self.room = ROOM_MIN.max(2 * self.members.len());
+        }
+        let more = self.members.len().saturating_sub(self.most);
+        self.most += more;
+        more * self.steps.len()
+    }
+
+    fn drop_pushed_out(&mut self) {
+        let mut is_in = vec![false; self.members.len()];
+        self.steps.iter().flat_map(|best| &best.ranked).for_each(|(_, at)| is_in[*at] = true);
+        let mut kept = 0;
+        let count = |is_in: &bool| {
+            let place = kept;
+            kept += usize::from(*is_in);
+            place
+        };
+        let places: Vec<usize> = is_in.iter().map(count).collect();
+        let mut is_in = is_in.into_iter();
+        self.members.retain(|_| is_in.next().unwrap_or_default());
+        self.steps.iter_mut().flat_map(|best| &mut best.ranked).for_each(|(_, at)| *at = places[*at]);
     }
 }
 

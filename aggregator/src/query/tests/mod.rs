@@ -140,6 +140,12 @@ fn each_budget_says_which_it_is() {
     // Aggregated series by series: what is selected is not held.
     check(config, &format!("0{}", " + sum(rate(work_total[1m]))".repeat(6)), "{} 36");
     check(config, "sum(count_over_time(work_total[1m:100ms]))", "[query] samples_max");
+    // Neither are those that others pushed out from among the first.
+    let memory = Memory::default();
+    (0_u16..500).for_each(|one| memory.append_sample(&labels("m", &[("at", &one.to_string())]), at(60), one.into()));
+    let hundred = EngineConfig { samples_max: 100, ..EngineConfig::default() };
+    let picked = answer(&engine_with(memory, hundred), "topk(2, m)");
+    assert_eq!(picked, r#"m{at="499"} 499, m{at="498"} 498"#);
     let no_time = EngineConfig { deadline: Duration::ZERO, ..EngineConfig::default() };
     check(no_time, "sum(work_total)", "timeout: the query took longer than 0ns");
 }
