@@ -10,6 +10,9 @@ use crate::query::QueryError;
 /// Longest duration: more than anybody keeps, and sums of a few do not overflow.
 pub(super) const DURATION_MAX_MS: f64 = 1_000.0 * 365.0 * 24.0 * 3_600.0 * 1_000.0;
 
+/// Each of them ends a comment.
+pub(super) const LINE_ENDS: [char; 2] = ['\n', '\r'];
+
 /// Rewrites a query.
 pub(super) fn desugar(text: &str) -> Result<String, QueryError> {
     let mut plain = String::with_capacity(text.len());
@@ -22,7 +25,7 @@ pub(super) fn desugar(text: &str) -> Result<String, QueryError> {
                 (decoded(piece, first)?, behind)
             }
             '#' => {
-                let (piece, behind) = rest.split_at(rest.find('\n').unwrap_or(rest.len()));
+                let (piece, behind) = rest.split_at(rest.find(LINE_ENDS).unwrap_or(rest.len()));
                 (Cow::Borrowed(piece), behind)
             }
             '[' => range(rest)?,

@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::query::QueryError;
 use crate::query::desugar::DURATION_MAX_MS;
+use crate::query::desugar::LINE_ENDS;
 use crate::query::desugar::desugar;
 use crate::query::function;
 use crate::query::function::How;
@@ -165,7 +166,7 @@ fn operators(text: &str) -> usize {
         word.clear();
         match char {
             '"' | '\'' | '`' => skip_string(&mut chars, char),
-            '#' => drop(chars.by_ref().find(|char| *char == '\n')),
+            '#' => drop(chars.by_ref().find(|char| LINE_ENDS.contains(char))),
             '{' => (count, braces) = (count + 1, braces + 1),
             '}' => braces = braces.saturating_sub(1),
             '(' | '[' | '+' | '-' | '*' | '/' | '%' | '^' | '<' | '>' | '=' | '!' if braces == 0 => count += 1,

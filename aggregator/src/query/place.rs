@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 
+use crate::query::desugar::LINE_ENDS;
 use crate::query::desugar::is_word;
 use crate::query::desugar::string_end;
 
@@ -35,10 +36,10 @@ impl Calls {
         let opened = (1..tokens.len()).filter_map(|open| Some((called(&tokens, &closing, open)?, open)));
         let mut named: Vec<(usize, usize)> = opened.collect();
         named.sort_unstable();
+        let lines: Vec<usize> = [0].into_iter().chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let place = |at: usize| {
-            let before = &text.as_bytes()[..at];
-            let begin = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            Place { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), column: 1 + at - begin }
+            let line = lines.partition_point(|begin| *begin <= at);
+            Place { line, column: 1 + at - lines[line - 1] }
         };
         let call = |(name, open): (usize, usize)| {
             (
@@ -80,7 +81,7 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let length = match first {
-            '#' => rest.find('\n').unwrap_or(rest.len()),
+            '#' => rest.find(LINE_ENDS).unwrap_or(rest.len()),
             '"' | '\'' | '`' => string_end(rest, first),
             _ if is_word(first) => rest.find(|char| !is_word(char)).unwrap_or(rest.len()),
             _ => first.len_utf8(),
@@ -123,7 +124,7 @@ fn called(tokens: &[Token<'_>], closing: &[usize], open: usize) -> Option<usize>
 
 /// Words before a bracket that call nothing.
 fn is_keyword(word: &str) -> bool {
-    const KEYWORDS: [&str; 14] = [
+    const KEYWORDS: [&str; 12] = [
         "and",
         "atan2",
         "bool",
@@ -135,9 +136,7 @@ fn is_keyword(word: &str) -> bool {
         "on",
         "or",
         "start",
-        "step",
         "unless",
-        "fill",
     ];
     KEYWORDS.iter().any(|keyword| word.eq_ignore_ascii_case(keyword))
 }

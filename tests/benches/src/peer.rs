@@ -60,6 +60,8 @@ impl Peer {
         command
             .args(["run", "--listen-http", "127.0.0.1:46500", "--listen-quic", "127.0.0.1:46503", "--data-dir"])
             .arg(&data);
+        // A month is written, and looked back at.
+        command.env("LAPWING__RETENTION__RAW", "40d");
         // What is asked again is to be calculated again, here and there.
         command.env("LAPWING__QUERY__CACHE_MAX", "0");
         let prefix = "http://127.0.0.1:46500/prometheus";

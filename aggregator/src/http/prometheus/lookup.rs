@@ -70,7 +70,8 @@ fn unescaped(name: &str) -> Option<String> {
     let mut plain = String::new();
     while let Some((before, behind)) = rest.split_once('_') {
         plain.push_str(before);
-        let (code, behind) = behind.split_once('_')?;
+        let (code, behind) =
+            behind.split_once('_').filter(|(code, _)| code.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
         plain.push(if code.is_empty() { '_' } else { char::from_u32(u32::from_str_radix(code, 16).ok()?)? });
         rest = behind;
     }
@@ -158,6 +159,7 @@ mod tests {
         check("U__", Some(""));
         check("U__a_2e", None);
         check("U__a_zz_", None);
+        check("U__a_+41_", None);
         check("U__a_d800_", None);
     }
 }
