@@ -218,7 +218,7 @@ test("the process table shows the moment under the cursor, and a click keeps it"
     await page.mouse.click(box.x + box.width / 2, box.y + 60);
     await page.getByRole("button", { name: "Back to now" }).waitFor();
     await page.waitForFunction(() => document.querySelector("#processes .when b"));
-    assert.ok(mock.asked.some((one) => /processes\?at=\d{13}/.test(one)));
+    await until(() => mock.asked.some((one) => /processes\?at=\d{13}/.test(one)), "the table of that moment");
   }));
 
 test("a chart is a table too, and its cursor moves by keys", () =>
