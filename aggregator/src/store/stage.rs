@@ -236,7 +236,9 @@ impl Stage<'_> {
         self.written(HostId::AGGREGATOR, series, staged)
     }
 
-    fn written(&mut self, origin: HostId, series: Vec<Written>, staged: &mut Staged) -> Result<(), AppendError> {
+    fn written(&mut self, origin: HostId, mut series: Vec<Written>, staged: &mut Staged) -> Result<(), AppendError> {
+        // Each that is older than those before it would make a chunk of its own. Of equal stamps the last still counts.
+        series.iter_mut().for_each(|written| written.samples.sort_by_key(|(stamp, _)| *stamp));
         let row = self.numbers.insert(self.transaction, origin, &series)?;
         let stamps = || series.iter().flat_map(|written| &written.samples).map(|(stamp, _)| *stamp);
         if let (Some(first), Some(last)) = (stamps().min(), stamps().max()) {

@@ -377,6 +377,23 @@ async fn what_comes_for_a_day_whose_samples_went_takes_nothing_of_its_long_windo
 }
 
 #[tokio::test]
+async fn samples_of_a_series_that_come_newest_first_are_kept_like_others() {
+    let kept = async |name: &str, order: &mut dyn Iterator<Item = i64>| {
+        let dir = tempfile::tempdir().unwrap();
+        let running = Running::start(dir.path(), &clock());
+        // Of two with one stamp the last counts.
+        let samples: Vec<_> = order.flat_map(|at| [(T + at, Some(0.5)), (T + at, Some(1.5))]).collect();
+        write(&running, ORIGIN, vec![series(name, &samples)]).await;
+        let kept = (bits(&running.store, name), running.store.stats().head_bytes);
+        running.stop();
+        kept
+    };
+    let ascending = kept("m", &mut (0..1_000)).await;
+    assert_eq!(ascending.0[0].len(), 1_000);
+    assert_eq!(kept("m", &mut (0..1_000).rev()).await, ascending, "not a chunk for each");
+}
+
+#[tokio::test]
 async fn samples_that_went_for_want_of_room_are_not_said_to_be_kept() {
     let dir = tempfile::tempdir().unwrap();
     let hours = |hours: i64| Timestamp::from_millis(T + hours * 3_600_000);
