@@ -125,8 +125,9 @@ impl Reader {
 
     /// Whether the batch is worth a commit.
     #[must_use]
-    pub const fn has_enough(&self) -> bool {
-        SAMPLES_ENOUGH <= self.received.samples || LABEL_BYTES_ENOUGH <= self.label_bytes
+    pub fn has_enough(&self) -> bool {
+        let Received { samples, refused, .. } = &self.received;
+        SAMPLES_ENOUGH <= samples + refused.total() || LABEL_BYTES_ENOUGH <= self.label_bytes
     }
 
     /// What was read since it was asked before.
@@ -462,6 +463,9 @@ mod tests {
                 .unwrap()
         });
         assert!(reader.has_enough(), "of long labels there are enough soon");
+        reader.take();
+        (0..SAMPLES_ENOUGH).for_each(|at| reader.push(format!("a{at} 1 9\n").as_bytes()).unwrap());
+        assert!(reader.has_enough(), "of series whose samples are refused, too");
     }
 
     proptest! {

@@ -51,7 +51,6 @@ pub(super) async fn import(
     let mut sum = Outcome { samples: 0, refused: Refused::default() };
     let read = read(&app, writer, format, (request, &mut sum)).await;
     let Outcome { samples, refused } = sum;
-    app.writes.counted().stored(samples, &refused);
     let before = format!("{samples} samples that stand before it are stored");
     let why = match (read, write::some_refused(samples, &refused)) {
         (Ok(()), None) => return Success::new(Imported { samples }).into_response(),
@@ -91,6 +90,8 @@ async fn read(
         let pushed = pushed.map_err(|bad| Problem::bad_request(bad.to_string()));
         if is_last || pushed.is_err() || reader.has_enough() {
             let Outcome { samples, refused } = write::keep(app, origin.id, reader.take()).await?;
+            // At once: who sends may leave.
+            app.writes.counted().stored(samples, &refused);
             sum.samples += samples;
             sum.refused.add(refused);
         }
