@@ -289,9 +289,12 @@ impl Processes {
             self.lines.want(pid);
         }
         let began = self.clockwork.began(known.level.start_ticks);
-        let old = OLD_SECONDS + self.since_look.as_secs_f64();
-        if first && began.is_none_or(|began| began < tick.moment.stamp.as_seconds() - old) {
+        let young = OLD_SECONDS + self.since_look.as_secs_f64();
+        let missed = began.is_none_or(|began| began < tick.moment.stamp.as_seconds() - young);
+        if first && (missed || round == 1) {
             known.look(tick.host, true);
+        }
+        if first && missed {
             known.begin_here();
         }
         let busy = BUSY_TICKS <= known.measures().cpu_ticks;

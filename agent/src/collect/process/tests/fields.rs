@@ -46,6 +46,16 @@ fn swap_switches_and_files_of_a_group() {
 }
 
 #[test]
+fn what_has_just_begun_when_the_agent_does_is_read_at_once() {
+    let mut machine = Machine::new();
+    machine.run(Fake { start: 49_900, read: 5, ..BASH });
+    machine.files([0, 7, 3]);
+    machine.tick();
+    machine.check("open_filedesc", "bash", &[3.0]);
+    machine.check("read_bytes_total", "bash", &[5.0]);
+}
+
+#[test]
 fn what_only_moves_in_a_process_that_ran_is_read_of_those_alone() {
     let mut machine = Machine::new();
     machine.container(1);
