@@ -82,12 +82,12 @@ bench-hostile:  ## what small queries and writes wait for beside dashboards and 
 	cargo build --release --locked -p aggregator
 	cargo run --release --locked -p benches --bin bench-hostile -- $(or $(SECONDS),10) $(or $(CLIENTS),8)
 
-bench-store:    ## storing beside Prometheus and VictoriaMetrics: make bench-store HOURS=24 TIMES=10
+bench-store:    ## storing beside Prometheus and VictoriaMetrics: make bench-store HOURS=24 TIMES=10 SET=FILE
 	cargo build --release --locked -p aggregator
-	cargo run --release --locked -p benches --bin bench-store -- $(or $(HOURS),24) $(or $(TIMES),10)
+	cargo run --release --locked -p benches --bin bench-store -- $(or $(HOURS),24) $(or $(TIMES),10) $(SET)
 
-bench-start:    ## what a start takes, and what series take in memory: make bench-start HOSTS=100 WINDOWS=360
-	cargo run --release --locked -p benches --bin bench-start -- $(or $(HOSTS),50) $(or $(WINDOWS),300)
+bench-start:    ## what a start takes, and what series take in memory: make bench-start HOSTS=100 WINDOWS=360 SET=classes
+	cargo run --release --locked -p benches --bin bench-start -- $(or $(HOSTS),50) $(or $(WINDOWS),300) $(or $(SET),moving)
 
 bench-fleet:    ## what agents cost the aggregator: make bench-fleet HOSTS=500 SERIES=2240 TIME=120
 	cargo build --release --locked -p aggregator

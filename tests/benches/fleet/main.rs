@@ -80,7 +80,7 @@ async fn main() -> anyhow::Result<()> {
     fleet.push(Made::new(series)?);
     fleet.windows(WINDOWS_BEFORE).await?;
     fleet.acknowledged();
-    let (used, from) = (aggregator.used()?, Instant::now());
+    let (used, written, from) = (aggregator.used()?, aggregator.process.written()?, Instant::now());
     fleet.windows(windows).await?;
     let (used_then, took) = (aggregator.used()?, from.elapsed());
     let acknowledged = fleet.acknowledged();
@@ -89,9 +89,10 @@ async fn main() -> anyhow::Result<()> {
     let [p50, p99] = percentiles(acknowledged).map(|took| took.as_secs_f64());
     writeln!(
         out,
-        "{:.0} batches a second acknowledged, within {p50:.2} s (p50), {p99:.2} s (p99)\n\
+        "{:.0} batches a second acknowledged, within {p50:.2} s (p50), {p99:.2} s (p99); {:.2} bytes written a sample\n\
          {:.1} % of a core for sessions, {:.1} % for the store; {:.0} MB resident, {:.1} kB a host beside its start",
         batches as f64 / took.as_secs_f64(),
+        (aggregator.process.written()? - written) as f64 / (batches * series) as f64,
         share(used_then.sessions, used.sessions),
         share(used_then.store, used.store),
         aggregator.process.resident()? as f64 / 1e6,

@@ -72,7 +72,7 @@ async fn main() -> anyhow::Result<()> {
             continue;
         };
         let end = Clock::real().wall().as_millis() / STEP_MS * STEP_MS;
-        fill(from_ref(&*peer), end, HOUR_MS / STEP_MS).await?;
+        fill(from_ref(&*peer), end, HOUR_MS / STEP_MS, None).await?;
         writeln!(out, "{:<26}{:>34}{:>34}{:>34}", peer.name, "small queries", "writes", "other queries")?;
         writeln!(out, "{:<26}{}", "", format!("{:>10}{:>12}{:>12}", "", "p50 ms", "p99 ms").repeat(3))?;
         let next = Arc::new(AtomicI64::new(end));

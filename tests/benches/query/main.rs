@@ -47,7 +47,7 @@ async fn main() -> anyhow::Result<()> {
     let month_end = (end - (hours + 1) * HOUR_MS) / HOUR_MS * HOUR_MS;
     fill_month(&peers, month_end).await?;
     settle_month(&mut peers[0], month_end).await?;
-    let filled = fill(&peers, end, steps).await?;
+    let filled = fill(&peers, end, steps, None).await?;
     writeln!(out, "{} samples by remote write", filled.samples)?;
     for (peer, used) in peers.iter().zip(filled.used) {
         let per_second = filled.samples as f64 / used.as_secs_f64().max(0.01);

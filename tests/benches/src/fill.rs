@@ -1,5 +1,6 @@
 //! The same samples for all, by remote write.
 
+use std::path::Path;
 use std::time::Duration;
 
 use common::metric::Labels;
@@ -8,6 +9,7 @@ use futures::future::try_join_all;
 
 use crate::peer::Peer;
 use crate::peer::message;
+use crate::recorded::Recorded;
 use crate::synthetic::SERIES;
 use crate::synthetic::Synthetic;
 use crate::synthetic::labels;
@@ -38,12 +40,15 @@ pub struct Filled {
     pub used: Vec<Duration>,
 }
 
-/// Writes `steps` samples of each series, up to `end`, to all.
+/// Writes `steps` samples of each series, up to `end`, to all: made ones, or those of a recorded hour.
 ///
 /// # Errors
-/// When one refuses them.
-pub async fn fill(peers: &[Peer], end: i64, steps: i64) -> anyhow::Result<Filled> {
-    fill_with(peers, (end, STEP_MS, steps), (SERIES, STEPS), &labels).await
+/// When one refuses them, or the recorded ones cannot be read.
+pub async fn fill(peers: &[Peer], end: i64, steps: i64, recorded: Option<&Path>) -> anyhow::Result<Filled> {
+    let mut made = Synthetic::default();
+    let mut recorded = recorded.map(Recorded::read).transpose()?;
+    let mut values = || recorded.as_mut().map_or_else(|| made.step(), Recorded::step);
+    fill_with(peers, (end, STEP_MS, steps), (SERIES, STEPS), (&labels, &mut values)).await
 }
 
 /// Writes thirty days of samples of the series that are looked back at for a month, up to `end`, to all.
@@ -55,16 +60,17 @@ pub async fn fill_month(peers: &[Peer], end: i64) -> anyhow::Result<Filled> {
     // Prometheus takes nothing that is an hour older than what it has seen of others.
     const STEPS_AT_ONCE: usize = 30;
     let labels = |one: usize| labels(one).with(NAME, MONTH_METRIC);
-    fill_with(peers, (end, MONTH_STEP_MS, STEPS), (MONTH_SERIES, STEPS_AT_ONCE), &labels).await
+    let mut made = Synthetic::new(MONTH_SERIES);
+    let size = (MONTH_SERIES, STEPS_AT_ONCE);
+    fill_with(peers, (end, MONTH_STEP_MS, STEPS), size, (&labels, &mut || made.step())).await
 }
 
 async fn fill_with(
     peers: &[Peer],
     (end, step, steps): (i64, i64, i64),
     (series, steps_at_once): (usize, usize),
-    labels: &dyn Fn(usize) -> Labels,
+    (labels, values): (&dyn Fn(usize) -> Labels, &mut dyn FnMut() -> Vec<f64>),
 ) -> anyhow::Result<Filled> {
-    let mut synthetic = Synthetic::new(series);
     let mut filled = Filled { samples: 0, used: vec![Duration::ZERO; peers.len()] };
     let in_message = (SAMPLES_IN_MESSAGE / steps_at_once).max(1);
     let mut from = end - (steps - 1) * step;
@@ -73,7 +79,7 @@ async fn fill_with(
             (0_i64..).map(|at| from + at * step).take(steps_at_once).take_while(|at| *at <= end).collect();
         let mut columns = vec![Vec::new(); series];
         for stamp in &stamps {
-            columns.iter_mut().zip(synthetic.step()).for_each(|(column, value)| column.push((*stamp, value)));
+            columns.iter_mut().zip(values()).for_each(|(column, value)| column.push((*stamp, value)));
         }
         let messages = (0..series).step_by(in_message).map(|first| {
             let some = first..series.min(first + in_message);

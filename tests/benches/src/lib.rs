@@ -4,6 +4,7 @@ pub mod fill;
 pub mod made;
 pub mod peer;
 pub mod process;
+pub mod recorded;
 pub mod synthetic;
 
 use std::env;

@@ -1,6 +1,8 @@
 //! Ten thousand made series of a hundred hosts, of the classes that hosts have: constants, counters, CPU seconds, memory,
 //! percentages, small integers, and a few floats of full precision. The same every time.
 
+use common::metric::Decimals;
+use common::metric::Kind;
 use common::metric::Labels;
 use common::metric::NAME;
 
@@ -41,6 +43,18 @@ impl Class {
             90..=93 => Self::Float,
             _ => Self::Small,
         }
+    }
+}
+
+/// Whether a series counts, and how many digits behind the point it means.
+#[must_use]
+pub const fn meaning(series: usize) -> (Kind, Decimals) {
+    match Class::of(series) {
+        Class::Sparse | Class::Counter => (Kind::Counter, Decimals::new(0)),
+        Class::CpuSeconds => (Kind::Counter, Decimals::new(2)),
+        Class::Constant | Class::Memory | Class::Small => (Kind::Gauge, Decimals::new(0)),
+        Class::Percent => (Kind::Gauge, Decimals::new(1)),
+        Class::Float => (Kind::Gauge, Decimals::FULL),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What storing costs, beside Debian's Prometheus and VictoriaMetrics: the same samples by remote write, in one run.
-//! Arguments: hours of ten thousand series at ten seconds (24), and how often each question is asked (10).
+//! Arguments: hours of ten thousand series at ten seconds (24), how often each question is asked (10), and a file of an hour
+//! that was recorded second by second on a real host, if made series are not to be stored.
 //!
 //! Prints; asserts only that nothing is missing after a kill: machines are shared, and only ratios hold.
 
@@ -7,6 +8,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -33,6 +35,7 @@ async fn main() -> anyhow::Result<()> {
     let mut arguments = env::args().skip(1);
     let hours = number(arguments.next(), 24)?;
     let times = u32::try_from(number(arguments.next(), 10)?)?;
+    let recorded = arguments.next().map(PathBuf::from);
     let mut peers = vec![Peer::lapwing(&program()?).await?];
     for name in ["victoria-metrics", "prometheus"] {
         peers.extend(Peer::neighbour(name).await?);
@@ -40,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
     row("", peers.iter().map(|peer| peer.name.to_owned()))?;
 
     let end = Clock::real().wall().as_millis() / STEP_MS * STEP_MS;
-    let filled = fill(&peers, end, hours * 3_600_000 / STEP_MS).await?;
+    let filled = fill(&peers, end, hours * 3_600_000 / STEP_MS, recorded.as_deref()).await?;
     let samples = filled.samples as f64;
     row("M samples a second of one core", filled.used.iter().map(|used| ratio(samples / 1e6, used.as_secs_f64())))?;
     each("bytes written a sample", &peers, |peer| Ok(ratio(peer.written()? as f64, samples)))?;

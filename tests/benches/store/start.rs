@@ -1,6 +1,6 @@
-//! What a start takes, and what the series of agents take in memory: windows of made hosts are stored by one process, and the
-//! data directory is opened by another. Arguments: hosts of 2,240 series (50), windows that lie in the log (300), and, of the
-//! first process, where to store them.
+//! What a start takes, and what the series of agents take in memory and in block files: windows of made hosts are stored by one process, and the
+//! data directory is opened by another. Arguments: hosts of 2,240 series (50), windows that lie in the log (300), what the series
+//! are (`moving`, or `classes` as hosts have them), and, of the first process, where to store them.
 //!
 //! Prints; asserts only that everything is there again: machines are shared, and only ratios hold.
 
@@ -21,6 +21,7 @@ use aggregator::store::commit::Append;
 use aggregator::store::commit::Commit;
 use aggregator::store::lock::Lock;
 use anyhow::Context as _;
+use anyhow::bail;
 use anyhow::ensure;
 use benches::made::Made;
 use benches::number;
@@ -67,9 +68,14 @@ async fn main() -> anyhow::Result<()> {
     let mut arguments = env::args().skip(1);
     let hosts = u32::try_from(number(arguments.next(), 50)?)?;
     let windows = u32::try_from(number(arguments.next(), 300)?)?;
+    let set = arguments.next().unwrap_or_else(|| "moving".to_owned());
     let filling = arguments.next();
     let mut out = io::stdout().lock();
-    let mut made = Made::new(usize::MAX)?;
+    let mut made = match set.as_str() {
+        "moving" => Made::new(usize::MAX)?,
+        "classes" => Made::of_classes()?,
+        other => bail!("the series are `moving` or `classes`, not {other}"),
+    };
     let series = f64::from(hosts) * made.schema.series().len() as f64;
     let samples = series * f64::from(windows);
     let sent = sent(windows, &mut made);
@@ -80,8 +86,10 @@ async fn main() -> anyhow::Result<()> {
 
     let dir = tempfile::tempdir()?;
     // In a process of its own: memory that it gives back and the allocator keeps would hide what a start takes.
-    let filled =
-        Command::new(env::current_exe()?).args([hosts.to_string(), windows.to_string()]).arg(dir.path()).status()?;
+    let filled = Command::new(env::current_exe()?)
+        .args([hosts.to_string(), windows.to_string(), set])
+        .arg(dir.path())
+        .status()?;
     ensure!(filled.success(), "not filled");
     clock.advance(SEALED_AFTER + REST_OF_HOUR);
     let (before, used, began) = (resident(process::id())?, cpu(process::id())?, Instant::now());
@@ -99,6 +107,14 @@ async fn main() -> anyhow::Result<()> {
         samples / used.as_secs_f64() / 1e6,
         samples / used.as_secs_f64() / decoded,
         decoded / 1e6,
+    )?;
+    // The hour ends, and is sealed.
+    clock.advance(2 * SEALED_AFTER);
+    sealed(&store).await?;
+    writeln!(
+        out,
+        "sealed: {:.2} bytes a sample",
+        store.stats().block_bytes as f64 / (samples + series * f64::from(SEALED))
     )?;
     close(store, writer)
 }
