@@ -98,7 +98,8 @@ async fn live(
     ticked: watch::Sender<Timestamp>,
     dropped: u64,
 ) -> anyhow::Result<()> {
-    let stamps = Stamps::new(clock.wall(), clock.boot());
+    let introduction = introduction(config);
+    let stamps = uplink::time::stamps(&config.uplink.state_dir, introduction.boot_id, clock);
     let denied: Vec<_> = host::denied(&config.roots).map(|sight| sight.name).collect();
     if !denied.is_empty() {
         tracing::info!(
@@ -126,7 +127,7 @@ async fn live(
     let mut keeper = JoinSet::new();
     keeper.spawn(directory::keep(spool.clone(), directory, clock.clone(), last.clone()));
     let uplink = Uplink {
-        introduction: introduction(config),
+        introduction,
         config: config.uplink.clone(),
         spool,
         recorder: sampler.recorder(),

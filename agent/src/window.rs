@@ -23,7 +23,8 @@ use crate::collect::Samples;
 pub struct Stamps(Arc<AtomicI64>);
 
 impl Stamps {
-    /// Before first contact: the host's wall clock as it stood when the agent started.
+    /// Stamps by which it was `wall` when the boot clock stood at `boot`. Before first contact that is the host's wall clock
+    /// when the agent started.
     #[must_use]
     pub fn new(wall: Timestamp, boot: Duration) -> Self {
         Self(Arc::new(AtomicI64::new(offset(wall, boot))))

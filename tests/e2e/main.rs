@@ -120,6 +120,30 @@ async fn what_an_agent_records_each_second_is_given_out_to_who_asks() -> anyhow:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_starts_again_on_a_wrong_clock_goes_on_in_the_aggregators_time() -> anyhow::Result<()> {
+    let mut cluster = joined().await?;
+    cluster.announce("session");
+    cluster.announce("clock");
+    let began = cluster.clock.wall();
+    cluster.stop_agent().await?;
+    cluster.stop_aggregator().await?;
+    let behind = Duration::from_secs(300);
+    cluster.clock.step_wall(cluster.clock.wall().before(behind));
+    cluster.start_agent("web-1", None)?;
+    cluster.pass(35).await?;
+    cluster.clock.step_wall(cluster.clock.wall().after(behind));
+    cluster.start_aggregator().await?;
+    cluster.until(r#"up{instance="web-1", job="node"} == 1"#, some).await?;
+    cluster.pass(20).await?;
+    let stamps = cluster.samples(r#"node_load1{instance="web-1"}[20m]"#).await?;
+    let early = stamps.iter().filter(|(at, _)| *at < began.as_seconds() - 40.0).count();
+    ensure!(early == 0, "{stamps:?}, and it was {began} when the agent stopped");
+    let away = stamps.iter().filter(|(at, _)| (10.0..=40.0).contains(&(at - began.as_seconds()))).count();
+    ensure!(away == 3, "{stamps:?}, and it was {began} when the agent stopped");
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_holds_becomes_a_webhook() -> anyhow::Result<()> {
     let mut listener = Listener::start().await?;
     let mut cluster = joined().await?;

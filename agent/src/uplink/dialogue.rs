@@ -91,8 +91,8 @@ pub enum Heard {
     Busy(Duration),
     /// The aggregator sets a part of the configuration; [`Dialogue::answer`] says what became of it.
     Settings(String),
-    /// The aggregator holds what this process would say and has not said: another process says it.
-    Copied,
+    /// The aggregator, whose time this is, holds what this process would say and has not said: another process says it.
+    Copied(Timestamp),
     /// The session is over, for what the aggregator says or for something that it may not say.
     End(Goodbye),
 }
@@ -248,7 +248,7 @@ impl Dialogue {
             return Heard::End(words(Reason::Error, &text));
         }
         if self.spool.schema_version() < welcome.schema_version || self.spool.is_behind(&welcome.spools) {
-            return Heard::Copied;
+            return Heard::Copied(welcome.now);
         }
         self.spool.welcome(&welcome.spools, welcome.codec);
         self.schemas.insert(self.spool.run(), welcome.schema_version);

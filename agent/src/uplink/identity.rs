@@ -117,12 +117,21 @@ impl StateDir {
         self.write("certificate.pem", &pem(certificate))
     }
 
-    /// Keeps what the aggregator sets.
+    /// Writes a file: all of it, or as it was.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(super) fn keep_settings(&self, file: &str, text: &str) -> Result<(), StateError> {
-        self.write(file, text)
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<(), StateError> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        made.map_err(|error| self.error("", error))?;
+        let (file, new) = (self.0.join(name), self.0.join(format!("{name}.new")));
+        let write = || {
+            let mut open = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+            open.write_all(text.as_bytes())?;
+            open.sync_all()?;
+            fs::rename(&new, &file)
+        };
+        write().map_err(|error| self.error(name, error))
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
@@ -135,19 +144,6 @@ impl StateDir {
 
     fn parse<T: PemObject>(&self, name: &str, pem: &[u8]) -> Result<T, StateError> {
         T::from_pem_slice(pem).map_err(|error| self.error(name, error))
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result<(), StateError> {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
-        made.map_err(|error| self.error("", error))?;
-        let (file, new) = (self.0.join(name), self.0.join(format!("{name}.new")));
-        let write = || {
-            let mut open = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-            open.write_all(text.as_bytes())?;
-            open.sync_all()?;
-            fs::rename(&new, &file)
-        };
-        write().map_err(|error| self.error(name, error))
     }
 
     fn error(&self, name: &str, why: impl Display) -> StateError {

@@ -8,6 +8,7 @@ mod identity;
 mod proxy;
 pub mod recall;
 pub mod settings;
+pub mod time;
 mod verify;
 
 use std::pin::pin;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use common::batch::RunId;
 use common::time::Clock;
+use common::time::Timestamp;
 use common::trust::JoinToken;
 use common::wire::message::Copied;
 use common::wire::message::Lineage;
@@ -343,7 +345,7 @@ impl Uplink {
                 comeback.hear(read_return_within(&welcome.ext));
                 let after = read_renew_after(&welcome.ext);
                 due.send_replace(after.map(|after| self.clock.boot().saturating_add(after)));
-                let moved_ms = self.stamps.set(welcome.now, dialogue.asked_at(), self.clock.boot());
+                let moved_ms = self.set_stamps(welcome.now, dialogue.asked_at());
                 tracing::info!(instance = %welcome.instance, moved_ms, "session opened");
             }
             Heard::Settings(text) => {
@@ -351,7 +353,9 @@ impl Uplink {
                 dialogue.answer(self.settings.hear(&text, &state, &self.counts));
             }
             Heard::Busy(pause) => tracing::info!(?pause, "the aggregator cannot store at present"),
-            Heard::Copied => {
+            Heard::Copied(now) => {
+                // What begins anew does so in the aggregator's time.
+                self.set_stamps(now, dialogue.asked_at());
                 let why = "the aggregator holds windows that this process numbered and did not send";
                 return Err(Ended::Copied(Copied::Process, why.to_owned()));
             }
@@ -364,6 +368,16 @@ impl Uplink {
             }
         }
         Ok(())
+    }
+
+    /// Sets the stamps to the aggregator's time, and keeps how they stand. Returns by how many milliseconds they move.
+    fn set_stamps(&self, aggregator: Timestamp, asked: Duration) -> i64 {
+        let now = self.clock.boot();
+        let moved_ms = self.stamps.set(aggregator, asked, now);
+        if let Err(error) = time::keep(&self.stamps, &self.config.state_dir, (self.introduction.boot_id, now)) {
+            tracing::warn!(%error, "the aggregator's time is not kept: a restart begins by the host's clock");
+        }
+        moved_ms
     }
 
     /// Waits before the next attempt, `least` or longer. False at the stop.

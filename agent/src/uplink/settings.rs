@@ -62,7 +62,7 @@ impl Settings {
         });
         if changed {
             tracing::info!(overruled = overruled.join(" "), "the aggregator's settings are in force");
-            if let Err(error) = state.keep_settings(FILE, text) {
+            if let Err(error) = state.write(FILE, text) {
                 tracing::warn!(%error, "the aggregator's settings are not kept: a restart begins without them");
             }
         }
