@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(rows.len(), 101);
         let loads = rows.iter().map(|row| row.values.iter().filter(|(_, value)| *value == 0.25).count());
         assert!(loads.min() >= Some(1));
-        assert_eq!(rows.iter().map(|row| row.run).max(), Some(5));
+        assert_eq!(rows.iter().map(|row| row.run).max(), Some(4));
     }
 
     #[test]

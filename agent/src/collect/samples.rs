@@ -1,6 +1,7 @@
 //! The growing schema of this run, and the values of the current tick.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -367,18 +368,22 @@ impl Samples {
         &self.schema
     }
 
-    /// Begins a new run if most of what this one has seen is gone: what lives stands in its schema, and nothing else.
-    /// Called behind [`Self::settle`]. Returns where the series of the new run stood in the old one.
+    /// Begins a new run if most of what this one has seen is gone and told: what lives stands in its schema, and what it has
+    /// to tell the end of. Called behind [`Self::settle`]. Returns where the series of the new run stood in the old one.
     pub fn renew(&mut self) -> Option<Vec<SeriesIndex>> {
-        let ended = self.meanings.len() - self.living_total();
+        let ended = self.meanings.len() - self.living_total() - self.ending.len() - self.ended.len();
         if ended < ENDED_SERIES_MAX || (ended < self.meanings.len() / 2 && self.meanings.len() < SERIES_PER_HOST_MAX) {
             return None;
         }
         let old = std::mem::take(&mut self.schema);
-        self.ending.clear();
-        self.ended.clear();
-        self.series.retain(|_, series| series.lives);
-        self.entities.retain(|number, entity| number == HOST || !entity.left || !entity.living.is_empty());
+        let untold: BTreeSet<_> = self.ending.values().chain(self.ended.values()).copied().collect();
+        let mut needed = BTreeSet::from([HOST]);
+        self.series.retain(|number, series| {
+            let stays = series.lives || untold.contains(&SeriesKey(number));
+            needed.extend(stays.then_some(series.entity));
+            stays
+        });
+        self.entities.retain(|number, entity| !entity.left || needed.contains(&number));
         self.numbers.retain(|_, number| self.entities.get(*number).is_some());
         self.change = SchemaChange { columns: old.columns().to_vec(), ..SchemaChange::default() };
         let mut kept: Vec<_> = self.entities.iter_mut().map(|(_, entity)| entity).collect();
@@ -548,6 +553,7 @@ mod tests {
         gone.iter().for_each(|disk| samples.end_entity(*disk));
         assert_eq!(samples.renew(), None);
         samples.end_entity(last[0]);
+        (0..2).for_each(|_| drop(samples.settle().clone()));
         assert_eq!(samples.renew().map(|stood| stood.len()), Some(SERIES_PER_HOST_MAX - ENDED_SERIES_MAX));
         let late = samples.entity(&device("late"));
         let late = samples.series(late, LOAD1, &Labels::new());
@@ -574,6 +580,7 @@ mod tests {
             samples.settle();
         }
         samples.end_entity(gone);
+        (0..2).for_each(|_| drop(samples.settle().clone()));
         assert_eq!(samples.renew(), Some(std::mem::take(&mut stood)));
         for key in [ended, first] {
             samples.put(key, 1.0);
@@ -588,6 +595,36 @@ mod tests {
         assert_eq!(living(&mut samples), expect);
         assert_eq!(samples.schema().version(), 1);
         assert_eq!(samples.meaning(SeriesIndex(1)), Some((LOAD1.kind, LOAD1.decimals)));
+    }
+
+    #[test]
+    fn a_new_run_tells_the_ends_that_the_one_before_did_not() {
+        let check = |is_back: bool, expect: &[&str]| {
+            let mut samples = Samples::default();
+            let kept = samples.entity(&device("kept"));
+            samples.series(kept, LOAD1, &Labels::new());
+            let last = samples.entity(&device("last"));
+            for number in 0..ENDED_SERIES_MAX {
+                let gone = samples.entity(&device(&number.to_string()));
+                samples.series(gone, LOAD1, &Labels::new());
+                samples.end_entity(gone);
+            }
+            samples.settle();
+            let key = samples.series(last, LOAD1, &Labels::new());
+            samples.end_entity(last);
+            assert_eq!(samples.renew(), None, "there is nothing that the aggregator knows to be gone");
+            samples.settle();
+            assert_eq!(samples.renew().map(|stood| stood.len()), Some(2));
+            if is_back {
+                assert_eq!(samples.series(last, LOAD1, &Labels::new()), key);
+            }
+            let schema = samples.settle();
+            let ended = (0..).zip(schema.series()).filter(|(_, series)| series.ended.is_some());
+            let ended = ended.filter_map(|(index, _)| schema.labels(SeriesIndex(index))).map(|it| it.to_string());
+            assert_eq!(ended.collect::<Vec<_>>(), expect);
+        };
+        check(false, &[r#"node_load1{device="last", job="node"}"#]);
+        check(true, &[]);
     }
 
     #[test]
