@@ -273,9 +273,8 @@ impl Samples {
     }
 
     /// Ends all series of an entity that this collector made: to it the container, the device is gone.
-    pub fn end_entity(&mut self, entity: u32) {
+    pub fn end_entity(&mut self, number: u32) {
         let Self { entities, series, ending, collector, .. } = self;
-        let number = entity;
         let Some(entity) = entities.get_mut(number) else { return };
         entity.left = true;
         entity.living.retain(|(column, key)| {
