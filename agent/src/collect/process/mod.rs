@@ -155,7 +155,7 @@ impl Processes {
         }
         self.groups.put(tick.samples, tick.moment, self.clockwork, welcome);
         self.exited.put(tick.samples, tick.moment, welcome, cgroups);
-        let levels = (!self.hidden && outcome.is_ok()).then(|| self.known.values().map(|known| known.level));
+        let levels = outcome.is_ok().then(|| self.known.values().map(|known| known.level));
         let totals = self.totals.put(tick, levels);
         outcome.and(totals).and(if tick.moment.first_in_window { self.lines.outcome() } else { Ok(()) })
     }
