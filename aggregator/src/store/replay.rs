@@ -254,9 +254,12 @@ impl Hand<'_> {
         };
         self.ledger.store(key, batch.seq, (batch.run, state, now));
         let (run, version) = ((host, batch.run), batch.schema_version);
+        if batch.stamp <= cutoff {
+            return;
+        }
         if self.books.is_covered(host, (id, batch.stamp)) {
             shared.head.pass(run, version, batch.stamp);
-        } else if cutoff < batch.stamp {
+        } else {
             shared.counters.append(self.recall.append(run, version, (id, &decoded)));
         }
     }

@@ -206,14 +206,9 @@ impl Stage<'_> {
             staged.committed.batches.push(stored);
             return Ok(());
         };
-        let mut decoded = decode(self.head, host, batch, &mut state).map_err(AppendError::Malformed)?;
-        // Its row stays, as long as a later one is decoded against it.
-        if batch.stamp <= self.kept_after {
-            decoded = Batch { stamp: batch.stamp, ..Batch::default() };
-            staged.committed.too_old += 1;
-        }
+        let decoded = decode(self.head, host, batch, &mut state).map_err(AppendError::Malformed)?;
+        // A later one may be decoded against its row, also if nothing of it is kept.
         let row = log::insert(self.transaction, host, batch)?;
-        self.forwarding.note(self.transaction, (host, batch.stamp, batch.stamp))?;
         log::set_next(self.transaction, key, batch.seq.next(), self.now)?;
         undo.spool(key, self.ledger.store(key, batch.seq, (batch.run, state, self.now)));
         windows::add_missing(self.transaction, host, missing)?;
@@ -222,8 +217,15 @@ impl Stage<'_> {
         }
         stored.missing = missing;
         stored.next = batch.seq.next();
-        stored.samples = Some(decoded.samples.len());
+        let is_kept = self.kept_after < batch.stamp;
+        stored.samples = Some(if is_kept { decoded.samples.len() } else { 0 });
         staged.committed.batches.push(stored);
+        // What it would end ends with the first batch that is kept.
+        if !is_kept {
+            staged.committed.too_old += 1;
+            return Ok(());
+        }
+        self.forwarding.note(self.transaction, (host, batch.stamp, batch.stamp))?;
         let (run, version) = (batch.run, batch.schema_version);
         staged.effects.push(Effect::Batch { host, run, version, row, batch: decoded });
         Ok(())

@@ -75,3 +75,29 @@ async fn what_is_older_than_what_is_kept_is_taken_counted_and_not_stored() {
     assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), [expect]);
     again.stop();
 }
+
+#[tokio::test]
+async fn what_is_older_than_what_is_kept_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let running = Running::start(dir.path(), &clock);
+    let mut agent = Agent::start(1);
+    running.store.commit(agent.batch(stamp(1), [1.0, 5.0])).await.unwrap();
+    // The disk goes, the host has other labels, and what comes next is of the time before its clock was set.
+    agent.end(1);
+    running.store.set_host_labels(HOST, Labels::new().with("env", "test")).await.unwrap();
+    let old = stamp(0).before(config().retention.raw + Duration::from_secs(20));
+    running.store.commit(agent.batch(old, [9.0, 9.0])).await.unwrap();
+    assert_eq!(running.store.stats().too_old_total, 1);
+    running.store.commit(agent.batch(stamp(2), [2.0, 6.0])).await.unwrap();
+    let expect = [
+        r#"node_disk_reads_completed_total{device="sda", job="node"} 5@10 !@20"#,
+        r#"node_load1{env="test", job="node"} 2@20"#,
+        r#"node_load1{job="node"} 1@10 !@20"#,
+    ];
+    assert_eq!(dump(&running.store, &[]), expect);
+    running.stop();
+    let again = Running::start(dir.path(), &clock);
+    assert_eq!(dump(&again.store, &[]), expect);
+    again.stop();
+}
