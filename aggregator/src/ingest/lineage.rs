@@ -36,7 +36,7 @@ pub struct KeptOut {
 
 /// What is known of the processes of one host's agent.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lineage {
+pub struct Lineage {
     /// The latest session that was welcomed for certain, and those after it: which of them the agent knows of cannot be
     /// known. By their numbers.
     sessions: Vec<(u64, SessionName)>,
@@ -48,7 +48,8 @@ pub(super) struct Lineage {
 impl Lineage {
     /// Whether somebody who greets is not the process that is in session, or was until `left`, nor one that begins: what
     /// of it there is twice.
-    pub(super) fn judge(&self, hello: &Hello, left: Option<Timestamp>, now: Timestamp) -> Option<Copied> {
+    #[must_use]
+    pub fn judge(&self, hello: &Hello, left: Option<Timestamp>, now: Timestamp) -> Option<Copied> {
         let before = read_lineage(&hello.ext)?.before?;
         if self.sessions.is_empty() || self.sessions.iter().any(|(_, name)| *name == before) {
             return None;
@@ -61,14 +62,15 @@ impl Lineage {
     }
 
     /// Somebody is let in.
-    pub(super) fn greet(&mut self, hello: &Hello, number: u64) {
+    pub fn greet(&mut self, hello: &Hello, number: u64) {
         let Some(lineage) = read_lineage(&hello.ext) else {
             *self = Self { kept_out: self.kept_out, ..Self::default() };
             return;
         };
         let follows = |before| self.sessions.iter().any(|(_, name)| *name == before);
         if !lineage.before.is_some_and(follows) {
-            self.sessions.clear();
+            // It comes behind the same one again if it hears no welcome.
+            self.sessions = lineage.before.map(|before| (0, before)).into_iter().collect();
         }
         if NAMES_MAX <= self.sessions.len() {
             self.sessions.remove(1);
@@ -78,20 +80,21 @@ impl Lineage {
     }
 
     /// Something came in a session: its agent was welcomed.
-    pub(super) fn welcomed(&mut self, number: u64) {
+    pub fn welcomed(&mut self, number: u64) {
         if self.sessions.iter().any(|(known, _)| *known == number) {
             self.sessions.retain(|(known, _)| number <= *known);
         }
     }
 
     /// Somebody was kept out. Whether that is to be told: not each time that it tries.
-    pub(super) fn keep_out(&mut self, from: SocketAddr, now: Timestamp) -> bool {
+    pub fn keep_out(&mut self, from: SocketAddr, now: Timestamp) -> bool {
         let before = self.kept_out.replace(KeptOut { at: now, from });
         before.is_none_or(|before| TOLD_FOR < now.since(before.at))
     }
 
     /// Who was kept out last.
-    pub(super) const fn kept_out(&self) -> Option<KeptOut> {
+    #[must_use]
+    pub const fn kept_out(&self) -> Option<KeptOut> {
         self.kept_out
     }
 }
@@ -155,6 +158,7 @@ mod tests {
         check(&[(1, 1, 0), (1, 2, 1), (1, 3, 2), (1, 4, 2)], None, "+---");
         // The aggregator began behind session 7.
         check(&[(1, 8, 7), (1, 9, 8)], None, "++");
+        check(&[(1, 8, 7), (1, 9, 7), (1, 10, 9), (1, 11, 7)], None, "-++P");
         let lost: Vec<_> = (2..100).map(|session| (1, session, 1)).collect();
         check(&[&[(1, 1, 0)], &lost[..], &[(1, 100, 99)]].concat(), None, &format!("+{}+", "-".repeat(98)));
     }
@@ -165,6 +169,7 @@ mod tests {
         check(&[(1, 1, 0), (2, 2, 0), (1, 3, 1), (1, 4, 1), (2, 5, 2)], None, "++SS+");
         check(&[(1, 1, 0), (2, 2, 0), (1, 3, 1)], Some(89), "++S");
         check(&[(1, 1, 0), (2, 2, 0), (1, 3, 1), (2, 4, 2)], Some(90), "++++");
+        check(&[(1, 1, 0), (2, 2, 0), (1, 3, 1), (1, 4, 1), (1, 5, 4)], Some(90), "++-++");
     }
 
     #[test]
