@@ -30,6 +30,8 @@ pub(super) struct Chain {
     /// Progress in this session: the first batch not sent, and the one that the receiver can decode without a keyframe.
     unsent: Seq,
     decodable: Option<Seq>,
+    /// The first batch that was sent in no session.
+    untold: Seq,
     /// The first batch that is not on disk.
     unwritten: Seq,
 }
@@ -45,6 +47,7 @@ impl Chain {
             behind: State::default(),
             unsent: Seq::default(),
             decodable: None,
+            untold: Seq::default(),
             unwritten: Seq::default(),
         }
     }
@@ -85,6 +88,11 @@ impl Chain {
 
     pub(super) const fn unsent(&self) -> Seq {
         self.unsent
+    }
+
+    /// The first batch that was sent in no session: nobody can hold it.
+    pub(super) const fn untold(&self) -> Seq {
+        self.untold
     }
 
     pub(super) fn push(&mut self, (run, codec): (RunId, u8), batch: &Batch, schema: &Schema, now: Duration) {
@@ -146,6 +154,7 @@ impl Chain {
         }
         let batch = self.batches.get(at)?.clone();
         self.unsent = batch.seq.next();
+        self.untold = self.untold.max(self.unsent);
         self.decodable = Some(self.unsent);
         Some(batch)
     }

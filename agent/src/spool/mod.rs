@@ -160,7 +160,7 @@ impl Spool {
         self.lock().named()
     }
 
-    /// Whether somebody holds more of a spool of this process than the process has put there.
+    /// Whether somebody holds more of a spool of this process than the process has sent.
     #[must_use]
     pub fn is_behind(&self, held: &[SpoolHeld]) -> bool {
         self.lock().is_behind(held)

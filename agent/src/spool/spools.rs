@@ -161,9 +161,8 @@ impl Spools {
     }
 
     pub(super) fn is_behind(&self, held: &[SpoolHeld]) -> bool {
-        let chains = self.closed.iter().chain([&self.live]);
-        chains.flat_map(|chain| held.iter().filter(|held| held.spool == chain.id && chain.end() < held.next)).count()
-            > 0
+        let mut chains = self.closed.iter().chain([&self.live]);
+        chains.any(|chain| held.iter().any(|held| held.spool == chain.id && chain.untold() < held.next))
     }
 
     pub(super) fn renounce(&mut self) -> u64 {

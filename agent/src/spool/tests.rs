@@ -204,14 +204,24 @@ fn what_is_held_is_not_sent_again() {
 }
 
 #[test]
-fn who_holds_more_than_there_is_has_it_from_somebody_else() {
-    let check = |spool: u8, next: u64, expect: bool| {
+fn who_holds_more_than_was_sent_has_it_from_somebody_else() {
+    let check = |sent: usize, spool: u8, next: u64, expect: bool| {
+        let filled = filled(3);
+        // What one session sent the next ones answer for.
+        for sent in [sent, 0] {
+            filled.welcome(&[], CODEC);
+            assert_eq!((0..sent).filter_map(|_| filled.next_live(|_| 0)).count(), sent);
+        }
         let held = SpoolHeld { spool: SpoolId([spool; 16]), next: Seq(next), predecessor_held: true };
-        assert_eq!(filled(3).is_behind(&[held]), expect, "{next} of {spool}");
+        assert_eq!(filled.is_behind(&[held]), expect, "{next} of {spool}, {sent} sent");
     };
-    check(0, 3, false);
-    check(0, 4, true);
-    check(9, 4, false);
+    check(0, 0, 0, false);
+    check(0, 0, 1, true);
+    check(2, 0, 2, false);
+    check(2, 0, 3, true);
+    check(3, 0, 3, false);
+    check(3, 0, 4, true);
+    check(3, 9, 4, false);
 }
 
 #[test]
