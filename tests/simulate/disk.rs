@@ -25,7 +25,7 @@ pub(crate) enum Crash {
     Power,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Disk {
     pub(crate) files: BTreeMap<u64, Vec<u8>>,
     removed: BTreeMap<u64, Vec<u8>>,
