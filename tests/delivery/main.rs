@@ -8,6 +8,7 @@ mod settings;
 mod transport;
 mod trust;
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -233,6 +234,32 @@ async fn who_has_no_right_is_told_why() {
     assert_eq!(bench.counters.refused_total.get(), 3);
     assert_eq!(bench.refused(bench.uplink(state().path(), None)).await, UplinkError::NotJoined.to_string());
     drop(bench.end().await);
+}
+
+// On one thread, which all is logged on.
+#[tokio::test]
+async fn why_a_host_cannot_join_at_present_is_told_once() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let writer: Arc<File> = Arc::new(log.reopen().unwrap());
+    let listener = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false).with_writer(writer);
+    let listening = tracing::subscriber::set_default(listener.finish());
+    let said = |words: &str| {
+        let lines = std::fs::read_to_string(log.path()).unwrap();
+        lines.lines().filter(|line| line.contains(words)).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let bench = Bench::with(Clock::moved(Clock::real().wall())).await;
+    let state = tempfile::tempdir().unwrap();
+    let uplink = bench.uplink(state.path(), Some(bench.token(1, Wanted::default()).await));
+    bench.store.close();
+    let (stop, mut running) = (CancellationToken::new(), JoinSet::new());
+    running.spawn(uplink.run(stop.clone()));
+    trust::until(&bench, Duration::from_secs(1), || 4 <= said("session ended by the aggregator").len()).await;
+    stop.cancel();
+    running.join_all().await.into_iter().for_each(Result::unwrap);
+    drop(bench.end().await);
+    drop(listening);
+    let told = said("agent::");
+    assert!(told.len() == 1 && told[0].contains("the aggregator ended the session"), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -202,7 +202,7 @@ impl Uplink {
         }
         let token = token.ok_or(UplinkError::NotJoined)??;
         let credentials = Credentials::Join(token.ca);
-        let mut comeback = Comeback::new();
+        let (mut comeback, mut told) = (Comeback::new(), String::new());
         loop {
             let joined = tokio::select! {
                 () = stop.cancelled() => return Ok(None),
@@ -213,7 +213,7 @@ impl Uplink {
                     tracing::info!(instance = %given.instance, "this host has joined");
                     return desk.state.identity()?.map(Some).ok_or(UplinkError::NotJoined);
                 }
-                Err(ended) => report(ended, comeback.attempts(), &mut String::new())?,
+                Err(ended) => report(ended, comeback.attempts(), &mut told)?,
             }
             if !self.pause(&mut comeback, Duration::ZERO, stop).await {
                 return Ok(None);
