@@ -158,7 +158,7 @@ impl Book {
             return Err(NotChanged::Taken);
         }
         let entry = self.hosts.get_mut(&id).ok_or(NotChanged::Unknown)?;
-        let mut appends = entry.relabel(now, |host| {
+        let mut appends = entry.relabel(|host| {
             if let Some(instance) = &change.instance {
                 host.instance.clone_from(instance);
             }
@@ -171,7 +171,7 @@ impl Book {
         if change.revoke && !entry.host.revoked {
             entry.host.revoked = true;
             appends.push(event(id, now, "host_revoked", format!("{} was revoked", entry.host.instance)));
-            appends.extend(entry.end_own(now));
+            appends.extend(entry.end_own());
             changes.extend(entry.turn(State::Revoked, now));
             entry.dismiss(End::revoked());
             self.through.note(id, entry.followed());
@@ -427,7 +427,7 @@ impl Book {
                 self.keys.remove(&entry.host.key_hash);
                 self.through.note(*id, None);
                 commit.records.push(Record::HostForgotten(*id));
-                commit.appends.extend(entry.end_own(now));
+                commit.appends.extend(entry.end_own());
             }
             kept
         });
@@ -715,7 +715,7 @@ mod tests {
             let changed = book.change(HostId(1), &change, at(7)).map(|(commit, _)| {
                 let labels = book.hosts[&HostId(1)].host.labels().to_string();
                 let appends = commit.appends.iter().map(|append| match append {
-                    Append::Stale { series, .. } => format!("ends {}", series[1]),
+                    Append::Stale { series, .. } => format!("ends {}", series.last().unwrap()),
                     Append::HostLabels { .. } => "labels".to_owned(),
                     Append::Event { event, .. } => event.kind.clone(),
                     Append::Schema { .. }
@@ -738,22 +738,67 @@ mod tests {
             labels: [(name, value)].map(|(name, value): (&str, &str)| (name.to_owned(), value.to_owned())).into(),
             ..HostChange::default()
         };
-        let ends = |labels: &str| format!("ends up{{{labels}, job=\"node\"}}");
+        let ends = |labels: &str| {
+            let up = format!(r#"ends up{{{labels}, job="process"}}"#);
+            (up, format!("ends lapwing_windows_missing_total{{{labels}}}"))
+        };
         check(rename("db"), Err(NotChanged::Taken));
         check(rename("web"), Ok((r#"{env="test", instance="web"}"#, &["labels"])));
-        let ended = ends(r#"env="test", instance="web""#);
-        check(rename("shop"), Ok((r#"{env="test", instance="shop"}"#, &[&ended, "labels"])));
-        let ended = ends(r#"env="test", instance="shop""#);
-        check(label("env", "prod"), Ok((r#"{env="prod", instance="shop"}"#, &[&ended, "labels"])));
-        let ended = ends(r#"env="prod", instance="shop""#);
-        check(label("env", ""), Ok((r#"{env="test", instance="shop"}"#, &[&ended, "labels"])));
-        let (revoke, ended) =
-            (HostChange { revoke: true, ..HostChange::default() }, ends(r#"env="test", instance="shop""#));
+        let (up, missing) = ends(r#"env="test", instance="web""#);
+        check(rename("shop"), Ok((r#"{env="test", instance="shop"}"#, &[&up, &missing, "labels"])));
+        let (up, missing) = ends(r#"env="test", instance="shop""#);
+        check(label("env", "prod"), Ok((r#"{env="prod", instance="shop"}"#, &[&up, &missing, "labels"])));
+        let (up, missing) = ends(r#"env="prod", instance="shop""#);
+        check(label("env", ""), Ok((r#"{env="test", instance="shop"}"#, &[&up, &missing, "labels"])));
+        let revoke = HostChange { revoke: true, ..HostChange::default() };
+        let (up, missing) = ends(r#"env="test", instance="shop""#);
         let labels = r#"{env="test", instance="shop"}"#;
-        check(revoke.clone(), Ok((labels, &["labels", "host_revoked", &ended])));
+        check(revoke.clone(), Ok((labels, &["labels", "host_revoked", &up, &missing])));
         check(revoke.clone(), Ok((labels, &["labels"])));
         assert_eq!(dismissed(&session), Some(Reason::Revoked));
         assert_eq!(book.change(HostId(3), &revoke, at(7)).err(), Some(NotChanged::Unknown));
+    }
+
+    #[test]
+    fn what_is_written_of_a_host_ends_behind_its_last_sample_where_it_goes_on_with_other_labels() {
+        let instance = |labels: &Labels| labels.get("instance").to_owned();
+        // A host that is renamed at each second of a window and a half.
+        for renamed in 160..175 {
+            let mut book = Book::new(vec![host("0.1.0")], Vec::new(), at(0));
+            let mut written: BTreeMap<(String, String), Vec<(Timestamp, char)>> = BTreeMap::new();
+            for second in 100..240 {
+                if second % 10 == 3 {
+                    commit(&mut book, 1, second - 3, second);
+                }
+                let mut appends = book.tick(at(second), true).0.appends;
+                if second == renamed {
+                    let rename = HostChange { instance: Some("shop".to_owned()), ..HostChange::default() };
+                    appends.extend(book.change(HostId(1), &rename, at(second)).unwrap().0.appends);
+                }
+                for append in appends {
+                    let own = |(of, _): (Labels, f64)| of;
+                    let (stamp, what, of) = match append {
+                        Append::Own { stamp, samples } => (stamp, '+', samples.into_iter().map(own).collect()),
+                        Append::Stale { stamp, series } => (stamp, '!', series),
+                        Append::Schema { .. }
+                        | Append::Batch { .. }
+                        | Append::HostLabels { .. }
+                        | Append::Written { .. }
+                        | Append::Event { .. }
+                        | Append::Forget { .. } => continue,
+                    };
+                    for of in of.iter().filter(|of| !instance(of).is_empty() && ["", "node"].contains(&of.get("job"))) {
+                        written.entry((of.get(NAME).to_owned(), instance(of))).or_default().push((stamp, what));
+                    }
+                }
+            }
+            for ((name, instance), all) in &written {
+                assert!(all.is_sorted_by(|one, next| one.0 < next.0), "{name} of {instance}, {renamed}: {all:?}");
+                assert_eq!(all.last().unwrap().1 == '!', instance == "web", "{name}, {renamed}: {all:?}");
+            }
+            let up = |instance: &str| &written[&("up".to_owned(), instance.to_owned())];
+            assert_eq!(up("web").last().unwrap().0, up("shop")[0].0, "{renamed}");
+        }
     }
 
     #[test]
@@ -785,8 +830,8 @@ mod tests {
             let commit = book.tick(at(second), true).0;
             if commit.records.iter().any(|record| matches!(record, Record::HostForgotten(HostId(1)))) {
                 let all = JOBS.len() + 1;
-                let marked = |append: &Append| matches!(append, Append::Stale { series, .. } if series.len() == all);
-                assert!(commit.appends.iter().any(marked), "{commit:?}");
+                let marked = |append: &Append| if let Append::Stale { series, .. } = append { series.len() } else { 0 };
+                assert_eq!(commit.appends.iter().map(marked).sum::<usize>(), all, "{commit:?}");
                 assert_eq!(forgotten.replace(second), None);
             }
         }

@@ -129,10 +129,12 @@ impl Entry {
         Some(missing as f64)
     }
 
-    /// Ends the series that the aggregator writes about it, if there are any.
-    pub(super) fn end_own(&self, now: Timestamp) -> Option<Append> {
-        let series = self.up().into_iter().chain([self.missing()]).collect();
-        self.decided.map(|_| Append::Stale { stamp: now.align_down(WINDOW), series })
+    /// Ends the series that the aggregator writes about it, if there are any, each where its next sample would be: what is
+    /// written stays, and one that goes on with other labels does so there.
+    pub(super) fn end_own(&self) -> Vec<Append> {
+        let Some(decided) = self.decided else { return Vec::new() };
+        let stale = |last: Timestamp, series| Append::Stale { stamp: last.after(WINDOW), series };
+        vec![stale(decided, self.up().into()), stale(decided.max(self.told.0), vec![self.missing()])]
     }
 
     /// Has its agent told what is set of its configuration, if that is something else than before.
@@ -152,13 +154,16 @@ impl Entry {
     }
 
     /// Changes what its labels are made of. Returns what follows: other labels are other series.
-    pub(super) fn relabel(&mut self, now: Timestamp, change: impl FnOnce(&mut Host)) -> Vec<Append> {
-        let (before, ended) = (self.host.labels(), self.end_own(now));
+    pub(super) fn relabel(&mut self, change: impl FnOnce(&mut Host)) -> Vec<Append> {
+        let (before, mut appends) = (self.host.labels(), self.end_own());
         change(&mut self.host);
         let labels = self.host.labels();
-        let ended = ended.filter(|_| labels != before);
+        if labels == before {
+            appends.clear();
+        }
         // Also labels that did not change: those of before may not have been stored.
-        ended.into_iter().chain([Append::HostLabels { host: self.host.id, labels }]).collect()
+        appends.push(Append::HostLabels { host: self.host.id, labels });
+        appends
     }
 
     pub(super) fn record(&self) -> Record {
@@ -167,7 +172,7 @@ impl Entry {
 
     /// Takes in who the agent says it is. Returns what is to be stored of that.
     pub(super) fn greet(&mut self, hello: &Hello, now: Timestamp) -> Vec<Append> {
-        let mut appends = self.relabel(now, |host| host.agent_labels.clone_from(&hello.labels));
+        let mut appends = self.relabel(|host| host.agent_labels.clone_from(&hello.labels));
         let Self { host, how, .. } = self;
         let booted = host.boot_id.is_some_and(|boot_id| boot_id != hello.boot_id);
         *how = How::of(host.goodbye, booted);
