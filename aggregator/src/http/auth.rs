@@ -11,10 +11,13 @@ use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::http::header::AUTHORIZATION;
 use axum::http::header::COOKIE;
+use axum::http::header::ORIGIN;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use crate::http::App;
@@ -74,8 +77,8 @@ pub async fn require_writer(State(app): State<Arc<App>>, mut request: Request, n
 }
 
 async fn caller(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
-    if let Some(token) = bearer(headers) {
-        return Ok((Hash::of(token) == app.access.admin).then_some(Caller::Admin));
+    if let Some(token) = token(headers) {
+        return Ok((Hash::of(&token) == app.access.admin).then_some(Caller::Admin));
     }
     let Some(session) = cookie(headers, &app.access.cookie_name()) else { return Ok(None) };
     let (hash, now) = (Hash::of(session).bytes(), app.clock.wall());
@@ -85,8 +88,8 @@ async fn caller(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, Proble
 }
 
 async fn writer(app: &App, headers: &HeaderMap) -> Result<Option<Writer>, Problem> {
-    let Some(token) = bearer(headers) else { return Ok(None) };
-    let hash = Hash::of(token).bytes();
+    let Some(token) = token(headers) else { return Ok(None) };
+    let hash = Hash::of(&token).bytes();
     let origin = app.store.read(move |connection| origins::find(connection, hash)).await;
     Ok(origin.map_err(|error| Problem::internal(&error))?.map(Writer))
 }
@@ -104,9 +107,16 @@ struct Named {
     name: String,
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+/// The token: said as such, or the password beside any name, for programs that know only that. A browser that keeps a
+/// password sends it with what other sites ask for, too, and says then which: there it counts for nothing.
+fn token(headers: &HeaderMap) -> Option<String> {
+    let (scheme, said) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(said.trim().to_owned());
+    }
+    let is_basic = scheme.eq_ignore_ascii_case("basic") && !headers.contains_key(ORIGIN);
+    let pair = is_basic.then(|| STANDARD.decode(said.trim()).ok()).flatten()?;
+    std::str::from_utf8(&pair).ok()?.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -156,14 +166,26 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_token_needs_its_scheme() {
+    fn a_token_needs_a_scheme() {
         let check = |header: &str, expect: Option<&str>| {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(header).unwrap())]);
-            assert_eq!(bearer(&headers), expect, "{header}");
+            assert_eq!(token(&headers).as_deref(), expect, "{header}");
         };
         check("Bearer abc", Some("abc"));
         check("bearer abc", Some("abc"));
+        // any:a:bc, :abc, abc, and bytes that are no text.
+        check("Basic YW55OmE6YmM=", Some("a:bc"));
+        check("basic OmFiYw==", Some("abc"));
+        check("Basic YWJj", None);
+        check("Basic Ov8=", None);
         check("Basic abc", None);
         check("abc", None);
+    }
+
+    #[test]
+    fn a_password_counts_for_nothing_where_a_browser_says_for_whom_it_asks() {
+        let headers = [(AUTHORIZATION, "Basic OmFiYw=="), (ORIGIN, "https://elsewhere.example")];
+        let headers = HeaderMap::from_iter(headers.map(|(name, value)| (name, HeaderValue::from_static(value))));
+        assert_eq!(token(&headers), None);
     }
 }
