@@ -38,11 +38,15 @@ use common::time::Clock;
 use common::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::DefaultPredicate;
+use tower_http::compression::Predicate as _;
+use tower_http::compression::predicate::NotForContentType;
 
 use crate::alert::snapshot::Alerts;
 use crate::forward::Forwards;
 use crate::http::live::Live;
 use crate::http::problem::Problem;
+use crate::http::prometheus::COMPRESSED;
 use crate::http::prometheus::Exports;
 use crate::http::prometheus::Writes;
 use crate::http::secret::Hash;
@@ -196,9 +200,10 @@ pub fn router(app: Arc<App>) -> Router {
     let served = served
         .route("/api/{*rest}", axum::routing::any(unknown))
         .route("/prometheus/{*rest}", axum::routing::any(unknown));
+    let worthwhile = DefaultPredicate::new().and(NotForContentType::const_new(COMPRESSED));
     page::guard(served.fallback_service(page::router()))
         .layer(middleware::map_response(problem::uniform))
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().compress_when(worthwhile))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
 }
 

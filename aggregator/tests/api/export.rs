@@ -9,6 +9,11 @@ use aggregator::store::select::STALE;
 use common::metric::Labels;
 use common::metric::NAME;
 use common::time::Timestamp;
+use parquet::file::reader::FileReader as _;
+use parquet::file::serialized_reader::SerializedFileReader;
+use parquet::record::Field;
+use parquet::record::Row;
+use parquet::record::RowAccessor as _;
 use serde_json::json;
 
 use crate::instance::Instance;
@@ -96,6 +101,63 @@ async fn what_is_stored_is_exported() {
     assert!(refused.to_string().contains("no match[] parameter provided"), "{refused}");
     let _dir = instance.stop().await;
     assert_eq!(printed().await.unwrap(), format!("{b}# EOF\n"));
+}
+
+/// The rows of a table: what its labels say, stamps, and the bits of values.
+fn rows(file: Vec<u8>) -> Vec<(Labels, i64, u64)> {
+    let reader = SerializedFileReader::new(axum::body::Bytes::from(file)).unwrap();
+    let row = |row: Row| {
+        let text = |field: &Field| if let Field::Str(text) = field { text.clone() } else { String::new() };
+        let labels: Labels =
+            row.get_map(1).unwrap().entries().iter().map(|(name, value)| (text(name), text(value))).collect();
+        let labels = labels.with(NAME, row.get_string(0).unwrap().as_str());
+        (labels, row.get_timestamp_millis(2).unwrap(), row.get_double(3).unwrap().to_bits())
+    };
+    reader.get_row_iter(None).unwrap().map(|found| row(found.unwrap())).collect()
+}
+
+#[tokio::test]
+async fn what_is_stored_is_exported_as_a_table() {
+    let instance = Instance::start().await;
+    let token = instance.writer(json!({"write": "a"})).await;
+    let at = instance.minute();
+    let odd = f64::from_bits(0x7ff8_0000_0000_0007);
+    let values = [0.1, 5e-324, -0.0, f64::NEG_INFINITY, odd];
+    let samples: Vec<(i64, f64)> = (0..).map(|step| at + 7 * step).zip(values).collect();
+    let series = [
+        (labels(&[(NAME, "a")]), samples.clone()),
+        (labels(&[(NAME, "b"), ("job", "j"), ("of", "\"\\\n")]), samples.clone()),
+        (labels(&[(NAME, "h\u{f6}he.m"), ("a.b", "c")]), vec![(at, 1.0), (at + 1, f64::from_bits(STALE))]),
+    ];
+    instance.stored(&token, &series).await;
+    let stored: Vec<(Labels, i64, u64)> = series
+        .iter()
+        .flat_map(|(labels, samples)| samples.iter().map(|(at, value)| (labels.clone(), *at, value.to_bits())))
+        .filter(|(_, _, bits)| *bits != STALE)
+        .collect();
+    let table = async |parameters: &str, headers: &[(&str, &str)]| {
+        let path = format!("{EXPORT}?format=parquet&{parameters}");
+        let answer = instance.send(&path, &instance.token, headers, vec![]).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, "application/vnd.apache.parquet"));
+        assert_eq!(answer.header("content-encoding"), "", "it is compressed already");
+        rows(answer.bytes)
+    };
+    assert_eq!(table(OTHERS, &[]).await, stored);
+    assert_eq!(table(OTHERS, &[("accept-encoding", "gzip, zstd")]).await, stored);
+    assert_eq!(
+        table(&format!("match[]=a&match[]=b&end={}", seconds(at)), &[]).await,
+        [stored[0].clone(), stored[values.len()].clone()]
+    );
+    assert_eq!(table("match[]=nothing", &[]).await, []);
+    let refused = instance.get(&format!("{EXPORT}?format=csv&match[]=a")).await;
+    assert!(refused.status == 400 && refused.text.contains("none of openmetrics and parquet"), "{}", refused.text);
+
+    // The command writes the same.
+    let mut out = Vec::new();
+    let question = Question::get(EXPORT, &[("match[]", "a"), ("format", "parquet")]);
+    aggregator::copy(&instance.config, &instance.clock, question, &mut out).await.unwrap();
+    assert_eq!(rows(out), stored[..values.len()]);
+    instance.stop().await;
 }
 
 /// What promtool makes blocks of, and reads out of them, is what was stored: a line each.

@@ -26,6 +26,7 @@ pub(crate) struct Instance {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) text: String,
+    pub(crate) bytes: Vec<u8>,
     headers: reqwest::header::HeaderMap,
 }
 
@@ -123,7 +124,8 @@ impl Answer {
     async fn of(request: reqwest::RequestBuilder) -> Self {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Self { status, headers, text: response.text().await.unwrap() }
+        let bytes = response.bytes().await.unwrap().to_vec();
+        Self { status, headers, text: String::from_utf8_lossy(&bytes).into_owned(), bytes }
     }
 
     pub(crate) fn json(&self) -> Value {

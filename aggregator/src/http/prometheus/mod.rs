@@ -16,6 +16,7 @@ mod write;
 mod written;
 
 pub use crate::http::prometheus::answer::number;
+pub use crate::http::prometheus::export::COMPRESSED;
 pub use crate::http::prometheus::export::Exports;
 pub use crate::http::prometheus::write::Writes;
 

@@ -1,19 +1,24 @@
-//! `export`: samples of any range as they are stored, written while they are read.
+//! `export`: samples of any range as they are stored, as text or as a table, written while they are read.
 
 mod openmetrics;
+mod parquet;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+use ::parquet::errors::ParquetError;
 use axum::body::Body;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
+use common::metric::Labels;
 use common::metric::NAME;
 use common::time::TimeRange;
+use common::time::Timestamp;
+use futures::TryStreamExt as _;
 use futures::stream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
@@ -22,6 +27,7 @@ use tokio::sync::mpsc;
 use crate::http::App;
 use crate::http::prometheus::answer::Failure;
 use crate::http::prometheus::export::openmetrics::Text;
+use crate::http::prometheus::export::parquet::Table;
 use crate::http::prometheus::lookup::Lookup;
 use crate::http::prometheus::parameters::Parameters;
 use crate::query::QueryError;
@@ -53,67 +59,135 @@ impl Default for Exports {
     }
 }
 
-/// Samples of all series that match any `match[]`, between `start` and `end`. An answer that breaks off is not whole, and
-/// has no `# EOF`.
+/// What is answered that is compressed already.
+pub const COMPRESSED: &str = Table::CONTENT_TYPE;
+
+/// A format: bytes that grow, and are taken away by pieces.
+trait Format: Sized {
+    const CONTENT_TYPE: &'static str;
+
+    /// One with nothing in it.
+    fn new() -> Result<Self, ExportError>;
+
+    /// The series that come are of this metric. What it is said to be may depend on which others there are.
+    fn begin(&mut self, name: &str, is_there: impl Fn(&str) -> bool);
+
+    /// The samples that come are of this series.
+    fn series(&mut self, name: &str, labels: &Labels);
+
+    /// One sample.
+    fn sample(&mut self, at: Timestamp, value: f64) -> Result<(), ExportError>;
+
+    /// Bytes that may be taken away.
+    fn len(&self) -> usize;
+
+    /// What is written so far.
+    fn take(&mut self) -> Vec<u8>;
+
+    /// The rest.
+    fn end(self) -> Result<Vec<u8>, ExportError>;
+}
+
+/// Samples of all series that match any `match[]`, between `start` and `end`, in a `format`. An answer that breaks off is not
+/// whole, and has no end: `# EOF`, or a table's footer.
 pub(super) async fn export(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Response, Failure> {
-    let lookup = Lookup::read(&parameters)?.or_refused()?;
+    match parameters.get("format").unwrap_or("openmetrics") {
+        "openmetrics" => answer::<Text>(&app, &parameters).await,
+        "parquet" => answer::<Table>(&app, &parameters).await,
+        other => Err(Failure::parameter("format", format_args!("{other:?} is none of openmetrics and parquet"))),
+    }
+}
+
+async fn answer<F: Format>(app: &App, parameters: &Parameters) -> Result<Response, Failure> {
+    let lookup = Lookup::read(parameters)?.or_refused()?;
     let place = Arc::clone(&app.exports.0).try_acquire_owned();
     let place = place.map_err(|_| Failure::from(QueryError::Busy))?;
     let (pieces, mut told) = mpsc::channel(PIECES_WAITING);
     let store = app.store.clone();
-    tokio::task::spawn_blocking(move || tell(&store, &lookup, &Pieces { pieces, _place: place }));
-    let first = told.recv().await.transpose().map_err(|error| Failure::from(QueryError::from(error)))?;
-    let rest = stream::unfold(told, async |mut told| Some((told.recv().await?.map_err(io::Error::other), told)));
-    let first = stream::iter([Ok(first.unwrap_or_default())]);
-    let mut response = Response::new(Body::from_stream(futures::StreamExt::chain(first, rest)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Text::CONTENT_TYPE));
+    tokio::task::spawn_blocking(move || tell::<F>(&store, &lookup, &Pieces { pieces, _place: place }));
+    // Reading that fails at once is a failure like any other.
+    let first = next(&mut told).await?;
+    let first = stream::iter(first.map(Ok));
+    let rest = stream::try_unfold(told, async |mut told| Ok(next(&mut told).await?.map(|piece| (piece, told))));
+    let pieces = futures::StreamExt::chain(first, rest.map_err(|why: ExportError| io::Error::other(why)));
+    let mut response = Response::new(Body::from_stream(pieces));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(F::CONTENT_TYPE));
     Ok(response)
+}
+
+/// What is read: pieces, and that there are no more.
+type Told = Result<Option<Bytes>, ExportError>;
+
+/// The next piece, none behind the last. Who reads and ends without a word has not read all.
+async fn next(told: &mut mpsc::Receiver<Told>) -> Told {
+    told.recv().await.unwrap_or(Err(ExportError::Gone))
 }
 
 /// Who takes what is read.
 struct Pieces {
-    pieces: mpsc::Sender<Result<Bytes, SelectError>>,
+    pieces: mpsc::Sender<Told>,
     /// Given back when nothing more is read.
     _place: OwnedSemaphorePermit,
 }
 
-/// Why reading ended early.
+/// Why an export ended early.
 #[derive(Debug, thiserror::Error)]
 enum ExportError {
     #[error(transparent)]
     Select(#[from] SelectError),
-    #[error("nobody reads it any more")]
+    #[error("it cannot be written: {0}")]
+    Write(#[from] ParquetError),
+    #[error("the other side of it has gone")]
     Gone,
 }
 
-impl Pieces {
-    fn send(&self, piece: Vec<u8>) -> Result<(), ExportError> {
-        self.pieces.blocking_send(Ok(piece.into())).map_err(|_| ExportError::Gone)
-    }
-}
-
-fn tell(store: &Store, lookup: &Lookup, pieces: &Pieces) {
-    match read(store, lookup, pieces) {
-        Ok(()) | Err(ExportError::Gone) => {}
-        Err(ExportError::Select(error)) => {
-            tracing::warn!(%error, "export ended early");
-            // Who has gone does not miss it.
-            pieces.pieces.blocking_send(Err(error)).unwrap_or_default();
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Select(error) => QueryError::from(error).into(),
+            ExportError::Write(_) | ExportError::Gone => Self::internal(&error),
         }
     }
 }
 
+impl Pieces {
+    fn send(&self, bytes: Vec<u8>) -> Result<(), ExportError> {
+        let mut bytes = Bytes::from(bytes);
+        while !bytes.is_empty() {
+            self.tell(Ok(Some(bytes.split_to(PIECE_BYTES.min(bytes.len())))))?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, told: Told) -> Result<(), ExportError> {
+        self.pieces.blocking_send(told).map_err(|_| ExportError::Gone)
+    }
+}
+
+fn tell<F: Format>(store: &Store, lookup: &Lookup, pieces: &Pieces) {
+    let last = match read::<F>(store, lookup, pieces) {
+        Ok(()) => Ok(None),
+        Err(ExportError::Gone) => return,
+        Err(error) => {
+            tracing::warn!(%error, "export ended early");
+            Err(error)
+        }
+    };
+    // Who has gone does not miss it.
+    pieces.tell(last).unwrap_or_default();
+}
+
 /// Reads name after name, and series after series: all of a metric stand together.
-fn read(store: &Store, lookup: &Lookup, pieces: &Pieces) -> Result<(), ExportError> {
+fn read<F: Format>(store: &Store, lookup: &Lookup, pieces: &Pieces) -> Result<(), ExportError> {
     let selectors: Vec<&[Matcher]> = lookup.matchers().collect();
     let unlimited: Spend<'_, ExportError> = &|_| Ok(());
     let mut names = BTreeSet::new();
     for matchers in &selectors {
         names.extend(store.label_values(NAME, matchers, lookup.range, (usize::MAX, unlimited))?);
     }
-    let mut text = Text::default();
+    let mut out = F::new()?;
     for name in &names {
-        text.begin(name, |other| names.contains(other));
+        out.begin(name, |other| names.contains(other));
         for (at, matchers) in selectors.iter().enumerate() {
             let named = Matcher { name: NAME.to_owned(), is: Is::Equal(name.as_ref().to_owned()) };
             let matchers: Vec<Matcher> = [named].into_iter().chain(matchers.iter().cloned()).collect();
@@ -121,18 +195,18 @@ fn read(store: &Store, lookup: &Lookup, pieces: &Pieces) -> Result<(), ExportErr
                 if selectors[..at].iter().any(|earlier| is_meant(earlier, &selected)) {
                     return Ok(());
                 }
-                text.series(name, &selected.labels.whole());
+                out.series(name, &selected.labels.whole());
                 for (stamp, value) in selected.samples.stamps.iter().zip(&selected.samples.columns[0]) {
-                    text.sample(*stamp, *value);
-                    if PIECE_BYTES <= text.len() {
-                        pieces.send(text.take())?;
+                    out.sample(*stamp, *value)?;
+                    if PIECE_BYTES <= out.len() {
+                        pieces.send(out.take())?;
                     }
                 }
                 Ok(())
             })?;
         }
     }
-    pieces.send(text.end())
+    pieces.send(out.end()?)
 }
 
 /// All series that match, with the samples that they have, ends of series not among them: neither text nor tables have
@@ -151,4 +225,31 @@ fn select(
 
 fn is_meant(matchers: &[Matcher], selected: &Selected<'_>) -> bool {
     matchers.iter().all(|matcher| matcher.matches(selected.labels.get(&matcher.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_was_told_to_its_end_is_whole() {
+        /// What is heard of what is told before the teller goes: `.` a piece, `|` the end, `!` a failure.
+        async fn check(told: Vec<Told>, expect: &str) {
+            let (pieces, mut hearing) = mpsc::channel(told.len().max(1));
+            told.into_iter().for_each(|told| pieces.try_send(told).unwrap());
+            drop(pieces);
+            let mut heard = String::new();
+            while !heard.ends_with(['|', '!']) {
+                heard.push(next(&mut hearing).await.map_or('!', |piece| if piece.is_some() { '.' } else { '|' }));
+            }
+            assert_eq!(heard, expect);
+        }
+        let piece = || Ok(Some(Bytes::from("piece")));
+        let failed = || Err(SelectError::Unreadable("torn".to_owned()).into());
+        check(vec![piece(), piece(), Ok(None)], "..|").await;
+        check(vec![piece(), failed()], ".!").await;
+        // As when its thread panics.
+        check(vec![piece()], ".!").await;
+        check(vec![], "!").await;
+    }
 }

@@ -9,6 +9,8 @@ use common::metric::NAME;
 use common::time::Timestamp;
 
 use crate::http::prometheus::answer::put_number;
+use crate::http::prometheus::export::ExportError;
+use crate::http::prometheus::export::Format;
 use crate::http::prometheus::exposition::Names;
 use crate::http::prometheus::exposition::escaped;
 
@@ -22,11 +24,14 @@ pub(super) struct Text {
     series: String,
 }
 
-impl Text {
-    pub(super) const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+impl Format for Text {
+    const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// The series that come are of this metric. What it is said to be depends on which others there are.
-    pub(super) fn begin(&mut self, name: &str, is_there: impl Fn(&str) -> bool) {
+    fn new() -> Result<Self, ExportError> {
+        Ok(Self::default())
+    }
+
+    fn begin(&mut self, name: &str, is_there: impl Fn(&str) -> bool) {
         let known = catalog::find(name);
         let (family, kind) = match (known.map(|metric| metric.kind), name.strip_suffix("_total")) {
             // A family that may have these samples must not share their names with others.
@@ -41,13 +46,11 @@ impl Text {
         self.head = format!("# TYPE {family} {kind}\n{}", help.unwrap_or_default());
     }
 
-    /// The samples that come are of this series.
-    pub(super) fn series(&mut self, name: &str, labels: &Labels) {
+    fn series(&mut self, name: &str, labels: &Labels) {
         self.series = Names::Quoted.series(name, labels.iter().filter(|(label, _)| *label != NAME));
     }
 
-    /// One sample.
-    pub(super) fn sample(&mut self, at: Timestamp, value: f64) {
+    fn sample(&mut self, at: Timestamp, value: f64) -> Result<(), ExportError> {
         self.out.extend(std::mem::take(&mut self.head).bytes());
         self.out.extend(self.series.bytes());
         self.out.push(b' ');
@@ -61,21 +64,20 @@ impl Text {
         } else {
             writeln!(self.out, " {sign}{seconds}.{millis:03}").unwrap_or_default();
         }
+        Ok(())
     }
 
-    pub(super) const fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.out.len()
     }
 
-    /// What is written so far.
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
 
-    /// The rest.
-    pub(super) fn end(mut self) -> Vec<u8> {
+    fn end(mut self) -> Result<Vec<u8>, ExportError> {
         self.out.extend(b"# EOF\n");
-        self.out
+        Ok(self.out)
     }
 }
 
@@ -89,9 +91,9 @@ mod tests {
         for name in names {
             text.begin(name, |other| names.contains(&other));
             text.series(name, &Labels::new().with(NAME, *name).with("a", "\"\\\n"));
-            text.sample(Timestamp::from_millis(1_500), 1.0);
+            text.sample(Timestamp::from_millis(1_500), 1.0).unwrap();
         }
-        assert_eq!(String::from_utf8(text.end()).unwrap(), format!("{expect}# EOF\n"));
+        assert_eq!(String::from_utf8(text.end().unwrap()).unwrap(), format!("{expect}# EOF\n"));
     }
 
     #[test]
@@ -122,7 +124,7 @@ mod tests {
         let check = |at: i64, value: f64, expect: &str| {
             let mut text = Text::default();
             text.series("m", &Labels::new());
-            text.sample(Timestamp::from_millis(at), value);
+            text.sample(Timestamp::from_millis(at), value).unwrap();
             assert_eq!(String::from_utf8(text.take()).unwrap(), format!("m {expect}\n"));
         };
         check(1_700_000_000_001, 0.1, "0.1 1700000000.001");
