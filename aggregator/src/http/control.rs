@@ -7,6 +7,10 @@ use std::io::Write;
 use std::iter;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::pin::Pin;
+use std::pin::pin;
+use std::task::Context;
+use std::task::Poll;
 
 use anyhow::Context as _;
 use axum::Extension;
@@ -23,6 +27,9 @@ use http_body_util::BodyExt as _;
 use http_body_util::Limited;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
 use tower::ServiceExt as _;
@@ -119,14 +126,57 @@ pub async fn ask<T>(
 ) -> anyhow::Result<T> {
     let unanswered = || format!("an aggregator runs there, but {} does not answer", path.display());
     let stream = UnixStream::connect(path).await.with_context(unanswered)?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let io = TokioIo::new(Heard { stream, has_left: false });
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
     let exchange = async move {
         let response = sender.send_request(question.request()?).await?;
         take(response.map(Body::new)).await
     };
-    // The connection ends when the exchange drops its sender.
-    let (answer, _ended) = tokio::join!(exchange, connection);
-    answer
+    let mut exchange = pin!(exchange);
+    // An answer ends it, whatever was still to be sent.
+    tokio::select! {
+        biased;
+        answer = exchange.as_mut() => answer,
+        _ended = connection => exchange.await,
+    }
+}
+
+/// A connection whose peer may answer and leave while it is written to: nothing more is written then, and what it said is
+/// read all the same.
+struct Heard {
+    stream: UnixStream,
+    has_left: bool,
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.has_left {
+            return Poll::Pending;
+        }
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let left = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+        self.has_left = matches!(&written, Poll::Ready(Err(error)) if left.contains(&error.kind()));
+        if self.has_left {
+            // What can be read is looked for once more.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
 }
 
 /// Asks handlers that run in this very process, as the socket would.

@@ -226,10 +226,10 @@ async fn promtool_reads_what_is_exported() {
     instance.stop().await;
 }
 
-const IMPORT: &str = "/prometheus/api/v1/import";
+pub(crate) const IMPORT: &str = "/prometheus/api/v1/import";
 
 impl Instance {
-    async fn imported(&self, token: &str, parameters: &str, text: &str) -> (u16, String) {
+    pub(crate) async fn imported(&self, token: &str, parameters: &str, text: &str) -> (u16, String) {
         let answer = self.send(&format!("{IMPORT}?{parameters}"), token, &[], text.as_bytes().to_vec()).await;
         (answer.status, answer.text)
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
 mod export;
+mod import;
 mod instance;
 mod query;
 mod write;
