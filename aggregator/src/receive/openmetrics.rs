@@ -65,6 +65,8 @@ pub struct Reader {
     received: Received,
     /// The batch's series, by what stands before their values.
     places: HashMap<Box<str>, Place>,
+    /// The same by their labels, which may be written in several ways: of one stamp the last sample counts, however it was.
+    of_labels: HashMap<Labels, usize>,
     /// The series of the line before.
     before: (String, Place),
     label_bytes: usize,
@@ -82,6 +84,7 @@ impl Reader {
             ended: false,
             received: Received::default(),
             places: HashMap::new(),
+            of_labels: HashMap::new(),
             before: (String::new(), Ok(0)),
             label_bytes: 0,
         }
@@ -133,6 +136,7 @@ impl Reader {
     /// What was read since it was asked before.
     pub fn take(&mut self) -> Received {
         self.places.clear();
+        self.of_labels.clear();
         self.before.0.clear();
         self.label_bytes = 0;
         let mut received = std::mem::take(&mut self.received);
@@ -190,8 +194,8 @@ impl Reader {
             None => {
                 let place = self.place(&labels);
                 self.places.insert(text.into(), place.clone());
-                // The text, and the labels.
-                self.label_bytes += 2 * text.len();
+                // The text, and the labels twice.
+                self.label_bytes += 3 * text.len();
                 place
             }
         };
@@ -206,8 +210,13 @@ impl Reader {
         if let Some(fault) = labels::fault(pairs) {
             return Err(format!("{}: {fault}", labels::beginning(&own)).into());
         }
-        self.received.series.push(Written { labels: self.terms.labels.clone().and(&own), samples: Vec::new() });
-        Ok(self.received.series.len() - 1)
+        let series = &mut self.received.series;
+        let labels = self.terms.labels.clone().and(&own);
+        let place = *self.of_labels.entry(labels).or_insert_with_key(|labels| {
+            series.push(Written { labels: labels.clone(), samples: Vec::new() });
+            series.len() - 1
+        });
+        Ok(place)
     }
 
     fn sample(&mut self, stamp: Timestamp, value: f64) {
@@ -372,7 +381,8 @@ mod tests {
     #[test]
     fn series_are_read_as_others_write_them() {
         check("up 1 1.5", r#"up{dc="2"} 1@1500 / "#);
-        check("up{} 1 1.5\nup 2 1.501", r#"up{dc="2"} 1@1500; up{dc="2"} 2@1501 / "#);
+        check("up{} 1 1.5\nup 2 1.501", r#"up{dc="2"} 1@1500 2@1501 / "#);
+        check("up 1 1.5\nup{dc=\"2\"} 2 1.5\nup 3 1.5", r#"up{dc="2"} 1@1500 2@1500 3@1500 / "#);
         check("up{a=\"1\",} 1 1.5\nup{a=\"1\",} 2 1.501", r#"up{a="1", dc="2"} 1@1500 2@1501 / "#);
         check("up {a=\"1\"} 1 1.5\nup {b=\"1\"} 2 1.5", r#"up{a="1", dc="2"} 1@1500; up{b="1", dc="2"} 2@1500 / "#);
         check("up 1 1.5\nup {b=\"1\"} 2 1.5", r#"up{dc="2"} 1@1500; up{b="1", dc="2"} 2@1500 / "#);

@@ -9,9 +9,27 @@ use std::time::Duration;
 
 use aggregator::http::control;
 use aggregator::http::control::Question;
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::export::IMPORT;
+use crate::instance::Instance;
+
+#[tokio::test]
+async fn one_series_written_in_two_ways_is_one() {
+    let instance = Instance::start().await;
+    let token = instance.writer(json!({"write": "a"})).await;
+    let at = instance.clock.wall().as_millis() / 1_000;
+    let ways =
+        ["m{a=\"1\",b=\"2\"} 1", "m{b=\"2\",a=\"1\"} 2", "{__name__=\"m\",a=\"1\",b=\"2\"} 3", "m{a=\"1\",b=\"2\"} 4"];
+    for last in 1..=ways.len() {
+        let text: String = ways[..last].iter().map(|way| format!("{way} {at}\n")).collect();
+        assert_eq!(instance.imported(&token, "", &format!("{text}# EOF\n")).await.0, 200);
+        let found = instance.get(&format!("/prometheus/api/v1/query?query=m&time={at}")).await.json();
+        assert_eq!(found["data"]["result"][0]["value"][1], last.to_string(), "the last counts");
+    }
+    instance.stop().await;
+}
 
 /// Pieces of a text that does not end. One of them comes only when the peer has answered and gone: it is written to nobody.
 struct Endless {
