@@ -8,6 +8,7 @@ pub mod events;
 pub mod figures;
 pub mod health;
 pub mod hosts;
+mod keeping;
 mod labels;
 pub mod live;
 pub mod login;

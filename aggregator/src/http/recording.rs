@@ -36,13 +36,12 @@ use utoipa::ToSchema;
 
 use crate::http::App;
 use crate::http::hosts;
-use crate::http::not_stored;
+use crate::http::keeping;
 use crate::http::problem::Problem;
 use crate::ingest::presence::HostState;
 use crate::ingest::recall::NotRecalled;
+use crate::receive::received::Received;
 use crate::store::Store;
-use crate::store::commit::Append;
-use crate::store::commit::Commit;
 use crate::store::commit::Written;
 
 /// What is answered when no `from` is given.
@@ -64,13 +63,22 @@ const KEPT_AT_ONCE_MAX: usize = 100_000;
 const FOLLOWED: Duration = Duration::from_secs(600);
 
 /// What is asked for.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Asked {
-    /// A minute before `to` if missing.
+    /// Milliseconds since the epoch; a minute before `to` if missing
     from: Option<i64>,
-    /// The present if missing.
+    /// Milliseconds since the epoch; the present if missing
     to: Option<i64>,
-    /// Names of metrics, with commas between them; all if missing.
+    /// Names of metrics, with commas between them; all if missing
+    metrics: Option<String>,
+}
+
+/// What is followed.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Followed {
+    /// Names of metrics, with commas between them; all if missing
     metrics: Option<String>,
 }
 
@@ -96,7 +104,7 @@ pub struct Kept {
     series: usize,
     /// Their values.
     samples: usize,
-    /// Values among them for whose series there was no room.
+    /// Values among them that are not stored: too old, from the future, or of series for which there is no room.
     refused: u64,
 }
 
@@ -111,7 +119,7 @@ pub struct Recording {
 }
 
 /// The last minutes of a host at each second, from its agent's memory. What is older than about ten minutes is not there.
-#[utoipa::path(get, path = "/api/v1/hosts/{id}/recording", operation_id = "host_recording", tag = "hosts", params(("id" = u32, Path), ("from" = Option<i64>, Query, description = "Milliseconds since the epoch; a minute before `to` if missing"), ("to" = Option<i64>, Query, description = "Milliseconds since the epoch; the present if missing"), ("metrics" = Option<String>, Query, description = "Names of metrics, with commas between them; all if missing")), responses((status = 200, body = Recording), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem), (status = 501, body = Problem), (status = 503, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/hosts/{id}/recording", operation_id = "host_recording", tag = "hosts", params(("id" = u32, Path), Asked), responses((status = 200, body = Recording), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem), (status = 501, body = Problem), (status = 503, body = Problem)))]
 pub async fn show(
     State(app): State<Arc<App>>,
     Path(id): Path<u32>,
@@ -122,15 +130,17 @@ pub async fn show(
 
 /// Keeps what `GET` shows: each series as one called `recorded:` and its name, to be asked for like any other. Kept again,
 /// it is the same.
-#[utoipa::path(post, path = "/api/v1/hosts/{id}/recording", operation_id = "keep_host_recording", tag = "hosts", params(("id" = u32, Path), ("from" = Option<i64>, Query, description = "Milliseconds since the epoch; a minute before `to` if missing"), ("to" = Option<i64>, Query, description = "Milliseconds since the epoch; the present if missing"), ("metrics" = Option<String>, Query, description = "Names of metrics, with commas between them; all if missing")), responses((status = 200, body = Kept), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem), (status = 501, body = Problem), (status = 503, body = Problem)))]
+#[utoipa::path(post, path = "/api/v1/hosts/{id}/recording", operation_id = "keep_host_recording", tag = "hosts", params(("id" = u32, Path), Asked), responses((status = 200, body = Kept), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem), (status = 501, body = Problem), (status = 503, body = Problem)))]
 pub async fn keep(
     State(app): State<Arc<App>>,
     Path(id): Path<u32>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<Kept>, Problem> {
+    keeping::has_room(&app)?;
     let Recording { from_ms, to_ms, series } = recording(&app, id, asked).await?;
     let samples = series.iter().map(|series| series.samples.len()).sum();
     let mut kept = Kept { from_ms, to_ms, series: series.len(), samples, refused: 0 };
+    let terms = keeping::terms(&app, Labels::new());
     let mut series = series.into_iter().map(written).peekable();
     while series.peek().is_some() {
         let mut values = 0;
@@ -139,10 +149,9 @@ pub async fn keep(
             values += next.samples.len();
             Some(next)
         });
-        let append = Append::Written { origin: HostId::AGGREGATOR, series: some.collect() };
-        let commit = Commit { appends: vec![append], records: Vec::new() };
-        let committed = app.store.commit(commit).await.map_err(|error| not_stored(&error))?;
-        kept.refused += committed.refused.values().map(|refusal| refusal.samples).sum::<u64>();
+        let mut received = Received::default();
+        some.for_each(|series| received.push(series, &terms));
+        kept.refused += keeping::keep(&app, HostId::AGGREGATOR, received).await?.refused.total();
     }
     Ok(Json(kept))
 }
@@ -191,15 +200,15 @@ async fn recording(app: &App, id: u32, asked: Asked) -> Result<Recording, Proble
 
 /// What a host records, at each second, while somebody reads: `series` names what comes by number, `tick` has the values.
 /// The stream ends after ten minutes.
-#[utoipa::path(get, path = "/api/v1/hosts/{id}/live", operation_id = "host_live", tag = "hosts", params(("id" = u32, Path), ("metrics" = Option<String>, Query, description = "Names of metrics, with commas between them; all if missing")), responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = Problem), (status = 404, body = Problem), (status = 501, body = Problem), (status = 503, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/hosts/{id}/live", operation_id = "host_live", tag = "hosts", params(("id" = u32, Path), Followed), responses((status = 200, content_type = "text/event-stream", body = String), (status = 401, body = Problem), (status = 404, body = Problem), (status = 501, body = Problem), (status = 503, body = Problem)))]
 pub async fn follow(
     State(app): State<Arc<App>>,
     Path(id): Path<u32>,
-    Query(asked): Query<Asked>,
+    Query(followed): Query<Followed>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let now = app.clock.wall();
     let range = TimeRange { after: now.before(Duration::from_secs(2)), through: now.after(FOLLOWED) };
-    let (reading, answers) = ask(&app, id, (range, asked.metrics))?;
+    let (reading, answers) = ask(&app, id, (range, followed.metrics))?;
     let stop = app.stop.clone();
     let told = futures::stream::unfold((reading, answers, app), async |(mut reading, mut answers, app)| {
         let recorded = answers.recv().await.filter(|recorded| !recorded.end)?;

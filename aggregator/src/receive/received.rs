@@ -7,6 +7,7 @@ use common::metric::Labels;
 use common::time::TimeRange;
 use common::time::Timestamp;
 
+use crate::receive::labels;
 use crate::store::commit::Written;
 
 /// Whose series, and which stamps are taken.
@@ -41,6 +42,22 @@ pub struct Received {
     pub samples: u64,
     /// Samples and histograms that cannot be stored, by reason.
     pub refused: Refused,
+}
+
+impl Received {
+    /// Takes what can be stored of a series, and counts what cannot.
+    pub fn push(&mut self, Written { labels, mut samples }: Written, terms: &Terms) {
+        let Self { series, samples: count, refused } = self;
+        samples.retain(|(at, _)| {
+            let reason = terms.refuse(*at);
+            reason.into_iter().for_each(|reason| refused.push(reason, 1, || labels::example(&labels, *at)));
+            reason.is_none()
+        });
+        if !samples.is_empty() {
+            *count += samples.len() as u64;
+            series.push(Written { labels, samples });
+        }
+    }
 }
 
 /// Why a sample cannot be stored.

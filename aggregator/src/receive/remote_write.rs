@@ -172,7 +172,7 @@ impl<'m> Decoder<'m> {
     /// Makes of a series what can be stored, and counts what cannot.
     fn take(&mut self, mut series: OneSeries<'m>) -> Result<(), DecodeError> {
         let histograms = series.histograms;
-        let mut samples = std::mem::take(&mut series.samples);
+        let samples = std::mem::take(&mut series.samples);
         let all = samples.len() as u64 + histograms;
         if all == 0 {
             return Ok(());
@@ -193,15 +193,7 @@ impl<'m> Decoder<'m> {
         let own: Labels = series.labels.iter().map(|(name, value)| (shared(name), shared(value))).collect();
         let labels = self.terms.labels.clone().and(&own);
         refused.push(Reason::Histogram, histograms, || labels::beginning(&labels));
-        samples.retain(|(at, _)| {
-            let reason = self.terms.refuse(*at);
-            reason.into_iter().for_each(|reason| refused.push(reason, 1, || labels::example(&labels, *at)));
-            reason.is_none()
-        });
-        if !samples.is_empty() {
-            self.received.samples += samples.len() as u64;
-            self.received.series.push(Written { labels, samples });
-        }
+        self.received.push(Written { labels, samples }, self.terms);
         Ok(())
     }
 

@@ -18,15 +18,14 @@ use tokio::time::timeout;
 
 use crate::http::App;
 use crate::http::auth::Writer;
+use crate::http::keeping;
+use crate::http::keeping::Outcome;
+use crate::http::keeping::WAIT_MAX;
 use crate::http::problem::Problem;
 use crate::http::prometheus::answer::Success;
 use crate::http::prometheus::write;
-use crate::http::prometheus::write::Outcome;
-use crate::http::prometheus::write::WAIT_MAX;
 use crate::receive::openmetrics::Format;
 use crate::receive::openmetrics::Reader;
-use crate::receive::received::Refused;
-use crate::store::Health;
 
 #[derive(Deserialize)]
 pub(super) struct Parameters {
@@ -48,7 +47,7 @@ pub(super) async fn import(
     Query(Parameters { format }): Query<Parameters>,
     request: Request<Body>,
 ) -> Response {
-    let mut sum = Outcome { samples: 0, refused: Refused::default() };
+    let mut sum = Outcome::default();
     let read = read(&app, writer, format, (request, &mut sum)).await;
     let Outcome { samples, refused } = sum;
     let before = format!("{samples} samples that stand before it are stored");
@@ -71,12 +70,10 @@ async fn read(
         let why = "a text is taken as it is, not compressed";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
-    if app.store.health() == Health::Full {
-        return Err(Problem::unavailable("the disk is full: free some space, then send it again"));
-    }
+    keeping::has_room(app)?;
     let place = app.writes.imports.try_acquire();
-    let _place = place.map_err(|_| write::slow("as much is imported as is taken at once"))?;
-    let mut reader = Reader::new(write::terms(app, origin.token.labels), format);
+    let _place = place.map_err(|_| keeping::slow("as much is imported as is taken at once"))?;
+    let mut reader = Reader::new(keeping::terms(app, origin.token.labels), format);
     let mut body = request.into_body();
     loop {
         let frame = timeout(WAIT_MAX, body.frame()).await;
@@ -89,7 +86,7 @@ async fn read(
         };
         let pushed = pushed.map_err(|bad| Problem::bad_request(bad.to_string()));
         if is_last || pushed.is_err() || reader.has_enough() {
-            let Outcome { samples, refused } = write::keep(app, origin.id, reader.take()).await?;
+            let Outcome { samples, refused } = keeping::keep(app, origin.id, reader.take()).await?;
             // At once: who sends may leave.
             app.writes.counted().stored(samples, &refused);
             sum.samples += samples;

@@ -10,7 +10,6 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -27,9 +26,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::header::RETRY_AFTER;
 use axum::response::IntoResponse;
 use axum::response::Response;
-use common::batch::HostId;
-use common::metric::Labels;
-use common::time::TimeRange;
 use http_body_util::BodyExt as _;
 use http_body_util::LengthLimitError;
 use http_body_util::Limited;
@@ -39,7 +35,9 @@ use tokio::time::timeout;
 
 use crate::http::App;
 use crate::http::auth::Writer;
-use crate::http::not_stored;
+use crate::http::keeping;
+use crate::http::keeping::Outcome;
+use crate::http::keeping::WAIT_MAX;
 use crate::http::problem::Problem;
 use crate::receive::received::Reason;
 use crate::receive::received::Received;
@@ -48,10 +46,6 @@ use crate::receive::received::Terms;
 use crate::receive::remote_write;
 use crate::receive::remote_write::DecodeError;
 use crate::receive::remote_write::Version;
-use crate::store::Health;
-use crate::store::commit::Append;
-use crate::store::commit::Commit;
-use crate::store::room::Refusal;
 
 /// Bytes of one body as it comes: senders' own limits are a quarter of it.
 const BODY_BYTES_MAX: usize = 32 << 20;
@@ -64,12 +58,6 @@ const DECODES_MAX: usize = 4;
 
 /// Texts read at once: each keeps a batch of samples, and waits for the store.
 const IMPORTS_MAX: usize = 2;
-
-/// How long a request waits for its turn, its body, or the store. Senders wait 30 s or a minute.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(20);
-
-/// How far a sample may be ahead of our clock, as in Prometheus.
-const AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// When to try again, in seconds.
 const RETRY_SECONDS: u32 = 5;
@@ -165,46 +153,16 @@ pub(super) async fn receive(
     response
 }
 
-/// What became of a message.
-pub(super) struct Outcome {
-    pub(super) samples: u64,
-    pub(super) refused: Refused,
-}
-
 async fn write(
     app: &App,
     Writer(origin): Writer,
     version: Version,
     request: Request<Body>,
 ) -> Result<Outcome, Problem> {
-    let terms = terms(app, origin.token.labels);
+    let terms = keeping::terms(app, origin.token.labels);
     let (body, place) = body(app, request).await?;
     let received = decode(app, (body, place), version, terms).await?;
-    keep(app, origin.id, received).await
-}
-
-/// Stores what can be stored of an origin.
-pub(super) async fn keep(
-    app: &App,
-    origin: HostId,
-    Received { series, mut samples, mut refused }: Received,
-) -> Result<Outcome, Problem> {
-    if !series.is_empty() {
-        let commit = Commit { appends: vec![Append::Written { origin, series }], records: Vec::new() };
-        let committed = timeout(WAIT_MAX, app.store.commit(commit)).await;
-        let committed = committed.map_err(|_| slow("the store is behind"))?.map_err(|error| not_stored(&error))?;
-        for (limit, Refusal { samples: over, example }) in committed.refused {
-            samples = samples.saturating_sub(over);
-            refused.push(Reason::Limit, over, || format!("{example}, by store.{limit}"));
-        }
-    }
-    Ok(Outcome { samples, refused })
-}
-
-/// What is taken at this moment.
-pub(super) fn terms(app: &App, labels: Labels) -> Terms {
-    let now = app.clock.wall();
-    Terms { labels, range: TimeRange { after: app.store.samples_after(now), through: now.after(AHEAD_MAX) } }
+    keeping::keep(app, origin.id, received).await
 }
 
 /// Which message it is, by its headers.
@@ -250,9 +208,7 @@ type Place = OwnedSemaphorePermit;
 
 /// The body, and its place in memory.
 async fn body(app: &App, request: Request<Body>) -> Result<(Bytes, Place), Problem> {
-    if app.store.health() == Health::Full {
-        return Err(Problem::unavailable("the disk is full: free some space; what was not stored may be sent again"));
-    }
+    keeping::has_room(app)?;
     let declared = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let declared: usize = declared.unwrap_or(BODY_BYTES_MAX);
     if BODY_BYTES_MAX < declared {
@@ -260,7 +216,7 @@ async fn body(app: &App, request: Request<Body>) -> Result<(Bytes, Place), Probl
     }
     let mib = u32::try_from(1 + (declared >> 20)).unwrap_or(BODIES_MIB_MAX);
     let place = timeout(WAIT_MAX, Arc::clone(&app.writes.bodies).acquire_many_owned(mib)).await;
-    let place = place.map_err(|_| slow("others write as much as is taken at once"))?;
+    let place = place.map_err(|_| keeping::slow("others write as much as is taken at once"))?;
     let place = place.map_err(|_| Problem::unavailable("the aggregator is stopping"))?;
     let read = timeout(WAIT_MAX, Limited::new(request.into_body(), BODY_BYTES_MAX).collect()).await;
     let read = read.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
@@ -273,7 +229,7 @@ async fn body(app: &App, request: Request<Body>) -> Result<(Bytes, Place), Probl
 
 async fn decode(app: &App, (body, place): (Bytes, Place), version: Version, terms: Terms) -> Result<Received, Problem> {
     let turn = timeout(WAIT_MAX, Arc::clone(&app.writes.decodes).acquire_owned()).await;
-    let turn = turn.map_err(|_| slow("others write as much as is taken at once"))?;
+    let turn = turn.map_err(|_| keeping::slow("others write as much as is taken at once"))?;
     let turn = turn.map_err(|_| Problem::unavailable("the aggregator is stopping"))?;
     let decode = move || {
         // The thread has both: it works on when the sender has gone.
@@ -298,10 +254,6 @@ pub(super) fn some_refused(stored: u64, refused: &Refused) -> Option<Problem> {
 fn too_large() -> Problem {
     let detail = format!("the body has more than {BODY_BYTES_MAX} bytes: send less at once");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-}
-
-pub(super) fn slow(why: &str) -> Problem {
-    Problem::unavailable(format!("{why}: try again later"))
 }
 
 /// A refusal; of one that is not for good, with when to come again.
