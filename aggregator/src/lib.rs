@@ -115,11 +115,11 @@ pub async fn run(
     stages.writer.spawn_blocking(move || writer.run());
     stages.start("live events", ended(app.live.clone().run(rooms.clone(), stop())));
     let acceptor = tls.as_ref().map(|tls| tls.acceptor().clone());
-    stages.start("http", ended(http::serve(listener, acceptor, router.clone(), stop())));
+    stages.start("http", ended(http::serve(listener, acceptor, router.clone(), (clock.clone(), stop()))));
     if let Some(tls) = tls {
-        stages.start("certificate", ended(tls.watch(clock, stop())));
+        stages.start("certificate", ended(tls.watch(clock.clone(), stop())));
     }
-    stages.start("control socket", ended(http::serve(socket, None, control::trusted(router), stop())));
+    stages.start("control socket", ended(http::serve(socket, None, control::trusted(router), (clock, stop()))));
     let opened = if stages.before_stop(store.has_read()).await {
         let evaluation = evaluation(&config, &app.access.address());
         take_in(&mut stages, &config, &rooms, (&signals, evaluation, outlets, targets)).map(Some)

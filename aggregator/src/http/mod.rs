@@ -15,6 +15,7 @@ pub mod login;
 pub mod metrics;
 pub mod notifications;
 pub mod openapi;
+mod pace;
 pub mod page;
 pub mod problem;
 pub mod processes;

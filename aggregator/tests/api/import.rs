@@ -7,13 +7,70 @@ use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use aggregator::Signals;
+use aggregator::config::CommandLine;
+use aggregator::config::Config;
 use aggregator::http::control;
 use aggregator::http::control::Question;
+use common::time::Clock;
+use common::time::Timestamp;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::oneshot;
 
 use crate::export::IMPORT;
 use crate::instance::Instance;
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// Each piece of a text, and how long it takes to come.
+struct Slow<P> {
+    clock: Clock,
+    pieces: P,
+}
+
+impl<P: Iterator<Item = (Duration, String)>> Read for Slow<P> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some((after, piece)) = self.pieces.next() else { return Ok(0) };
+        self.clock.advance(after);
+        into[..piece.len()].copy_from_slice(piece.as_bytes());
+        Ok(piece.len())
+    }
+}
+
+/// What is answered when these pieces are imported.
+async fn imported(pieces: impl Iterator<Item = (u64, String)> + Send + 'static) -> Result<u64, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let values = vec![("data_dir", toml::Value::from(dir.path().to_str().unwrap()))];
+    let config = Config::read(CommandLine { config: None, values }).unwrap();
+    let (clock, signals) = (Clock::moved(NOW), Signals::default());
+    // Commands are for a directory in which one has run.
+    let (started, addresses) = oneshot::channel();
+    let running = tokio::spawn(aggregator::run(config.clone(), clock.clone(), signals.clone(), Some(started)));
+    addresses.await.unwrap();
+    signals.stop.cancel();
+    running.await.unwrap().unwrap();
+    let writer = Question::post("/api/v1/tokens", &json!({"write": "a"}));
+    aggregator::ask(&config, &clock, writer).await.unwrap();
+    let pieces = pieces.map(|(seconds, piece)| (Duration::from_secs(seconds), piece));
+    let from = Slow { clock: clock.clone(), pieces };
+    let question = Question::upload(IMPORT, &[("as", "a"), ("format", "prometheus")], from);
+    let answer = aggregator::ask(&config, &clock, question).await.map_err(|error| error.to_string())?;
+    Ok(answer["data"]["samples"].as_u64().unwrap())
+}
+
+fn sample(seconds: u64) -> String {
+    format!("m 1 {}\n", NOW.after(Duration::from_secs(seconds)).as_millis())
+}
+
+#[tokio::test]
+async fn who_drips_is_not_waited_for() {
+    let drip = |seconds| (0..200).map(move |_| (seconds, "#".to_owned()));
+    let told = imported([(0, sample(0))].into_iter().chain(drip(7))).await.unwrap_err();
+    assert!(told.contains("did not come in time; 1 samples that stand before it are stored"), "{told}");
+    assert_eq!(imported([(0, sample(0)), (59, sample(1))].into_iter()).await, Ok(2), "a pause is none");
+    assert!(imported([(0, sample(0)), (61, sample(1))].into_iter()).await.is_err());
+}
 
 #[tokio::test]
 async fn one_series_written_in_two_ways_is_one() {

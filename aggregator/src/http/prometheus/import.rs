@@ -14,13 +14,12 @@ use axum::response::Response;
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde::Serialize;
-use tokio::time::timeout;
 
 use crate::http::App;
 use crate::http::auth::Writer;
 use crate::http::keeping;
 use crate::http::keeping::Outcome;
-use crate::http::keeping::WAIT_MAX;
+use crate::http::pace::Pace;
 use crate::http::problem::Problem;
 use crate::http::prometheus::answer::Success;
 use crate::http::prometheus::write;
@@ -74,17 +73,22 @@ async fn read(
     let place = app.writes.imports.try_acquire();
     let _place = place.map_err(|_| keeping::slow("as much is imported as is taken at once"))?;
     let mut reader = Reader::new(keeping::terms(app, origin.token.labels), format);
-    let mut body = request.into_body();
+    let (mut body, mut pace) = (request.into_body(), Pace::default());
     loop {
-        let frame = timeout(WAIT_MAX, body.frame()).await;
-        let frame = frame.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the text did not come in time"))?;
-        let is_last = frame.is_none();
-        let pushed = match frame {
-            Some(Ok(frame)) => frame.into_data().map_or(Ok(()), |piece| reader.push(&piece)),
-            Some(Err(error)) => return Err(Problem::bad_request(format!("the text broke off: {error}"))),
-            None => reader.end(),
-        };
-        let pushed = pushed.map_err(|bad| Problem::bad_request(bad.to_string()));
+        let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the text did not come in time");
+        let frame = pace.wait(&app.clock, body.frame()).await.ok_or_else(late);
+        let is_last = matches!(frame, Ok(None));
+        let pushed = frame.and_then(|frame| {
+            let read = match frame {
+                Some(Ok(frame)) => frame.into_data().map_or(Ok(()), |piece| {
+                    pace.moved(piece.len());
+                    reader.push(&piece)
+                }),
+                Some(Err(error)) => return Err(Problem::bad_request(format!("the text broke off: {error}"))),
+                None => reader.end(),
+            };
+            read.map_err(|bad| Problem::bad_request(bad.to_string()))
+        });
         if is_last || pushed.is_err() || reader.has_enough() {
             let Outcome { samples, refused } = keeping::keep(app, origin.id, reader.take()).await?;
             // At once: who sends may leave.
