@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use common::metric::Labels;
 use common::metric::NAME;
+use common::time::TimeRange;
 use common::time::Timestamp;
 
 use crate::receive::labels;
@@ -88,6 +89,11 @@ impl Reader {
             before: (String::new(), Ok(0)),
             label_bytes: 0,
         }
+    }
+
+    /// Stamps that can be stored by now: a text may take as long as it likes.
+    pub fn judge_by(&mut self, range: TimeRange) {
+        self.terms.range = range;
     }
 
     /// Reads on.
@@ -349,7 +355,6 @@ fn unescaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use common::time::TimeRange;
     use proptest::prelude::*;
 
     use super::*;

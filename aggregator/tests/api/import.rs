@@ -73,6 +73,26 @@ async fn who_drips_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_text_that_takes_long_is_judged_by_the_time_at_which_it_comes() {
+    let comments = || (0..60).map(|_| (30, format!("{}\n", "#".repeat((64 << 10) - 1))));
+    let far = [(0, sample(1_800))].into_iter().chain(comments());
+    let told = imported(far).await.unwrap_err();
+    assert!(told.contains("1 are from the future"), "{told}");
+    // Half an hour later it is the present.
+    let long = [(0, sample(0))].into_iter().chain(comments()).chain([(0, sample(1_800))]);
+    assert_eq!(imported(long).await, Ok(2));
+    // And what was kept at the beginning is too old.
+    let day = 86_400;
+    let aged = |late: u64| {
+        let first = NOW.before(Duration::from_secs(15 * day - 600)).as_millis();
+        [(0, sample(0))].into_iter().chain(comments().take(60 * late as usize)).chain([(0, format!("m 1 {first}\n"))])
+    };
+    assert_eq!(imported(aged(0)).await, Ok(2));
+    let told = imported(aged(1)).await.unwrap_err();
+    assert!(told.contains("1 are older than what is kept"), "{told}");
+}
+
+#[tokio::test]
 async fn one_series_written_in_two_ways_is_one() {
     let instance = Instance::start().await;
     let token = instance.writer(json!({"write": "a"})).await;

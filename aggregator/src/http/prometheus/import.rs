@@ -78,6 +78,7 @@ async fn read(
         let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the text did not come in time");
         let frame = pace.wait(&app.clock, body.frame()).await.ok_or_else(late);
         let is_last = matches!(frame, Ok(None));
+        reader.judge_by(keeping::range(app));
         let pushed = frame.and_then(|frame| {
             let read = match frame {
                 Some(Ok(frame)) => frame.into_data().map_or(Ok(()), |piece| {
