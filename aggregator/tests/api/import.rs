@@ -16,7 +16,9 @@ use common::time::Clock;
 use common::time::Timestamp;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::export::IMPORT;
 use crate::instance::Instance;
@@ -46,10 +48,11 @@ async fn imported(pieces: impl Iterator<Item = (u64, String)> + Send + 'static) 
     let (clock, signals) = (Clock::moved(NOW), Signals::default());
     // Commands are for a directory in which one has run.
     let (started, addresses) = oneshot::channel();
-    let running = tokio::spawn(aggregator::run(config.clone(), clock.clone(), signals.clone(), Some(started)));
+    let mut running = JoinSet::new();
+    running.spawn(aggregator::run(config.clone(), clock.clone(), signals.clone(), Some(started)));
     addresses.await.unwrap();
     signals.stop.cancel();
-    running.await.unwrap().unwrap();
+    running.join_next().await.unwrap().unwrap().unwrap();
     let writer = Question::post("/api/v1/tokens", &json!({"write": "a"}));
     aggregator::ask(&config, &clock, writer).await.unwrap();
     let pieces = pieces.map(|(seconds, piece)| (Duration::from_secs(seconds), piece));
@@ -83,9 +86,9 @@ async fn a_text_that_takes_long_is_judged_by_the_time_at_which_it_comes() {
     assert_eq!(imported(long).await, Ok(2));
     // And what was kept at the beginning is too old.
     let day = 86_400;
-    let aged = |late: u64| {
+    let aged = |late: usize| {
         let first = NOW.before(Duration::from_secs(15 * day - 600)).as_millis();
-        [(0, sample(0))].into_iter().chain(comments().take(60 * late as usize)).chain([(0, format!("m 1 {first}\n"))])
+        [(0, sample(0))].into_iter().chain(comments().take(60 * late)).chain([(0, format!("m 1 {first}\n"))])
     };
     assert_eq!(imported(aged(0)).await, Ok(2));
     let told = imported(aged(1)).await.unwrap_err();
@@ -105,6 +108,37 @@ async fn one_series_written_in_two_ways_is_one() {
         let found = instance.get(&format!("/prometheus/api/v1/query?query=m&time={at}")).await.json();
         assert_eq!(found["data"]["result"][0]["value"][1], last.to_string(), "the last counts");
     }
+    instance.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_stored_is_counted_though_the_text_is_torn() {
+    let instance = Instance::start().await;
+    let token = instance.writer(json!({"write": "a"})).await;
+    let now = instance.clock.wall().as_millis();
+    let counted = async || {
+        let metrics = instance.get("/metrics").await.text;
+        let line = |name: &str| {
+            let name = format!("lapwing_aggregator_remote_write_{name} ");
+            metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse::<u64>().unwrap()
+        };
+        (line("samples_total"), line("refused_total{reason=\"old\"}"))
+    };
+    // A line that cannot be read.
+    let (status, _) = instance.imported(&token, "format=prometheus", &format!("m 1 {now}\nm 1 1\nm")).await;
+    assert_eq!((status, counted().await), (400, (1, 1)));
+    // Who sends leaves behind the first batch.
+    let batch: String = (0..99_999).map(|at| format!("m 1 {}\n", now - at)).collect();
+    let mut stream = TcpStream::connect(instance.addresses.http).await.unwrap();
+    let head = format!(
+        "POST {IMPORT}?format=prometheus HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+         content-length: 99999999\r\n\r\n"
+    );
+    stream.write_all(format!("{head}m 1 1\n{batch}").as_bytes()).await.unwrap();
+    let heard = async { while counted().await == (1, 1) {} };
+    tokio::time::timeout(Duration::from_secs(60), heard).await.expect("nothing is counted");
+    drop(stream);
+    assert_eq!(counted().await, (100_000, 2));
     instance.stop().await;
 }
 
