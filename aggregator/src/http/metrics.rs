@@ -139,8 +139,8 @@ fn queries(app: &App, text: &mut Exposition) {
     let asking = app.engine.log().asking();
     text.counter("queries_total", "Queries asked, those of rules and of the page among them.", asking.queries);
     text.counter("queries_failed_total", "Queries that were not answered.", asking.failed);
-    let gone = "Queries that had begun, and ended because nobody waited for the answer any more.";
-    text.counter("queries_canceled_total", gone, asking.canceled);
+    let gone = "Queries and lookups that ended, or never began, because nobody waited for the answer any more.";
+    text.counter("queries_canceled_total", gone, app.queries.canceled());
     text.gauge("queries_running", "Queries and lookups that are on a thread.", app.queries.running() as f64);
     text.seconds("query_seconds_total", "How long all queries ran.", asking.took);
     let caching = app.engine.caching();

@@ -25,7 +25,6 @@ pub struct Log(Arc<Inner>);
 struct Inner {
     queries: AtomicU64,
     failed: AtomicU64,
-    canceled: AtomicU64,
     nanos: AtomicU64,
     slow: Mutex<VecDeque<Asked>>,
 }
@@ -52,8 +51,6 @@ pub struct Asking {
     pub queries: u64,
     /// Those that were not answered.
     pub failed: u64,
-    /// Those of them that ended because nobody waited for the answer any more.
-    pub canceled: u64,
     /// How long all of them ran.
     pub took: Duration,
 }
@@ -61,11 +58,10 @@ pub struct Asking {
 impl Log {
     /// Notes a query. One that took at least `slow` is kept, and told.
     pub(super) fn note(&self, mut asked: Asked, slow: Duration) {
-        let Inner { queries, failed, canceled, nanos, slow: kept } = &*self.0;
+        let Inner { queries, failed, nanos, slow: kept } = &*self.0;
         let took = asked.stats.took;
         queries.fetch_add(1, Ordering::Relaxed);
         failed.fetch_add(u64::from(asked.error.is_some()), Ordering::Relaxed);
-        canceled.fetch_add(u64::from(asked.error == Some(QueryError::Canceled)), Ordering::Relaxed);
         nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         if took < slow {
             return;
@@ -94,7 +90,6 @@ impl Log {
         Asking {
             queries: self.0.queries.load(Ordering::Relaxed),
             failed: self.0.failed.load(Ordering::Relaxed),
-            canceled: self.0.canceled.load(Ordering::Relaxed),
             took: Duration::from_nanos(self.0.nanos.load(Ordering::Relaxed)),
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -47,9 +48,15 @@ pub struct Turns(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Queries that nobody waited for any more before they were answered.
+    canceled: AtomicU64,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+/// A query that waits to begin.
+struct Job {
+    canceled: Arc<AtomicBool>,
+    run: Box<dyn FnOnce() + Send>,
+}
 
 #[derive(Default)]
 struct State {
@@ -74,12 +81,26 @@ struct Place {
     long: AtomicBool,
 }
 
-/// Ends a query when nobody waits for it any more.
-struct Asker(Turn);
+/// Waits for an answer. When it goes without one, the query ends, or never begins.
+struct Asker {
+    canceled: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    answered: bool,
+}
 
 impl Drop for Asker {
     fn drop(&mut self) {
-        self.0.cancel();
+        if self.answered {
+            return;
+        }
+        self.canceled.store(true, Ordering::Relaxed);
+        self.shared.canceled.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.shared.lock();
+        let waiting = state.jobs.iter().position(|job| Arc::ptr_eq(&job.canceled, &self.canceled));
+        let job = waiting.and_then(|at| state.jobs.remove(at));
+        // What it holds goes when others may go on.
+        drop(state);
+        drop(job);
     }
 }
 
@@ -89,6 +110,12 @@ impl Turns {
     pub fn running(&self) -> usize {
         let state = self.0.lock();
         state.short + state.long + state.long_waiting
+    }
+
+    /// How many ended, or never began, because nobody waited for the answer any more.
+    #[must_use]
+    pub fn canceled(&self) -> u64 {
+        self.0.canceled.load(Ordering::Relaxed)
     }
 
     /// Runs a query when it is its turn. When this future is dropped, the query ends.
@@ -101,20 +128,20 @@ impl Turns {
         F: FnOnce(&Turn) -> Result<T, QueryError> + Send + 'static,
     {
         let canceled = Arc::new(AtomicBool::new(false));
-        let asker = Asker(Turn { canceled: Arc::clone(&canceled), place: None });
+        let turn = Turn { canceled: Arc::clone(&canceled), place: None };
         let (reply, answer) = oneshot::channel();
         let shared = Arc::clone(&self.0);
-        let job = move || {
-            let place = Arc::new(Place { shared, long: AtomicBool::new(false) });
-            let turn = Turn { canceled, place: Some(place) };
+        let run = move || {
+            let turn = Turn { place: Some(Arc::new(Place { shared, long: AtomicBool::new(false) })), ..turn };
             let answer = if turn.is_canceled() { Err(QueryError::Canceled) } else { query(&turn) };
             drop(turn);
             // Nobody may wait any more.
             drop(reply.send(answer));
         };
-        self.0.push(Box::new(job))?;
+        self.0.push(Job { canceled: Arc::clone(&canceled), run: Box::new(run) })?;
+        let mut asker = Asker { canceled, shared: Arc::clone(&self.0), answered: false };
         let answer = answer.await.unwrap_or_else(|_| Err(QueryError::execution("the query's thread ended early")));
-        drop(asker);
+        asker.answered = true;
         answer
     }
 }
@@ -225,7 +252,7 @@ impl Shared {
         setpriority_process(Some(gettid()), NICE).unwrap_or_default();
         let _counted = Counted(self);
         while let Some(job) = self.next() {
-            job();
+            (job.run)();
         }
     }
 
@@ -339,6 +366,34 @@ mod tests {
         assert_eq!(turns.run(|_| Ok(())).await, Err(QueryError::Busy));
         drop(running);
         assert_eq!(waiting.await, vec![Ok(()); WAITING_MAX]);
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_to_begin_leaves_the_queue_when_its_asker_goes() {
+        let turns = Turns::default();
+        let mut running = Vec::new();
+        for _ in 0..SHORT_MAX {
+            let (query, starts, release) = held(&turns, Duration::ZERO);
+            starts.await.unwrap();
+            running.push((query, release));
+        }
+        let ask = || Box::pin(turns.run(|_| Ok(())));
+        let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| ask()).collect();
+        assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
+        assert_eq!(ask().await, Err(QueryError::Busy));
+        assert_eq!(turns.canceled(), 0, "one that was turned away did not go by itself");
+        drop(waiting.remove(100));
+        assert_eq!((turns.0.lock().jobs.len(), turns.canceled()), (WAITING_MAX - 1, 1));
+        waiting.push(ask());
+        assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()), "there is room for another one");
+        drop(running);
+        assert_eq!(futures::future::join_all(waiting).await, vec![Ok(()); WAITING_MAX]);
+        let gone = usize::try_from(turns.canceled()).unwrap();
+        assert_eq!(
+            gone,
+            1 + SHORT_MAX,
+            "those that ran are counted when their askers go, those that were answered not"
+        );
     }
 
     #[tokio::test]
