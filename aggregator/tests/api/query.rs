@@ -217,7 +217,16 @@ async fn wrong_questions_are_refused_in_prometheus_words() {
     bad("query_range?query=up&start=0&end=1e6&step=1", "exceeded maximum resolution of 11,000 points per timeseries")
         .await;
     bad("series", "no match[] parameter provided").await;
-    bad("series?match[]=%7B%7D", "invalid parameter \"match[]\": ").await;
+    bad("series?match[]=%7B%7D", "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher")
+        .await;
+    bad("series?match[]=up%7B", "invalid parameter \"match[]\": ").await;
+    for path in ["labels", "label/room/values"] {
+        bad(&format!("{path}?match[]=%7B%7D"), "match[] must contain at least one non-empty matcher").await;
+        bad(&format!("{path}?match[]=sum(up)"), "it must be a selector").await;
+    }
+    for path in ["query_exemplars?query=up", "series?match[]=up", "labels?", "label/room/values?"] {
+        bad(&format!("{path}&start=1&end=0"), "end timestamp must not be before start timestamp").await;
+    }
     bad("series?match[]=up&limit=x", "invalid parameter \"limit\": ").await;
     bad("labels?start=noon", "invalid parameter \"start\": ").await;
     bad("metadata?limit=x", "limit must be a number").await;

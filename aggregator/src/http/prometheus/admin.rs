@@ -13,7 +13,7 @@ use crate::store::Deletion;
 
 /// `delete_series`: of the series that match nothing is left in the range when this is answered.
 pub(super) async fn delete_series(State(app): State<Arc<App>>, parameters: Parameters) -> Result<StatusCode, Failure> {
-    let found = Lookup::read(&parameters)?.or_refused()?;
+    let found = Lookup::of_some(&parameters)?;
     let deletion = Deletion { selectors: found.matchers().map(<[_]>::to_vec).collect(), range: found.range };
     tracing::info!(selectors = ?parameters.all("match[]").collect::<Vec<_>>(), range = ?found.range, "series are deleted");
     app.store.delete(deletion).await.map_err(|error| Failure::internal(&error))?;

@@ -24,7 +24,7 @@ pub(super) async fn series(
     parameters: Parameters,
 ) -> Result<Success<Vec<Labels>>, Failure> {
     let limit = parameters.limit()?;
-    let found = Lookup::read(&parameters)?.or_refused()?;
+    let found = Lookup::of_some(&parameters)?;
     let find =
         |store: &Store, Place { matchers, range, most, spend }: Place<'_>| store.series(matchers, range, (most, spend));
     let answer = look_up(app, (found, limit), find).await?;
@@ -37,7 +37,7 @@ pub(super) async fn labels(
     parameters: Parameters,
 ) -> Result<Success<Vec<String>>, Failure> {
     let limit = parameters.limit()?;
-    let found = Lookup::read(&parameters)?.or_everything();
+    let found = Lookup::of_any(&parameters)?;
     let find = |store: &Store, Place { matchers, range, most, spend }: Place<'_>| {
         store.label_names(matchers, range, (most, spend))
     };
@@ -56,7 +56,7 @@ pub(super) async fn label_values(
         return Err(Failure::bad_data(format!("invalid label name: {name:?}")));
     }
     let limit = parameters.limit()?;
-    let found = Lookup::read(&parameters)?.or_everything();
+    let found = Lookup::of_any(&parameters)?;
     let find = move |store: &Store, Place { matchers, range, most, spend }: Place<'_>| {
         store.label_values(&name, matchers, range, (most, spend))
     };
@@ -90,32 +90,40 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
-    pub(super) fn read(parameters: &Parameters) -> Result<Self, Failure> {
+    /// For calls about some series: who does not say which is refused.
+    pub(super) fn of_some(parameters: &Parameters) -> Result<Self, Failure> {
+        let found = Self::read(parameters, |why| Failure::parameter("match[]", why))?;
+        if found.selectors.is_empty() { Err(Failure::bad_data("no match[] parameter provided")) } else { Ok(found) }
+    }
+
+    /// For calls about all series where nobody says which. Prometheus does not name the parameter there.
+    fn of_any(parameters: &Parameters) -> Result<Self, Failure> {
+        let found = Self::read(parameters, Failure::bad_data)?;
+        Ok(Self { everything: found.selectors.is_empty(), ..found })
+    }
+
+    fn read(parameters: &Parameters, refuse: impl Fn(String) -> Failure) -> Result<Self, Failure> {
         let range = parameters.lookup_range()?;
         let mut selectors = Vec::new();
         for text in parameters.all("match[]") {
-            let expr = query::parse(text).map_err(|error| Failure::parameter("match[]", error))?;
+            let expr = query::parse(text).map_err(|error| refuse(of_parameter(&error.to_string())))?;
             if expr.matchers().is_none() {
-                return Err(Failure::parameter("match[]", "it must be a selector"));
+                return Err(refuse("it must be a selector".to_owned()));
             }
             selectors.push(expr);
         }
         Ok(Self { selectors, range, everything: false })
     }
 
-    /// Itself, if it says which series.
-    pub(super) fn or_refused(self) -> Result<Self, Failure> {
-        if self.selectors.is_empty() { Err(Failure::bad_data("no match[] parameter provided")) } else { Ok(self) }
-    }
-
-    fn or_everything(self) -> Self {
-        Self { everything: self.selectors.is_empty(), ..self }
-    }
-
     pub(super) fn matchers(&self) -> impl Iterator<Item = &[Matcher]> {
         let everything: Option<&[Matcher]> = self.everything.then_some(&[]);
         self.selectors.iter().filter_map(query::Expr::matchers).chain(everything)
     }
+}
+
+/// What is wrong with a selector, as Prometheus says it of one that is a parameter.
+fn of_parameter(why: &str) -> String {
+    why.strip_prefix("vector selector").map_or_else(|| why.to_owned(), |what| format!("match[]{what}"))
 }
 
 /// What one selector is looked up with.

@@ -84,7 +84,8 @@ impl Parameters {
         let start = self.time_or("start", Timestamp::from_millis(0))?;
         let end = self.time_or("end", Timestamp::from_millis(i64::MAX))?;
         if end < start {
-            return Err(Failure::parameter("end", "end timestamp must not be before start time"));
+            // In the words of the one of these calls of Prometheus that looks.
+            return Err(Failure::bad_data("end timestamp must not be before start timestamp"));
         }
         // Prometheus' range is closed, ours is open on the left.
         Ok(TimeRange { after: start.before(Duration::from_millis(1)), through: end })

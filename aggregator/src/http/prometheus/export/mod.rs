@@ -99,7 +99,7 @@ pub(super) async fn export(State(app): State<Arc<App>>, parameters: Parameters) 
 }
 
 async fn answer<F: Format>(app: &App, parameters: &Parameters) -> Result<Response, Failure> {
-    let lookup = Lookup::read(parameters)?.or_refused()?;
+    let lookup = Lookup::of_some(parameters)?;
     let place = Arc::clone(&app.exports.0).try_acquire_owned();
     let place = place.map_err(|_| Failure::from(QueryError::Busy))?;
     let (pieces, mut told) = mpsc::channel(PIECES_WAITING);
