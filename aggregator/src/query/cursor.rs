@@ -12,12 +12,11 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// Where the first stamp stands that is behind a moment, which is not before the last one asked for.
+    #[inline]
     pub(super) fn behind(&mut self, stamps: &[Timestamp], moment: i64) -> usize {
-        let is_past = |stamp: Option<&Timestamp>| stamp.is_some_and(|stamp| stamp.as_millis() <= moment);
         let guess = self.at + self.stride;
-        let hits = guess <= stamps.len()
-            && !is_past(stamps.get(guess))
-            && (self.stride == 0 || is_past(stamps.get(guess - 1)));
+        let is_past = |at: usize| stamps.get(at).is_some_and(|stamp| stamp.as_millis() <= moment);
+        let hits = guess.checked_sub(1).is_none_or(is_past) && !is_past(guess);
         let at = if hits { guess } else { search(stamps, self.at, moment) };
         self.stride = at - self.at;
         self.at = at;

@@ -38,11 +38,25 @@ impl From {
 
 /// The growth in a range, of a counter with resets bridged. Nothing where less than two samples say so, or one window that
 /// was made of others.
+#[inline]
 pub(super) fn growth(windows: &Windows<'_>, counter: bool) -> Option<Growth> {
+    if windows.first < windows.of.coarse {
+        return growth_of_made(windows, counter);
+    }
+    let ([first, .., last], [from, .., to]) = (windows.values(), windows.stamps) else {
+        return None;
+    };
+    let amount = bridged(windows, (last - first, 0), counter);
+    let from = From::Sample(from.as_millis());
+    Some(Growth { amount, base: *first, from, to: to.as_millis(), steps: windows.stamps.len() - 1 })
+}
+
+/// The same where windows were made of others, the first ones of the range.
+fn growth_of_made(windows: &Windows<'_>, counter: bool) -> Option<Growth> {
     let (values, stamps) = (windows.values(), windows.stamps);
     let (first, last, to) = (values.first()?, values.last()?, stamps.last()?.as_millis());
     let coarse = windows.of.coarse.saturating_sub(windows.first).min(values.len());
-    let begun = if coarse == 0 { None } else { begun(windows, counter) };
+    let begun = begun(windows, counter);
     let steps = values.len() - 1 + usize::from(begun.is_some());
     if steps == 0 {
         return None;
@@ -53,15 +67,22 @@ pub(super) fn growth(windows: &Windows<'_>, counter: bool) -> Option<Growth> {
     if coarse < values.len() {
         amount += last - values[bridge];
     }
-    if counter {
-        // The resets are known from the series as a whole: a step costs what was reset in it, not what was sampled.
-        amount = windows.before_falls(bridge).fold(amount, |grown, bridged| grown + bridged);
-    }
+    let amount = bridged(windows, (amount, bridge), counter);
     let from = match begun {
         Some(_) => From::Window(begin(&windows.of, windows.first)),
         None => From::Sample(stamps[0].as_millis()),
     };
     Some(Growth { amount, base: first - begun.unwrap_or(0.0), from, to, steps })
+}
+
+/// The growth with what a counter had reached where it was reset, behind one of the windows.
+#[inline]
+fn bridged(windows: &Windows<'_>, (amount, behind): (f64, usize), counter: bool) -> f64 {
+    if !counter || windows.falls.is_empty() {
+        return amount;
+    }
+    // The resets are known from the series as a whole: a step costs what was reset in it, not what was sampled.
+    windows.before_falls(behind).fold(amount, |grown, bridged| grown + bridged)
 }
 
 /// The growth in the first window of the range; nothing if that is not known.

@@ -3,6 +3,7 @@
 use common::metric::Kind;
 use common::time::Timestamp;
 
+use crate::query::column::ABSENT;
 use crate::query::growth::From;
 use crate::query::growth::Growth;
 use crate::query::growth::growth;
@@ -11,9 +12,10 @@ use crate::query::number::Variance;
 use crate::query::number::float;
 use crate::query::number::quantile;
 use crate::query::number::seconds;
+use crate::query::slide::Slide;
 use crate::store::select::Tiered;
 
-/// The windows of one series in a range (after, through]. Never empty.
+/// The windows of one series in a range (after, through].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Windows<'a> {
     /// The moment of the step, in milliseconds.
@@ -23,6 +25,8 @@ pub(super) struct Windows<'a> {
     pub(super) stamps: &'a [Timestamp],
     /// Where the range begins in the series.
     pub(super) first: usize,
+    /// Of the falls of the series those behind the first window.
+    pub(super) falls: &'a [usize],
     pub(super) of: Whole<'a>,
 }
 
@@ -34,7 +38,7 @@ pub(super) struct Whole<'a> {
     pub(super) stamps: &'a [Timestamp],
     /// The fields that the function asked for.
     pub(super) columns: &'a [Vec<f64>],
-    /// Where values of the first field are smaller than the one before.
+    /// Where values of the first field are smaller than the one before, if the function asks what grew.
     pub(super) falls: &'a [usize],
     /// How many of the windows, the earliest of them, were made of others.
     pub(super) coarse: usize,
@@ -48,11 +52,8 @@ impl<'a> Windows<'a> {
 
     /// The values before those that are smaller: what a counter had reached when it was reset. Of those behind one.
     pub(super) fn before_falls(&self, behind: usize) -> impl ExactSizeIterator<Item = f64> {
-        let Whole { falls, columns, .. } = self.of;
-        let from = falls.partition_point(|at| *at <= self.first + behind);
-        let end = falls.partition_point(|at| *at < self.first + self.stamps.len());
-        // A range that ends where it begins has none.
-        falls[from..end.max(from)].iter().map(|at| columns[0][at - 1])
+        let from = self.falls.partition_point(|at| *at <= self.first + behind);
+        self.falls[from..].iter().map(|at| self.of.columns[0][at - 1])
     }
 
     /// Whether the latest one was made of others.
@@ -63,7 +64,7 @@ impl<'a> Windows<'a> {
     /// The latest one alone.
     const fn latest(&self) -> Self {
         let at = self.stamps.len() - 1;
-        Self { first: self.first + at, stamps: self.stamps.split_at(at).1, ..*self }
+        Self { first: self.first + at, stamps: self.stamps.split_at(at).1, falls: &[], ..*self }
     }
 
     fn seconds(&self, at: usize) -> f64 {
@@ -71,19 +72,21 @@ impl<'a> Windows<'a> {
     }
 }
 
-pub(super) fn rate(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
-    Some(extrapolated(windows, true)? / seconds(windows.through - windows.after))
+pub(super) fn rate(slide: Slide<'_>, _: &[Vec<f64>]) -> Vec<f64> {
+    let seconds = seconds(slide.ranges.length);
+    slide.windows().map(|windows| extrapolated(&windows, true).map_or(ABSENT, |grown| grown / seconds)).collect()
 }
 
-pub(super) fn increase(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
-    extrapolated(windows, true)
+pub(super) fn increase(slide: Slide<'_>, _: &[Vec<f64>]) -> Vec<f64> {
+    slide.windows().map(|windows| extrapolated(&windows, true).unwrap_or(ABSENT)).collect()
 }
 
-pub(super) fn delta(windows: &Windows<'_>, _: &[f64]) -> Option<f64> {
-    extrapolated(windows, false)
+pub(super) fn delta(slide: Slide<'_>, _: &[Vec<f64>]) -> Vec<f64> {
+    slide.windows().map(|windows| extrapolated(&windows, false).unwrap_or(ABSENT)).collect()
 }
 
 /// What grew in a range, stretched to its ends where it is known close to them.
+#[inline]
 fn extrapolated(windows: &Windows<'_>, counter: bool) -> Option<f64> {
     let Growth { amount, base, from, to, steps } = growth(windows, counter)?;
     let sampled = seconds(to - from.at());

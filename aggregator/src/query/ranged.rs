@@ -22,12 +22,12 @@ use crate::query::function::Apply;
 use crate::query::function::Over;
 use crate::query::function::Remark;
 use crate::query::over::Whole;
-use crate::query::over::Windows;
 use crate::query::place::Place;
 use crate::query::plan::Arguments;
 use crate::query::plan::Node;
 use crate::query::plan::Range;
 use crate::query::plan::Ranged;
+use crate::query::slide::Ranges;
 use crate::query::slide::Slide;
 use crate::query::tier;
 use crate::store::select::Grains;
@@ -128,50 +128,45 @@ impl Evaluator<'_> {
         sliding: &mut Sliding,
     ) -> Result<(), QueryError> {
         let Sliding { spans, falls, values } = sliding;
+        let stride = if range.shift.at.is_none() { grid.step } else { 0 };
+        let ranges = Ranges { grid, through: self.moment(range.shift, grid.start), stride, length: range.range_ms };
         spans.clear();
-        spans.extend(self.spans(range, (stamps, tiers), grid));
-        values.clear();
+        spans.extend(self::spans(ranges, stamps, tiers));
+        falls.clear();
+        if over.grows() {
+            find_falls(columns, falls);
+        }
+        let of = Whole { kind, tiers, stamps, columns, falls, coarse: tier::coarse(stamps, tiers) };
+        let slide = Slide { of, ranges, spans };
         let apply = match over.apply {
             Apply::Step(apply) => apply,
             Apply::Slide(apply) => {
                 self.budget.touch(stamps.len() + grid.count)?;
-                *values = apply(Slide { kind, columns, spans }, &scalars.0);
+                *values = apply(slide, &scalars.0);
                 return Ok(());
             }
         };
         let mut at_step = scalars.buffer();
-        find_falls(columns, falls);
-        let of = Whole { kind, tiers, stamps, columns, falls, coarse: tier::coarse(stamps, tiers) };
-        for (step, (now, span)) in grid.moments().zip(spans).enumerate() {
-            let through = self.moment(range.shift, now);
-            let after = through - range.range_ms;
-            let (first, stamps) = (span.start, &stamps[span.clone()]);
-            let windows = Windows { now, after, through, stamps, first, of };
-            let value = if stamps.is_empty() { None } else { apply(&windows, scalars.at(step, &mut at_step)) };
+        values.clear();
+        for (step, windows) in slide.windows().enumerate() {
+            let value = if windows.stamps.is_empty() { None } else { apply(&windows, scalars.at(step, &mut at_step)) };
             values.push(value.unwrap_or(ABSENT));
-            self.budget.touch(stamps.len() + 1)?;
+            self.budget.touch(windows.stamps.len() + 1)?;
         }
         Ok(())
     }
+}
 
-    /// Which of a series' samples a range holds at each step. One that is shorter than the windows that answer has the
-    /// latest of them.
-    fn spans(
-        &self,
-        range: &Range,
-        (stamps, tiers): (&[Timestamp], &[Tiered]),
-        grid: Grid,
-    ) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let (mut first, mut end) = (Cursor::default(), Cursor::default());
-        grid.moments().map(move |now| {
-            let through = self.moment(range.shift, now);
-            let after = through - range.range_ms;
-            let first = first.behind(stamps, after);
-            let end = end.behind(stamps, through).max(first);
-            let latest = first.checked_sub(1).filter(|_| first == end && !tiers.is_empty());
-            latest.filter(|latest| tier::covers(tiers, stamps[*latest], (after, through))).unwrap_or(first)..end
-        })
-    }
+/// Which of a series' samples a range holds at each step. One that is shorter than the windows that answer has the latest of
+/// them.
+fn spans(ranges: Ranges, stamps: &[Timestamp], tiers: &[Tiered]) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let (mut first, mut end) = (Cursor::default(), Cursor::default());
+    ranges.ends().map(move |(after, through)| {
+        let first = first.behind(stamps, after);
+        let end = end.behind(stamps, through).max(first);
+        let latest = first.checked_sub(1).filter(|_| first == end && !tiers.is_empty());
+        latest.filter(|latest| tier::covers(tiers, stamps[*latest], (after, through))).unwrap_or(first)..end
+    })
 }
 
 /// What sliding a range over a series needs and makes; its place is used again for the next.
@@ -184,7 +179,6 @@ struct Sliding {
 
 /// Where values of the first column are smaller than the one before.
 fn find_falls(columns: &[Vec<f64>], falls: &mut Vec<usize>) {
-    falls.clear();
     let values = columns.first().map_or(&[][..], |values| values);
     let falls_at = |at: &usize| values[*at] < values[at - 1];
     // Looked for without a way out in the middle: there mostly are none, and so it is many at a time.

@@ -5,18 +5,40 @@ use std::ops::Range;
 use common::metric::Kind;
 
 use crate::query::column::ABSENT;
+use crate::query::column::Grid;
 use crate::query::number::Mean;
 use crate::query::number::Sum;
 use crate::query::number::ascending;
 use crate::query::number::float;
 use crate::query::number::quantile_sorted;
+use crate::query::over::Whole;
+use crate::query::over::Windows;
 
 /// One series, and which of its samples the range holds at each step. Neither end ever goes back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slide<'a> {
-    pub(super) kind: Kind,
-    pub(super) columns: &'a [Vec<f64>],
+    pub(super) of: Whole<'a>,
+    pub(super) ranges: Ranges,
     pub(super) spans: &'a [Range<usize>],
+}
+
+/// The range that is looked at in each step of a grid, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ranges {
+    pub(super) grid: Grid,
+    /// Where that of the first step ends.
+    pub(super) through: i64,
+    /// How far that of the next step is behind it.
+    pub(super) stride: i64,
+    pub(super) length: i64,
+}
+
+impl Ranges {
+    /// What each begins behind, and where it ends.
+    pub(super) fn ends(self) -> impl Iterator<Item = (i64, i64)> {
+        let ends = Grid { start: self.through, step: self.stride, ..self.grid };
+        ends.moments().map(move |through| (through - self.length, through))
+    }
 }
 
 /// What two neighbouring stretches of samples come to is known from what each comes to.
@@ -56,7 +78,32 @@ impl Fold for Most {
     }
 }
 
-impl Slide<'_> {
+impl<'a> Slide<'a> {
+    /// The windows of the range at each step, which may be none.
+    pub(super) fn windows(self) -> impl Iterator<Item = Windows<'a>> {
+        let Self { of, ranges, spans } = self;
+        let (mut from, mut end) = (0, 0);
+        let (mut now, mut through) = (ranges.grid.start, ranges.through);
+        spans.iter().map(move |span| {
+            let is_before = |at: usize, place: usize| of.falls.get(at).is_some_and(|fall| *fall < place);
+            while is_before(from, span.start + 1) {
+                from += 1;
+            }
+            while is_before(end, span.end) {
+                end += 1;
+            }
+            // A range that ends where it begins has none.
+            let falls = &of.falls[from.min(end)..end];
+            let stamps = &of.stamps[span.clone()];
+            let after = through - ranges.length;
+            let windows = Windows { now, after, through, stamps, first: span.start, falls, of };
+            // Behind the last step nobody looks.
+            now = now.wrapping_add(ranges.grid.step);
+            through = through.wrapping_add(ranges.stride);
+            windows
+        })
+    }
+
     /// A value for each step: `of` what the samples of its span come to, by `at` of each.
     fn fold<F: Fold>(self, at: impl Fn(usize) -> F, of: impl Fn(F, Range<usize>) -> f64) -> Vec<f64> {
         if let [span] = self.spans {
@@ -95,7 +142,7 @@ impl Slide<'_> {
     }
 
     fn values(&self) -> &[f64] {
-        &self.columns[0]
+        &self.of.columns[0]
     }
 
     /// For each step how many of the pairs of neighbours inside are `alike`.
@@ -122,8 +169,8 @@ pub(super) fn sum(slide: Slide<'_>, _: &[Vec<f64>]) -> Vec<f64> {
 
 /// Of a gauge the mean of all values inside the windows, of a counter that of their ends.
 pub(super) fn avg(slide: Slide<'_>, _: &[Vec<f64>]) -> Vec<f64> {
-    let (values, counts) = (slide.values(), &slide.columns[1]);
-    let count = |at: usize| if slide.kind == Kind::Gauge { counts[at] } else { 1.0 };
+    let (values, counts) = (slide.values(), &slide.of.columns[1]);
+    let count = |at: usize| if slide.of.kind == Kind::Gauge { counts[at] } else { 1.0 };
     let both = |at: usize| (Sum::of(values[at]), Sum::of(count(at)));
     slide.fold(both, |(sum, counted), span| {
         if sum.total().is_finite() {

@@ -77,11 +77,16 @@ impl ChunkRef<'_> {
         samples.stamps.iter().enumerate().map(entry).collect()
     }
 
-    fn even_stamps(self, len: usize) -> impl Iterator<Item = Timestamp> {
-        let first = self.first.as_millis();
+    fn append_even_stamps(self, len: usize, stamps: &mut Vec<Timestamp>) {
+        let mut stamp = self.first.as_millis();
         let steps = i64::try_from(len).unwrap_or(0).saturating_sub(1).max(1);
-        let step = self.last.as_millis().wrapping_sub(first) / steps;
-        (0..).take(len).map(move |at: i64| Timestamp::from_millis(first.wrapping_add(step.wrapping_mul(at))))
+        let step = self.last.as_millis().wrapping_sub(stamp) / steps;
+        let from = stamps.len();
+        stamps.resize(from + len, self.first);
+        for place in &mut stamps[from..] {
+            *place = Timestamp::from_millis(stamp);
+            stamp = stamp.wrapping_add(step);
+        }
     }
 }
 
@@ -113,7 +118,7 @@ impl Unpacked {
         let flags = reader.byte();
         let scale = Scale::read(flags >> SCALE_SHIFT);
         if flags & STAMPS == 0 {
-            into.stamps.extend(chunk.even_stamps(len));
+            chunk.append_even_stamps(len, &mut into.stamps);
         } else {
             integers(&mut reader, len, &mut self.mantissas);
             into.stamps.extend(self.mantissas.iter().map(|stamp| Timestamp::from_millis(*stamp)));

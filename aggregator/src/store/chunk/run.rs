@@ -28,6 +28,11 @@ impl Run {
         self.stamp(self.windows.saturating_sub(1))
     }
 
+    /// Where the next one begins, if nothing is between.
+    pub(super) fn due(self) -> Timestamp {
+        self.stamp(self.windows)
+    }
+
     /// The latest one that is not after a stamp, alone, if there is one.
     pub(in crate::store) fn latest(self, through: Timestamp) -> Option<Self> {
         let at = self.through(through).checked_sub(1)?;
@@ -59,7 +64,7 @@ impl Run {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        alike && entry.stamp == self.last().after(WINDOW)
+        alike && entry.stamp == self.due()
     }
 
     /// All of them.
@@ -75,13 +80,16 @@ impl Run {
         range: TimeRange,
         into: &mut Samples,
     ) {
-        // Most are short and lie inside: those need no division.
-        let is_inside = range.after < self.first && self.last() <= range.through;
-        let within = if is_inside { 0..self.windows } else { self.through(range.after)..self.through(range.through) };
-        into.stamps.extend(within.map(|at| self.stamp(at)));
-        for (field, column) in fields.iter().zip(&mut into.columns) {
-            column.resize(into.stamps.len(), value(self.window, *field, shape));
+        let values = fields.iter().map(|field| value(self.window, *field, shape)).zip(&mut into.columns);
+        // Most are one window inside: those need no division.
+        if self.windows == 1 && range.contains(self.first) {
+            into.stamps.push(self.first);
+            values.for_each(|(value, column)| column.push(value));
+            return;
         }
+        let within = self.through(range.after)..self.through(range.through);
+        into.stamps.extend(within.map(|at| self.stamp(at)));
+        values.for_each(|(value, column)| column.resize(into.stamps.len(), value));
     }
 }
 

@@ -1,7 +1,6 @@
 //! What grows behind the chunks of a series, until it makes one: windows in few bytes, each told by what is new beside the
 //! one before it. The latest stands as it is, for it is what grows and what is asked for most.
 
-use common::batch::WINDOW;
 use common::metric::{Decimals, Kind};
 use common::time::{TimeRange, Timestamp};
 use common::window::{Counter, Gauge, Window};
@@ -139,15 +138,25 @@ impl<'a> TailRef<'a> {
         range: TimeRange,
         into: &mut Samples,
     ) {
-        let reaching = self.runs(shape).skip_while(|run| run.last() <= range.after);
-        let reaching = reaching.take_while(|run| run.first <= range.through);
-        reaching.for_each(|run| run.append_within((shape, fields), range, into));
+        let mut runs = self.runs(shape);
+        loop {
+            if let ([Field::Last], [values]) = (fields, &mut into.columns[..]) {
+                runs.append_plain(range, (&mut into.stamps, values));
+            }
+            let Some(run) = runs.next().filter(|run| run.first <= range.through) else {
+                return;
+            };
+            if range.after < run.last() {
+                run.append_within((shape, fields), range, into);
+            }
+        }
     }
 
     fn runs(self, shape: Shape) -> Runs<'a> {
         let mut bytes = Reader(self.bytes);
-        let (next, _) = take(&mut bytes, shape.decimals, shape.kind, None);
-        Runs { bytes, shape, left: self.runs, next, latest: self.latest }
+        let mut known = Known::default();
+        let (next, _) = take(&mut bytes, shape, &mut known, None);
+        Runs { bytes, shape, left: self.runs, next, known, latest: self.latest }
     }
 }
 
@@ -158,7 +167,31 @@ struct Runs<'a> {
     left: u32,
     /// The next one, but for how long it is.
     next: Run,
+    /// Its last value.
+    known: Known,
     latest: Run,
+}
+
+impl Runs<'_> {
+    /// Appends the last values of runs in a range, as long as each is one window and the next one follows it, of which no more
+    /// than its last value is told: most are so.
+    fn append_plain(&mut self, range: TimeRange, (stamps, values): (&mut Vec<Timestamp>, &mut Vec<f64>)) {
+        while 1 < self.left
+            && let (Some(window), Some((flags, told))) = (self.next.window, self.bytes.0.split_first())
+            && flags & (LONGER | GAP | MARK | COUNT | ODD | PEAK) == 0
+        {
+            if range.contains(self.next.first) {
+                stamps.push(self.next.first);
+                values.push(window.last());
+            }
+            self.bytes = Reader(told);
+            let decimals = scaled(flags >> SCALE_SHIFT, self.shape.decimals);
+            let past = (Past::of(Some(self.next)), &mut self.known, 0);
+            self.next.window = Some(take_window(&mut self.bytes, decimals, self.shape.kind, past));
+            self.next.first = self.next.due();
+            self.left -= 1;
+        }
+    }
 }
 
 impl Iterator for Runs<'_> {
@@ -169,7 +202,7 @@ impl Iterator for Runs<'_> {
         if self.left == 0 {
             return Some(self.latest);
         }
-        let (next, windows) = take(&mut self.bytes, self.shape.decimals, self.shape.kind, Some(self.next));
+        let (next, windows) = take(&mut self.bytes, self.shape, &mut self.known, Some(self.next));
         let run = std::mem::replace(&mut self.next, next);
         Some(Run { windows, ..run })
     }
@@ -200,8 +233,8 @@ fn put(out: &mut Vec<u8>, decimals: Decimals, before: Option<Run>, run: Run) {
     out[at] = flags;
 }
 
-/// What [`put`] was given: a run, but for how long it is, and how long the one before it is.
-fn take(bytes: &mut Reader<'_>, decimals: Decimals, kind: Kind, before: Option<Run>) -> (Run, u32) {
+/// What [`put`] was given: a run, but for how long it is, and how long the one before it is, whose last value is known.
+fn take(bytes: &mut Reader<'_>, shape: Shape, known: &mut Known, before: Option<Run>) -> (Run, u32) {
     let flags = bytes.byte();
     let told = |bytes: &mut Reader<'_>, flag: u8| (flags & flag != 0).then(|| bytes.varint());
     let windows = told(bytes, LONGER).map_or(1, |windows| u32::try_from(windows).unwrap_or(1));
@@ -210,7 +243,7 @@ fn take(bytes: &mut Reader<'_>, decimals: Decimals, kind: Kind, before: Option<R
     let window = (flags & MARK == 0).then(|| {
         let mut past = Past::of(before);
         past.count = told(bytes, COUNT).map_or(past.count, |count| u32::try_from(count).unwrap_or(0));
-        take_window(bytes, scaled(flags >> SCALE_SHIFT, decimals), kind, (past, flags))
+        take_window(bytes, scaled(flags >> SCALE_SHIFT, shape.decimals), shape.kind, (past, known, flags))
     });
     (Run { first: Timestamp::from_millis(first), windows: 1, window }, windows)
 }
@@ -224,7 +257,7 @@ fn tell(out: &mut Vec<u8>, flags: &mut u8, flag: u8, number: Option<u64>) {
 
 /// Where the next run begins, if nothing is between.
 fn due(before: Option<Run>) -> Timestamp {
-    before.map_or(Timestamp::from_millis(0), |before| before.last().after(WINDOW))
+    before.map_or(Timestamp::from_millis(0), Run::due)
 }
 
 /// How values are told, in the order of trying: as integers with the digits behind the point that they mean, with none or
@@ -258,24 +291,51 @@ impl Past {
             Some(Window::Counter(Counter { count, last, peak, .. })) => Self { count, last: Some(last), peak },
         }
     }
+}
 
-    /// What a counter grew by if it was not reset.
-    fn growth(self, last: f64, decimals: Decimals) -> f64 {
-        let growth = self.last.map_or(0.0, |before| match (decimals.mantissa(before), decimals.mantissa(last)) {
-            (Some(before), Some(last)) => decimals.value(last - before),
-            _ => last - before,
-        });
-        // What arithmetic leaves of a NaN's bits is not defined.
-        if growth.is_nan() { 0.0 } else { growth }
+/// A value, and the integer that stands for it with so many digits behind the point, if one does: to find that takes longer
+/// than to read what is told beside it.
+#[derive(Clone, Copy)]
+struct Known {
+    value: f64,
+    decimals: Decimals,
+    mantissa: Option<i64>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self::of(0.0, Decimals::new(0))
     }
 }
 
-/// The sum of a gauge that stood still.
-fn still(count: u32, last: f64, decimals: Decimals) -> f64 {
-    match decimals.mantissa(last) {
-        Some(mantissa) => decimals.value(mantissa.wrapping_mul(count.into())),
-        None if last.is_nan() || count == 1 => last,
-        None => last * f64::from(count),
+impl Known {
+    fn of(value: f64, decimals: Decimals) -> Self {
+        Self { value, decimals, mantissa: decimals.mantissa(value) }
+    }
+
+    /// What is known of a value, which mostly is this one.
+    fn or_of(self, value: f64, decimals: Decimals) -> Self {
+        let is_known = self.decimals == decimals && self.value.to_bits() == value.to_bits();
+        if is_known { self } else { Self::of(value, decimals) }
+    }
+
+    /// What a counter grew by that had this value before, if it was not reset.
+    fn growth(self, before: Self) -> f64 {
+        let growth = match (before.mantissa, self.mantissa) {
+            (Some(before), Some(last)) => self.decimals.value(last - before),
+            _ => self.value - before.value,
+        };
+        // What arithmetic leaves of a NaN's bits is not defined.
+        if growth.is_nan() { 0.0 } else { growth }
+    }
+
+    /// The sum of a gauge that stood still here.
+    fn still(self, count: u32) -> f64 {
+        match self.mantissa {
+            Some(mantissa) => self.decimals.value(mantissa.wrapping_mul(count.into())),
+            None if self.value.is_nan() || count == 1 => self.value,
+            None => self.value * f64::from(count),
+        }
     }
 }
 
@@ -285,7 +345,7 @@ fn put_window(out: &mut Vec<u8>, decimals: Decimals, past: Past, window: Window)
     put(window.last(), past.last.unwrap_or(0.0))?;
     match window {
         Window::Gauge(Gauge { count, min, max, sum, last }) => {
-            let usual = [last, last, still(count, last, decimals)];
+            let usual = [last, last, Known::of(last, decimals).still(count)];
             let found = [min, max, sum];
             if found.map(f64::to_bits) == usual.map(f64::to_bits) {
                 return Some(0);
@@ -294,7 +354,8 @@ fn put_window(out: &mut Vec<u8>, decimals: Decimals, past: Past, window: Window)
             Some(ODD)
         }
         Window::Counter(Counter { last, increase, peak, .. }) => {
-            let usual = past.growth(last, decimals);
+            let last = Known::of(last, decimals);
+            let usual = past.last.map_or(0.0, |before| last.growth(Known::of(before, decimals)));
             let mut flags = 0;
             for (flag, value, base) in [(ODD, increase, usual), (PEAK, peak, past.peak)] {
                 if value.to_bits() != base.to_bits() {
@@ -308,19 +369,28 @@ fn put_window(out: &mut Vec<u8>, decimals: Decimals, past: Past, window: Window)
 }
 
 /// What [`put_window`] was given.
-fn take_window(bytes: &mut Reader<'_>, decimals: Decimals, kind: Kind, (past, flags): (Past, u8)) -> Window {
-    let count = past.count;
-    let mut take = |told: bool, base: f64| if told { take_value(bytes, decimals, base) } else { base };
-    let last = take(true, past.last.unwrap_or(0.0));
+#[inline]
+fn take_window(
+    bytes: &mut Reader<'_>,
+    decimals: Decimals,
+    kind: Kind,
+    (past, known, flags): (Past, &mut Known, u8),
+) -> Window {
+    let before = known.or_of(past.last.unwrap_or(0.0), decimals);
+    let known_last = take_value(bytes, before);
+    let (count, last) = (past.count, known_last.value);
+    *known = known_last;
+    let mut take = |told: bool, base: f64| if told { take_value(bytes, Known::of(base, decimals)).value } else { base };
     let odd = flags & ODD != 0;
     match kind {
         Kind::Gauge => {
             let [min, max] = [take(odd, last), take(odd, last)];
-            let sum = take(odd, still(count, last, decimals));
+            let sum = take(odd, known_last.still(count));
             Window::Gauge(Gauge { count, min, max, sum, last })
         }
         Kind::Counter => {
-            let increase = take(odd, past.growth(last, decimals));
+            let growth = past.last.map_or(0.0, |_| known_last.growth(before));
+            let increase = take(odd, growth);
             let peak = take(flags & PEAK != 0, past.peak);
             Window::Counter(Counter { count, last, increase, peak })
         }
@@ -337,11 +407,15 @@ fn put_value(out: &mut Vec<u8>, decimals: Decimals, value: f64, base: f64) -> Op
     Some(())
 }
 
-fn take_value(bytes: &mut Reader<'_>, decimals: Decimals, base: f64) -> f64 {
+#[inline]
+fn take_value(bytes: &mut Reader<'_>, base: Known) -> Known {
+    let decimals = base.decimals;
     if decimals == Decimals::FULL {
-        return f64::from_le_bytes(std::array::from_fn(|_| bytes.byte()));
+        let value = f64::from_le_bytes(std::array::from_fn(|_| bytes.byte()));
+        return Known { value, decimals, mantissa: None };
     }
-    decimals.value(unzigzag(bytes.varint()).wrapping_add(decimals.mantissa(base).unwrap_or(0)))
+    let mantissa = unzigzag(bytes.varint()).wrapping_add(base.mantissa.unwrap_or(0));
+    Known { value: decimals.value(mantissa), decimals, mantissa: Some(mantissa) }
 }
 
 #[cfg(test)]
