@@ -1,6 +1,7 @@
 //! The functions of the language: one row each.
 
 use crate::query::QueryError;
+use crate::query::budget::Budget;
 use crate::query::column::ABSENT;
 use crate::query::column::Answer;
 use crate::query::column::Grid;
@@ -81,6 +82,8 @@ pub(super) enum Apply {
     Step(fn(&Windows<'_>, &[f64]) -> Option<f64>),
     /// At all steps as the range slides over a series, from that and the scalars at each step.
     Slide(fn(Slide<'_>, &[Vec<f64>]) -> Vec<f64>),
+    /// At all steps, from what grew: a step may cost as much as was reset in its range.
+    Grow(fn(Slide<'_>, &Budget<'_>) -> Result<Vec<f64>, QueryError>),
 }
 
 /// What may have to be said of the arguments of a function of windows.
@@ -134,7 +137,7 @@ static FUNCTIONS: &[Function] = &[
     each("day_of_year", |value, _| date::day_of_year(value)),
     each("days_in_month", |value, _| date::days_in_month(value)),
     each("deg", |value, _| value * 180.0 / std::f64::consts::PI),
-    slid("delta", GROWTH, Remark::None, over::delta),
+    growing("delta", Remark::None, over::delta),
     over("deriv", LAST, over::deriv),
     remarking("double_exponential_smoothing", (LAST, Remark::Factors), over::double_exponential_smoothing),
     each("exp", |value, _| value.exp()),
@@ -148,7 +151,7 @@ static FUNCTIONS: &[Function] = &[
     whole("histogram_sum", histogram::none),
     each("hour", |value, _| date::hour(value)),
     over("idelta", GROWTH, over::idelta),
-    slid("increase", GROWTH, Remark::Counter, over::increase).folding(Folds::Counters),
+    growing("increase", Remark::Counter, over::increase).folding(Folds::Counters),
     whole("info", info::info),
     over("irate", GROWTH, over::irate),
     whole("label_join", label::join),
@@ -168,7 +171,7 @@ static FUNCTIONS: &[Function] = &[
     over("present_over_time", LAST, over::present).folding(Folds::All),
     slid("quantile_over_time", LAST, Remark::Share, slide::quantile),
     each("rad", |value, _| value * std::f64::consts::PI / 180.0),
-    slid("rate", GROWTH, Remark::Counter, over::rate).folding(Folds::Counters),
+    growing("rate", Remark::Counter, over::rate).folding(Folds::Counters),
     slid("resets", LAST, Remark::None, slide::resets),
     each("round", |value, to| round(value, to.first().copied().unwrap_or(1.0))),
     whole("scalar", whole::scalar),
@@ -248,6 +251,15 @@ const fn slid(
 ) -> Function {
     let apply = Apply::Slide(apply);
     Function { name, how: How::Over(Over { fields, keeps_name: false, remark, folds: Folds::None, apply }) }
+}
+
+const fn growing(
+    name: &'static str,
+    remark: Remark,
+    apply: fn(Slide<'_>, &Budget<'_>) -> Result<Vec<f64>, QueryError>,
+) -> Function {
+    let apply = Apply::Grow(apply);
+    Function { name, how: How::Over(Over { fields: GROWTH, keeps_name: false, remark, folds: Folds::None, apply }) }
 }
 
 const fn whole(

@@ -3,6 +3,8 @@
 use common::metric::Kind;
 use common::time::Timestamp;
 
+use crate::query::QueryError;
+use crate::query::budget::Budget;
 use crate::query::column::ABSENT;
 use crate::query::growth::From;
 use crate::query::growth::Growth;
@@ -72,17 +74,32 @@ impl<'a> Windows<'a> {
     }
 }
 
-pub(super) fn rate(slide: Slide<'_>, _: &[Vec<f64>]) -> Vec<f64> {
+pub(super) fn rate(slide: Slide<'_>, budget: &Budget<'_>) -> Result<Vec<f64>, QueryError> {
     let seconds = seconds(slide.ranges.length);
-    slide.windows().map(|windows| extrapolated(&windows, true).map_or(ABSENT, |grown| grown / seconds)).collect()
+    grown(slide, budget, |windows| Some(extrapolated(windows, true)? / seconds))
 }
 
-pub(super) fn increase(slide: Slide<'_>, _: &[Vec<f64>]) -> Vec<f64> {
-    slide.windows().map(|windows| extrapolated(&windows, true).unwrap_or(ABSENT)).collect()
+pub(super) fn increase(slide: Slide<'_>, budget: &Budget<'_>) -> Result<Vec<f64>, QueryError> {
+    grown(slide, budget, |windows| extrapolated(windows, true))
 }
 
-pub(super) fn delta(slide: Slide<'_>, _: &[Vec<f64>]) -> Vec<f64> {
-    slide.windows().map(|windows| extrapolated(&windows, false).unwrap_or(ABSENT)).collect()
+pub(super) fn delta(slide: Slide<'_>, budget: &Budget<'_>) -> Result<Vec<f64>, QueryError> {
+    grown(slide, budget, |windows| extrapolated(windows, false))
+}
+
+/// A value for each step: `of` the windows of its range.
+fn grown(
+    slide: Slide<'_>,
+    budget: &Budget<'_>,
+    of: impl Fn(&Windows<'_>) -> Option<f64>,
+) -> Result<Vec<f64>, QueryError> {
+    let mut values = Vec::with_capacity(slide.spans.len());
+    for windows in slide.windows() {
+        // What was reset is looked at in each step anew, and nothing else is.
+        budget.touch(1 + windows.falls.len())?;
+        values.push(of(&windows).unwrap_or(ABSENT));
+    }
+    Ok(values)
 }
 
 /// What grew in a range, stretched to its ends where it is known close to them.

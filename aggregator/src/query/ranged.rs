@@ -145,6 +145,11 @@ impl Evaluator<'_> {
                 *values = apply(slide, &scalars.0);
                 return Ok(());
             }
+            Apply::Grow(apply) => {
+                self.budget.touch(stamps.len())?;
+                *values = apply(slide, &self.budget)?;
+                return Ok(());
+            }
         };
         let mut at_step = scalars.buffer();
         values.clear();

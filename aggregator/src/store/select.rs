@@ -182,9 +182,10 @@ impl Samples {
     pub fn drop_stale(&mut self) {
         let Self { stamps, columns } = self;
         let is_stale = |at: usize| columns.iter().any(|column| column[at].to_bits() == STALE);
-        // Looked for without a way out in the middle: there mostly are none, and so it is many at a time.
-        let any = |column: &Vec<f64>| column.iter().fold(false, |any, value| any | (value.to_bits() == STALE));
-        if !columns.iter().any(any) {
+        // A mark is a NaN: those are looked for without a way out in the middle, and so many at a time. There mostly are none.
+        let any_nan = |column: &[f64]| column.iter().fold(false, |any, value| any | value.is_nan());
+        let is_mark = |value: &f64| value.to_bits() == STALE;
+        if !columns.iter().any(|column| any_nan(column) && column.iter().any(is_mark)) {
             return;
         }
         let fresh: Vec<bool> = (0..stamps.len()).map(|at| !is_stale(at)).collect();

@@ -177,7 +177,7 @@ impl Runs<'_> {
     /// than its last value is told: most are so.
     fn append_plain(&mut self, range: TimeRange, (stamps, values): (&mut Vec<Timestamp>, &mut Vec<f64>)) {
         while 1 < self.left
-            && let (Some(window), Some((flags, told))) = (self.next.window, self.bytes.0.split_first())
+            && let (Some(window), Some((flags, told))) = (&mut self.next.window, self.bytes.0.split_first())
             && flags & (LONGER | GAP | MARK | COUNT | ODD | PEAK) == 0
         {
             if range.contains(self.next.first) {
@@ -186,8 +186,12 @@ impl Runs<'_> {
             }
             self.bytes = Reader(told);
             let decimals = scaled(flags >> SCALE_SHIFT, self.shape.decimals);
-            let past = (Past::of(Some(self.next)), &mut self.known, 0);
-            self.next.window = Some(take_window(&mut self.bytes, decimals, self.shape.kind, past));
+            self.known = take_value(&mut self.bytes, self.known.or_of(window.last(), decimals));
+            // What else it has nobody asks for here, and nothing is told beside it.
+            match window {
+                Window::Gauge(gauge) => gauge.last = self.known.value,
+                Window::Counter(counter) => counter.last = self.known.value,
+            }
             self.next.first = self.next.due();
             self.left -= 1;
         }
@@ -424,6 +428,7 @@ mod tests {
 
     use super::*;
     use crate::store::chunk::same;
+    use crate::store::select::STALE;
 
     fn value() -> impl Strategy<Value = f64> {
         prop_oneof![
@@ -478,6 +483,14 @@ mod tests {
             let inside: Vec<Entry> =
                 entries.iter().copied().filter(|entry| after < entry.stamp && entry.stamp <= through).collect();
             check(&read, &inside)?;
+            let mut lasts = Samples::default();
+            lasts.reset(1);
+            let reaching = tail.reaching(TimeRange { after, through });
+            reaching.into_iter().for_each(|tail| tail.append_within((shape, &[Field::Last]), TimeRange { after, through }, &mut lasts));
+            let bits = |entry: &Entry| (entry.stamp, entry.window.map_or(STALE, |window| window.last().to_bits()));
+            let expect: Vec<_> = inside.iter().map(bits).collect();
+            let found = lasts.stamps.iter().copied().zip(lasts.columns[0].iter().map(|value| value.to_bits()));
+            prop_assert_eq!(found.collect::<Vec<_>>(), expect);
             let latest = entries.iter().rfind(|entry| entry.stamp <= through).copied();
             let found = tail.latest(shape, through).and_then(|run| run.entries().last());
             check(&Vec::from_iter(found), &Vec::from_iter(latest))?;
