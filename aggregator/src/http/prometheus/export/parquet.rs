@@ -31,6 +31,9 @@ const GROUP_ROWS_MAX: usize = 1 << 18;
 /// Bytes of the labels of its series: of many that have one sample each, these are the most.
 const GROUP_LABEL_BYTES_MAX: usize = 8 << 20;
 
+/// Bytes that a text takes beside its letters, about.
+const TEXT_BYTES: usize = 80;
+
 /// Bytes of a dictionary: more than a group can have, since without one each row would have all of its labels written out.
 const DICTIONARY_BYTES: usize = 4 * GROUP_LABEL_BYTES_MAX;
 
@@ -68,8 +71,10 @@ struct Series {
 }
 
 impl Series {
+    /// About what it takes, of which the letters are the least where there are few.
     fn label_bytes(&self) -> usize {
-        self.name.len() + self.labels.iter().flatten().map(ByteArray::len).sum::<usize>()
+        let texts = self.labels.iter().flatten().chain([&self.name]);
+        size_of::<Self>() + texts.map(|text| TEXT_BYTES + text.len()).sum::<usize>()
     }
 }
 
