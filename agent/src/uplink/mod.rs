@@ -362,6 +362,9 @@ impl Uplink {
             Heard::End(goodbye) => {
                 comeback.hear(read_return_within(&goodbye.ext));
                 if let Some(copied) = read_copied(&goodbye.ext) {
+                    if copied == Copied::Process {
+                        time::forget(&self.config.state_dir);
+                    }
                     return Err(Ended::Copied(copied, goodbye.text));
                 }
                 return Err(Ended::Dismissed(Reason::from(goodbye.reason), goodbye.text));

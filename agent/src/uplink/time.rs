@@ -1,6 +1,8 @@
 //! The aggregator's time, kept over a restart of the agent: stamps go on where those of the process before ended, and what
 //! the host's wall clock says meanwhile moves none of them.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,6 +43,16 @@ pub(super) fn keep(stamps: &Stamps, state_dir: &Path, (boot_id, boot): ([u8; 16]
     StateDir::new(state_dir.to_owned()).write(FILE, &format!("{said} {:08x}\n", crc32fast::hash(said.as_bytes())))
 }
 
+/// Forgets how stamps stood: a machine that is there twice has the time of before it was copied.
+pub(super) fn forget(state_dir: &Path) {
+    match fs::remove_file(state_dir.join(FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "the aggregator's time of before is not forgotten");
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
 /// A moment of the aggregator's time and of this boot's clock. What is not what was written counts for nothing.
 fn kept(state_dir: &Path, boot_id: [u8; 16]) -> Option<(Timestamp, Duration)> {
     let file = host::read_bounded(&state_dir.join(FILE), BYTES_MAX).ok()??;
@@ -59,8 +71,6 @@ fn said(boot_id: [u8; 16], boot: Duration, time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     const BOOT_ID: [u8; 16] = [1; 16];
@@ -105,6 +115,8 @@ mod tests {
         check(BOOT_ID, &clock, false);
         fs::write(&file, &whole).unwrap();
         check(BOOT_ID, &clock, true);
+        (0..2).for_each(|_| forget(directory.path()));
+        check(BOOT_ID, &clock, false);
     }
 
     #[test]
