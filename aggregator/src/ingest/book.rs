@@ -798,6 +798,9 @@ mod tests {
             }
             let up = |instance: &str| &written[&("up".to_owned(), instance.to_owned())];
             assert_eq!(up("web").last().unwrap().0, up("shop")[0].0, "{renamed}");
+            let missing = |instance: &str| &written[&("lapwing_windows_missing_total".to_owned(), instance.to_owned())];
+            let between = missing("shop")[0].0.since(missing("web").last().unwrap().0);
+            assert!(between <= WINDOW, "{renamed}: {between:?}");
         }
     }
 

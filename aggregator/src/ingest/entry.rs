@@ -69,8 +69,8 @@ pub(super) struct Entry {
     pub(super) holes: Holes,
     /// How the process of its agent ended that was there before the one that greeted last.
     pub(super) how: How,
-    /// The window for which it was written how many are missing, and how many that were.
-    pub(super) told: (Timestamp, u64),
+    /// The window for which it was written how many are missing, and how many that were, if its labels are those still.
+    pub(super) told: (Timestamp, Option<u64>),
 }
 
 /// A session of its agent.
@@ -101,7 +101,7 @@ impl Entry {
             since: now,
             holes: Holes::default(),
             how: How::Killed,
-            told: (now.align_down(WINDOW), 0),
+            told: (now.align_down(WINDOW), Some(0)),
         }
     }
 
@@ -121,16 +121,16 @@ impl Entry {
     pub(super) fn tell_missing(&mut self, window: Timestamp) -> Option<f64> {
         let (told, before) = self.told;
         let missing = self.holes.missing();
-        let due = told < window && (missing != before || TOLD_EVERY <= window.since(told));
+        let due = told < window && (before != Some(missing) || TOLD_EVERY <= window.since(told));
         if !due || self.decided.is_none() {
             return None;
         }
-        self.told = (window, missing);
+        self.told = (window, Some(missing));
         Some(missing as f64)
     }
 
     /// Ends the series that the aggregator writes about it, if there are any, each where its next sample would be: what is
-    /// written stays, and one that goes on with other labels does so there.
+    /// written stays, and one that goes on with other labels does so there or behind it.
     pub(super) fn end_own(&self) -> Vec<Append> {
         let Some(decided) = self.decided else { return Vec::new() };
         let stale = |last: Timestamp, series| Append::Stale { stamp: last.after(WINDOW), series };
@@ -155,11 +155,15 @@ impl Entry {
 
     /// Changes what its labels are made of. Returns what follows: other labels are other series.
     pub(super) fn relabel(&mut self, change: impl FnOnce(&mut Host)) -> Vec<Append> {
-        let (before, mut appends) = (self.host.labels(), self.end_own());
+        let before = self.host.labels();
+        // Those of a host that was revoked ended then.
+        let own = if self.host.revoked { Vec::new() } else { self.end_own() };
         change(&mut self.host);
         let labels = self.host.labels();
-        if labels == before {
-            appends.clear();
+        let mut appends = Vec::new();
+        if labels != before {
+            appends = own;
+            self.told.1 = None;
         }
         // Also labels that did not change: those of before may not have been stored.
         appends.push(Append::HostLabels { host: self.host.id, labels });
