@@ -77,9 +77,10 @@ pub async fn require_writer(State(app): State<Arc<App>>, mut request: Request, n
 }
 
 async fn caller(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
-    if let Some(token) = token(headers) {
-        return Ok((Hash::of(&token) == app.access.admin).then_some(Caller::Admin));
+    if token(headers).is_some_and(|token| Hash::of(&token) == app.access.admin) {
+        return Ok(Some(Caller::Admin));
     }
+    // What else stands there may be for a proxy before us.
     let Some(session) = cookie(headers, &app.access.cookie_name()) else { return Ok(None) };
     let (hash, now) = (Hash::of(session).bytes(), app.clock.wall());
     let live = app.store.read(move |connection| sessions::is_live(connection, hash, now)).await;
@@ -92,6 +93,13 @@ async fn writer(app: &App, headers: &HeaderMap) -> Result<Option<Writer>, Proble
     let hash = Hash::of(&token).bytes();
     let origin = app.store.read(move |connection| origins::find(connection, hash)).await;
     Ok(origin.map_err(|error| Problem::internal(&error))?.map(Writer))
+}
+
+/// Whether it may still write: its token may have been taken back since.
+pub(super) async fn still_writes(app: &App, origin: &Origin) -> Result<bool, Problem> {
+    let hash = origin.token.hash;
+    let found = app.store.read(move |connection| origins::find(connection, hash)).await;
+    Ok(found.map_err(|error| Problem::internal(&error))?.is_some())
 }
 
 /// Whom the parameter `as` names.
@@ -132,6 +140,11 @@ const HOW_TO_SIGN_IN: &str = "sign in: open the link that `lapwing-aggregator us
 
 const HOW_TO_WRITE: &str = "send `Authorization: Bearer` with a token that `lapwing-aggregator token create --write \
                             NAME` prints";
+
+/// Says that a token was taken back.
+pub(super) fn taken_back() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "the token was revoked")
+}
 
 fn may_only_write() -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "this token is for writing, and for nothing else")

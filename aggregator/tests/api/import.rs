@@ -15,6 +15,7 @@ use aggregator::http::control::Question;
 use common::time::Clock;
 use common::time::Timestamp;
 use serde_json::json;
+use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -139,6 +140,37 @@ async fn what_is_stored_is_counted_though_the_text_is_torn() {
     tokio::time::timeout(Duration::from_secs(60), heard).await.expect("nothing is counted");
     drop(stream);
     assert_eq!(counted().await, (100_000, 2));
+    instance.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_write_no_more_stores_no_more() {
+    let instance = Instance::start().await;
+    let token = instance.writer(json!({"write": "a"})).await;
+    let now = instance.clock.wall().as_millis();
+    let stored = async |metric: &str| {
+        let answer = instance.get(&format!("/prometheus/api/v1/query?query=count({metric})")).await.json();
+        answer["data"]["result"][0]["value"][1].as_str().map(ToOwned::to_owned)
+    };
+    let batch = |metric: &str| (0..100_000).map(|at| format!("{metric} 1 {}\n", now - at)).collect::<String>();
+    let mut stream = TcpStream::connect(instance.addresses.http).await.unwrap();
+    let head = format!(
+        "POST {IMPORT}?format=prometheus HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+         content-length: 99999999\r\n\r\n"
+    );
+    stream.write_all(format!("{head}{}", batch("before")).as_bytes()).await.unwrap();
+    let heard = async { while stored("before").await.is_none() {} };
+    tokio::time::timeout(Duration::from_secs(60), heard).await.expect("nothing is stored");
+    let tokens = instance.get("/api/v1/tokens").await.json();
+    let id = tokens["tokens"][0]["id"].as_str().unwrap().to_owned();
+    let revoked = instance.ask(("DELETE", &format!("/api/v1/tokens/{id}")), Some(&instance.token), None).await;
+    assert_eq!(revoked.status, 204);
+    stream.write_all(batch("behind").as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4_096];
+    let length = stream.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.contains("401") && answer.contains("revoked") && answer.contains("100000 samples"), "{answer}");
+    assert_eq!(stored("behind").await, None);
     instance.stop().await;
 }
 

@@ -143,6 +143,10 @@ async fn a_login_link_works_once_and_only_by_its_button() {
     let session = cookie.split(';').next().unwrap();
     assert!(session.starts_with(&format!("lapwing_session_{}=", instance.addresses.http.port())), "{session}");
     assert_eq!(instance.with_cookie("/api/v1/hosts", session).await.status, 200);
+    // A proxy before us asks for a password of its own, and hands it on.
+    let behind_proxy = instance.request("GET", "/api/v1/hosts").header("cookie", session);
+    let behind_proxy = behind_proxy.header("authorization", "Basic b3RoZXI6cHc=");
+    assert_eq!(Answer::of(behind_proxy).await.status, 200);
     assert_eq!(instance.with_cookie("/api/v1/hosts", &format!("{session}x")).await.status, 401);
     assert_eq!(instance.ask(("POST", path), None, None).await.status, 403, "a second use");
     assert_eq!(instance.ask(("GET", path), None, None).await.status, 403, "no button for a link that is spent");

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::http::App;
+use crate::http::auth;
 use crate::http::auth::Writer;
 use crate::http::keeping;
 use crate::http::keeping::Outcome;
@@ -72,7 +73,7 @@ async fn read(
     keeping::has_room(app)?;
     let place = app.writes.imports.try_acquire();
     let _place = place.map_err(|_| keeping::slow("as much is imported as is taken at once"))?;
-    let mut reader = Reader::new(keeping::terms(app, origin.token.labels), format);
+    let mut reader = Reader::new(keeping::terms(app, origin.token.labels.clone()), format);
     let (mut body, mut pace) = (request.into_body(), Pace::default());
     loop {
         let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the text did not come in time");
@@ -91,6 +92,9 @@ async fn read(
             read.map_err(|bad| Problem::bad_request(bad.to_string()))
         });
         if is_last || pushed.is_err() || reader.has_enough() {
+            if !auth::still_writes(app, &origin).await? {
+                return Err(auth::taken_back());
+            }
             let Outcome { samples, refused } = keeping::keep(app, origin.id, reader.take()).await?;
             // At once: who sends may leave.
             app.writes.counted().stored(samples, &refused);
