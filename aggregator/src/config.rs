@@ -109,12 +109,16 @@ pub struct Ingest {
     pub advertise: String,
 }
 
+/// Longest that samples wait to be durable: what agents hear nothing of for 30 s they write to their own disks, and those who
+/// write to us wait for 20 s.
+const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(15);
+
 /// How data is written.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// How long a commit waits for others to share its write.
-    #[serde(deserialize_with = "stretch")]
+    /// How long a commit of samples waits for others to share its write.
+    #[serde(deserialize_with = "interval")]
     pub commit_interval: Duration,
     /// How many series there may be at once.
     pub series_max: u64,
@@ -421,6 +425,12 @@ fn stretch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Er
     duration(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is not a duration such as 200ms, 10s or 1h30m")))
 }
 
+fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let interval = stretch(deserializer)?;
+    let why = || D::Error::custom(format!("it is {COMMIT_INTERVAL_MAX:?} at most: agents and senders wait for it"));
+    (interval <= COMMIT_INTERVAL_MAX).then_some(interval).ok_or_else(why)
+}
+
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.is_empty() {
@@ -492,6 +502,7 @@ mod tests {
         };
         check("\n[http]\nlissten = 1", "aggregator.toml, line 3: unknown key `lissten`, did you mean `listen`?");
         check("[alerts]\n", "aggregator.toml, line 1: unknown key `alerts`, did you mean `alert`?");
+        check("[store]\ncommit_interval = \"16s\"", "aggregator.toml, line 2: it is 15s at most");
         check("[store]\ncommit_interval = \"1 s\"", "aggregator.toml, line 2: \"1 s\" is not a duration");
         check("[http]\nexternal_url = \"lapwing.example.com/\"", "http.external_url: write it as https://");
         check("[http]\nlisten = \"localhost\"", "aggregator.toml, line 2: invalid socket address");

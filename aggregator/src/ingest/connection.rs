@@ -346,7 +346,7 @@ async fn stored(
     shared: &Shared,
 ) -> Result<Committed, CommitError> {
     let mut committing = pin!(shared.store.commit(commit.clone()));
-    let mut patience = SLOW_AFTER;
+    let mut patience = shared.store.commit_interval() + SLOW_AFTER;
     loop {
         // The pace of the disk is real time even where a test moves the clock.
         match timeout(patience, &mut committing).await {

@@ -35,8 +35,8 @@ pub const SPOOLS_MAX: usize = 1_024;
 /// How long an agent is asked to wait at least when the store cannot store.
 pub const BUSY_FOR: Duration = Duration::from_secs(2);
 
-/// How long a commit may take before the agent is asked to hold back: one waits for a few group commits, and what agents
-/// send meanwhile waits in memory.
+/// How long a commit may take beyond the interval of group commits before the agent is asked to hold back: one waits for a
+/// few of them, and what agents send meanwhile waits in memory.
 pub const SLOW_AFTER: Duration = Duration::from_secs(5);
 
 /// Agents that may come back in one second: each takes half a millisecond of a core for its handshake, and a little more

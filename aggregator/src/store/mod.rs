@@ -245,6 +245,12 @@ impl Store {
         self.queue.commit(commit).await
     }
 
+    /// Longest time between two group commits.
+    #[must_use]
+    pub fn commit_interval(&self) -> Duration {
+        self.shared.config.commit_interval
+    }
+
     /// What is held of a host's run and of the spools that its agent named; the naming keeps them from being forgotten.
     ///
     /// # Errors

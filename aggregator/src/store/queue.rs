@@ -12,6 +12,7 @@ use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
 use crate::store::commit::Held;
 use crate::store::ledger::Ledger;
+use crate::store::record::Record;
 
 /// Jobs that may wait: four seconds of 10,000 agents, about 12 MiB of batches.
 pub(super) const JOBS_MAX: usize = 4_096;
@@ -45,6 +46,16 @@ pub(super) enum Task {
     Change(Change, SyncSender<rusqlite::Result<()>>),
     /// End.
     Close,
+}
+
+impl Task {
+    /// Whether somebody waits for it who does nothing else meanwhile: what keeps coming may wait for more of it.
+    pub(super) fn is_awaited(&self) -> bool {
+        match self {
+            Self::Commit(commit, _) => !commit.records.iter().all(Record::keeps_coming),
+            Self::Held(_) | Self::Change(..) | Self::Close => true,
+        }
+    }
 }
 
 /// What the store itself changes in its books, in a transaction of its own, and what is to be done once that is durable,

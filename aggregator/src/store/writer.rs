@@ -41,6 +41,9 @@ use crate::store::stage::Undo;
 /// How often what has expired is removed.
 const RETENTION_EVERY: Duration = Duration::from_secs(300);
 
+/// Longest time between two group commits of what somebody waits for, however long samples may wait for theirs.
+const AWAITED_WITHIN: Duration = Duration::from_millis(200);
+
 /// Writes what is queued until the store is closed.
 pub struct Writer {
     pub(super) jobs: Receiver<Job>,
@@ -65,6 +68,8 @@ struct Group {
     changes: Vec<(Change, SyncSender<rusqlite::Result<()>>)>,
     /// What the jobs take up in the queue until they are done.
     rooms: Vec<Room>,
+    /// Whether somebody waits for some of it.
+    awaited: bool,
     close: bool,
 }
 
@@ -109,10 +114,9 @@ impl Writer {
 
     fn write_all(&mut self) {
         // The pace of the disk is real time even where a test moves the clock: a commit must not wait for that.
-        let interval = self.shared.config.commit_interval;
         let mut committed_at: Option<Instant> = None;
         let mut close = false;
-        while !close && let Some(group) = self.gather(committed_at.map(|at| at + interval)) {
+        while !close && let Some(group) = self.gather(committed_at) {
             close = group.close;
             self.write(group);
             committed_at = Some(Instant::now());
@@ -120,11 +124,14 @@ impl Writer {
         }
     }
 
-    /// The next group: what comes until `due`, or one job at once when that has passed. `None` at the end.
-    fn gather(&self, due: Option<Instant>) -> Option<Group> {
+    /// The next group: what comes until it is due, or one job at once when that has passed. `None` at the end.
+    fn gather(&self, committed_at: Option<Instant>) -> Option<Group> {
+        let interval = self.shared.config.commit_interval;
         let mut group = Group::default();
         group.push(self.jobs.recv().ok()?);
         while !group.close && group.rooms.len() < JOBS_MAX {
+            let interval = if group.awaited { interval.min(AWAITED_WITHIN) } else { interval };
+            let due = committed_at.map(|at| at + interval);
             let remaining = due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()));
             match self.jobs.recv_timeout(remaining) {
                 Ok(job) => group.push(job),
@@ -273,6 +280,7 @@ impl Writer {
 impl Group {
     fn push(&mut self, job: Job) {
         self.rooms.push(job.room);
+        self.awaited |= job.task.is_awaited();
         match job.task {
             Task::Commit(commit, reply) => self.commits.push((commit, reply)),
             Task::Held(question) => self.questions.push(question),

@@ -69,6 +69,11 @@ pub enum Record {
 }
 
 impl Record {
+    /// Whether it comes with each window, and nobody hurries for it.
+    pub(super) const fn keeps_coming(&self) -> bool {
+        matches!(self, Self::Windows(_) | Self::Evaluated(_) | Self::Forwarded(_))
+    }
+
     pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         match self {
             Self::Host(host) => host.write(transaction),

@@ -6,6 +6,7 @@ mod coarse;
 mod ends;
 mod found;
 mod full;
+mod groups;
 mod oracle;
 mod reading;
 mod room;
