@@ -29,11 +29,8 @@ use common::batch::Batch;
 use common::batch::RunId;
 use common::batch::Seq;
 use common::batch::SpoolId;
-use common::metric::Decimals;
 use common::metric::Kind;
 use common::metric::Labels;
-use common::metric::Tier;
-use common::schema::Column;
 use common::schema::Entity;
 use common::schema::Schema;
 use common::schema::SchemaChange;
@@ -542,19 +539,11 @@ impl World {
 }
 
 fn schema() -> Schema {
-    let column = Column {
-        metric: "m".to_owned(),
-        labels: Labels::new(),
-        kind: Kind::Gauge,
-        decimals: Decimals::new(0),
-        peak: false,
-        tier: Tier::Second,
-    };
     let mut schema = Schema::default();
     let change = SchemaChange {
         version: 1,
         entities: vec![Entity::default()],
-        columns: vec![column],
+        columns: vec![world::column(Kind::Gauge)],
         series: vec![(0, 0)],
         ended: Vec::new(),
     };

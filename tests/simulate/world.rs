@@ -253,14 +253,6 @@ impl World {
     }
 
     fn growth(&mut self) -> SchemaChange {
-        let column = |kind| Column {
-            metric: "m".to_owned(),
-            labels: Labels::new(),
-            kind,
-            decimals: Decimals::new(0),
-            peak: false,
-            tier: Tier::Second,
-        };
         let first = self.schema.version() == 0;
         let ended = self.random.below(4);
         SchemaChange {
@@ -597,5 +589,16 @@ impl World {
     /// The aggregator's clock.
     fn wall(&self) -> Timestamp {
         Timestamp::from_seconds(1_000_000_000).after(self.ahead).after(self.now())
+    }
+}
+
+pub(crate) fn column(kind: Kind) -> Column {
+    Column {
+        metric: "m".to_owned(),
+        labels: Labels::new(),
+        kind,
+        decimals: Decimals::new(0),
+        peak: false,
+        tier: Tier::Second,
     }
 }

@@ -90,16 +90,18 @@ async fn caller(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, Proble
 
 async fn writer(app: &App, headers: &HeaderMap) -> Result<Option<Writer>, Problem> {
     let Some(token) = token(headers) else { return Ok(None) };
-    let hash = Hash::of(&token).bytes();
-    let origin = app.store.read(move |connection| origins::find(connection, hash)).await;
-    Ok(origin.map_err(|error| Problem::internal(&error))?.map(Writer))
+    Ok(origin(app, Hash::of(&token).bytes()).await?.map(Writer))
 }
 
 /// Whether it may still write: its token may have been taken back since.
 pub(super) async fn still_writes(app: &App, origin: &Origin) -> Result<bool, Problem> {
-    let hash = origin.token.hash;
-    let found = app.store.read(move |connection| origins::find(connection, hash)).await;
-    Ok(found.map_err(|error| Problem::internal(&error))?.is_some())
+    Ok(self::origin(app, origin.token.hash).await?.is_some())
+}
+
+/// Whose token it is, if it was not taken back.
+async fn origin(app: &App, hash: [u8; 32]) -> Result<Option<Origin>, Problem> {
+    let origin = app.store.read(move |connection| origins::find(connection, hash)).await;
+    origin.map_err(|error| Problem::internal(&error))
 }
 
 /// Whom the parameter `as` names.

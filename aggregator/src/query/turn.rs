@@ -351,15 +351,21 @@ mod tests {
         assert_eq!((state.short, state.long, state.long_waiting), (0, 0, 0));
     }
 
-    #[tokio::test]
-    async fn only_so_many_wait_to_begin() {
-        let turns = Turns::default();
+    /// All places are taken, until what is answered goes.
+    async fn full(turns: &Turns) -> Vec<impl Sized> {
         let mut running = Vec::new();
         for _ in 0..SHORT_MAX {
-            let (query, starts, release) = held(&turns, Duration::ZERO);
+            let (query, starts, release) = held(turns, Duration::ZERO);
             starts.await.unwrap();
             running.push((query, release));
         }
+        running
+    }
+
+    #[tokio::test]
+    async fn only_so_many_wait_to_begin() {
+        let turns = Turns::default();
+        let running = full(&turns).await;
         let waiting = futures::future::join_all((0..WAITING_MAX).map(|_| turns.run(|_| Ok(()))));
         tokio::pin!(waiting);
         assert!(waiting.as_mut().now_or_never().is_none());
@@ -371,12 +377,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_waits_to_begin_leaves_the_queue_when_its_asker_goes() {
         let turns = Turns::default();
-        let mut running = Vec::new();
-        for _ in 0..SHORT_MAX {
-            let (query, starts, release) = held(&turns, Duration::ZERO);
-            starts.await.unwrap();
-            running.push((query, release));
-        }
+        let running = full(&turns).await;
         let ask = || Box::pin(turns.run(|_| Ok(())));
         let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| ask()).collect();
         assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));

@@ -177,10 +177,11 @@ impl Runs<'_> {
     /// than its last value is told: most are so.
     fn append_plain(&mut self, range: TimeRange, (stamps, values): (&mut Vec<Timestamp>, &mut Vec<f64>)) {
         while 1 < self.left
+            && self.next.first <= range.through
             && let (Some(window), Some((flags, told))) = (&mut self.next.window, self.bytes.0.split_first())
             && flags & (LONGER | GAP | MARK | COUNT | ODD | PEAK) == 0
         {
-            if range.contains(self.next.first) {
+            if range.after < self.next.first {
                 stamps.push(self.next.first);
                 values.push(window.last());
             }
