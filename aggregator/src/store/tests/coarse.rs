@@ -31,7 +31,7 @@ pub(super) fn read(store: &Store, tiers: Vec<(Stored, TimeRange)>) -> BTreeMap<S
 }
 
 /// What the raw windows of one series make, by another way than the store's.
-fn folded((labels, raw): (&str, &Fields), resolution: Duration) -> Fields {
+pub(super) fn folded((labels, raw): (&str, &Fields), resolution: Duration) -> Fields {
     let is_counter = labels.contains("_total");
     let mut stretches: BTreeMap<Timestamp, Vec<(Timestamp, [u64; 7])>> = BTreeMap::new();
     for (stamp, fields) in raw {

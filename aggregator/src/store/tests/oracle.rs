@@ -315,7 +315,8 @@ impl World {
     }
 }
 
-/// Deletes where coarser windows alone are left: of those, all that have something of the range go.
+/// Deletes where coarser windows answer: of those, all that have something of the range go. Where raw ones are still kept
+/// behind them, they are made again of what these have besides.
 fn delete_windows(
     store: &Store,
     (settler, now): (&mut Settler, Timestamp),
@@ -325,6 +326,8 @@ fn delete_windows(
     let range = TimeRange { after: back(30 * 3_600 + 1_234), through: back(11 * 3_600 + 1_234) };
     let selectors = vec![vec![equal(NAME, "node_load1")]];
     let tiers = Kept::of(&store.shared.blocks, &store.shared.config.retention, now).tiers(ALL);
+    let mut raw = coarse::read(store, vec![(block::Tier::Raw, ALL)]);
+    let files = store.shared.blocks.all();
     settler.delete(&Deletion { selectors, range }, now).unwrap();
     let goes = |stamp: Timestamp, fields: &[u64; 7]| {
         let tier = tiers.iter().find(|(_, range)| range.contains(stamp)).map(|(tier, _)| *tier);
@@ -333,8 +336,17 @@ fn delete_windows(
             None => range.contains(stamp),
         }
     };
-    for (_, fields) in expect.iter_mut().filter(|(labels, _)| labels.starts_with("node_load1")) {
+    let is_raw = |stamp: Timestamp| {
+        files.iter().any(|file| file.block.tier == block::Tier::Raw && file.block.range.contains(stamp))
+    };
+    for (labels, fields) in expect.iter_mut().filter(|(labels, _)| labels.starts_with("node_load1")) {
         fields.retain(|stamp, fields| !goes(*stamp, fields));
+        let mut left = raw.remove(labels).unwrap_or_default();
+        left.retain(|stamp, _| !range.contains(*stamp));
+        for (length, part) in tiers.iter().filter_map(|(tier, part)| Some((tier.resolution()?, part))) {
+            let again = coarse::folded((labels, &left), length).into_iter();
+            fields.extend(again.filter(|(stamp, _)| part.contains(*stamp) && is_raw(*stamp)));
+        }
     }
     expect.retain(|_, fields| !fields.is_empty());
     expect
@@ -423,4 +435,10 @@ fn a_seal_that_was_stopped_does_not_pass_for_one_that_had_nothing_to_write() {
 fn a_coarse_file_made_anew_takes_the_place_of_what_was_made_before() {
     use Step::*;
     walk(vec![Window(1, [0, 0]), Settle(4_069, None), End, Window(1, [0, 0])]);
+}
+
+#[test]
+fn of_a_coarse_window_that_is_deleted_in_part_stays_what_raw_ones_still_have() {
+    use Step::*;
+    walk(vec![Window(12_321, [0, 0]), Window(1, [0, 0]), Window(1_563, [0, 0])]);
 }
