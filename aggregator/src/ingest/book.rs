@@ -755,6 +755,7 @@ mod tests {
         let labels = r#"{env="test", instance="shop"}"#;
         check(revoke.clone(), Ok((labels, &["labels", "host_revoked", &up, &missing])));
         check(revoke.clone(), Ok((labels, &["labels"])));
+        check(rename("gone"), Ok((r#"{env="test", instance="gone"}"#, &["labels"])));
         assert_eq!(dismissed(&session), Some(Reason::Revoked));
         assert_eq!(book.change(HostId(3), &revoke, at(7)).err(), Some(NotChanged::Unknown));
     }
