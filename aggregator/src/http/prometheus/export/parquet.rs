@@ -319,6 +319,17 @@ mod tests {
         assert_eq!(told(&of_last), (long(39), 299, 1.0_f64.to_bits()));
     }
 
+    #[test]
+    fn short_labels_end_a_group_by_what_they_take_in_memory() {
+        let labels = |at: usize| {
+            let labels = (0..20).map(|label| (format!("l{label}"), "x".to_owned())).collect::<Labels>();
+            labels.with(NAME, "m").with("of", at.to_string())
+        };
+        let series: Vec<_> = (0..3_000).map(|at| (labels(at), vec![(1, 1.0)])).collect();
+        let groups = reader(written(&series)).metadata().row_groups().len();
+        assert_eq!(groups, 2, "each text of a few letters takes some eighty bytes");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
