@@ -1,5 +1,5 @@
 # What CI runs is what a person types before a push.
-.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-bytes bench-codec bench-query bench-engine bench-hostile bench-store bench-start bench-fleet static soak ui fuzz help
+.PHONY: run test test-aarch64 lint fmt simulate bench bench-agent bench-bytes bench-codec bench-query bench-engine bench-hostile bench-store bench-start bench-house bench-fleet static soak ui fuzz help
 
 UI = aggregator/ui/web
 PAGE = $(UI)/dist/page/index.html
@@ -88,6 +88,9 @@ bench-store:    ## storing beside Prometheus and VictoriaMetrics: make bench-sto
 
 bench-start:    ## what a start takes, and what series take in memory: make bench-start HOSTS=100 WINDOWS=360 SET=classes
 	cargo run --release --locked -p benches --bin bench-start -- $(or $(HOSTS),50) $(or $(WINDOWS),300) $(or $(SET),moving)
+
+bench-house:    ## what three hosts write to a memory card in a day: make bench-house SERIES=300 INTERVAL=10 HOURS=24
+	cargo run --release --locked -p benches --bin bench-house -- $(or $(SERIES),300) $(or $(INTERVAL),10) $(or $(HOURS),24)
 
 bench-fleet:    ## what agents cost the aggregator: make bench-fleet HOSTS=500 SERIES=2240 TIME=120
 	cargo build --release --locked -p aggregator

@@ -5,6 +5,10 @@
 use std::time::Duration;
 
 use common::batch::Batch;
+use common::batch::EncodedBatch;
+use common::batch::RunId;
+use common::batch::Seq;
+use common::batch::SpoolId;
 use common::batch::WINDOW;
 use common::metric::Decimals;
 use common::metric::Kind;
@@ -19,6 +23,9 @@ use common::time::Timestamp;
 use common::window::Counter;
 use common::window::Gauge;
 use common::window::Window;
+use common::wire::codec;
+use common::wire::codec::CODEC;
+use common::wire::codec::State;
 
 use crate::synthetic::Synthetic;
 use crate::synthetic::meaning;
@@ -60,12 +67,12 @@ impl Made {
         Self::with(&SUBJECTS, kind_of, series_max)
     }
 
-    /// With series of all classes.
+    /// With series of all classes, so many of them at most.
     ///
     /// # Errors
     /// When they make no schema.
-    pub fn of_classes() -> anyhow::Result<Self> {
-        let made = Self::with(&OF_CLASSES, |column| meaning(column as usize), usize::MAX)?;
+    pub fn of_classes(series_max: usize) -> anyhow::Result<Self> {
+        let made = Self::with(&OF_CLASSES, |column| meaning(column as usize), series_max)?;
         let classes = Some(Synthetic::new(made.last.len()));
         Ok(Self { classes, ..made })
     }
@@ -107,6 +114,23 @@ impl Made {
         self.last = values;
         self.windows += 1;
         Batch { stamp, samples, ..Batch::default() }
+    }
+
+    /// The next window as a run sends it in its only spool; a keyframe if `state` is a new one.
+    pub fn encoded(&mut self, (run, seq): (RunId, Seq), stamp: Timestamp, state: &mut State) -> EncodedBatch {
+        let (batch, version) = (self.window(stamp), self.schema.version());
+        let keyframe = *state == State::default();
+        let payload = codec::encode(CODEC, &batch, (&self.schema, version), state);
+        EncodedBatch {
+            run,
+            spool: SpoolId(run.0),
+            seq,
+            schema_version: version,
+            codec: CODEC,
+            keyframe,
+            stamp,
+            payload,
+        }
     }
 
     /// What a series moves to, if it does.

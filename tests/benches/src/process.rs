@@ -72,7 +72,7 @@ impl Process {
     /// # Errors
     /// As there.
     pub fn written(&self) -> anyhow::Result<u64> {
-        told(self.id(), "io", "write_bytes:")
+        written(self.id())
     }
 }
 
@@ -101,6 +101,14 @@ pub fn resident(process: u32) -> anyhow::Result<u64> {
 /// When it has ended.
 pub fn resident_peak(process: u32) -> anyhow::Result<u64> {
     Ok(1_024 * told(process, "status", "VmHWM:")?)
+}
+
+/// Bytes that a process gave to the disk.
+///
+/// # Errors
+/// When it has ended.
+pub fn written(process: u32) -> anyhow::Result<u64> {
+    told(process, "io", "write_bytes:")
 }
 
 /// A number that the kernel tells of a process.

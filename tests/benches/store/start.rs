@@ -39,7 +39,6 @@ use common::time::Clock;
 use common::time::Timestamp;
 use common::wire::codec;
 use common::wire::codec::Against;
-use common::wire::codec::CODEC;
 use common::wire::codec::State;
 
 /// An hour begins.
@@ -73,7 +72,7 @@ async fn main() -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let mut made = match set.as_str() {
         "moving" => Made::new(usize::MAX)?,
-        "classes" => Made::of_classes()?,
+        "classes" => Made::of_classes(usize::MAX)?,
         other => bail!("the series are `moving` or `classes`, not {other}"),
     };
     let series = f64::from(hosts) * made.schema.series().len() as f64;
@@ -133,26 +132,13 @@ fn close(store: Store, writer: JoinHandle<()>) -> anyhow::Result<()> {
 
 /// What a host sends: some windows of an hour that is over, and `windows` of the one behind it.
 fn sent(windows: u32, made: &mut Made) -> Vec<EncodedBatch> {
-    let (mut state, version) = (State::default(), made.schema.version());
+    let mut state = State::default();
     let batch = |window: u32| {
-        let keyframe = window == 0 || window == SEALED;
-        if keyframe {
+        if window == SEALED {
             state = State::default();
         }
         let stamp = HOUR.before(WINDOW * (SEALED - 1)).after(WINDOW * window);
-        let batch = made.window(stamp);
-        let payload = codec::encode(CODEC, &batch, (&made.schema, version), &mut state);
-        let (run, seq) = (run(0), Seq(window.into()));
-        EncodedBatch {
-            run,
-            spool: SpoolId(run.0),
-            seq,
-            schema_version: version,
-            codec: CODEC,
-            keyframe,
-            stamp,
-            payload,
-        }
+        made.encoded((run(0), Seq(window.into())), stamp, &mut state)
     };
     (0..SEALED + windows).map(batch).collect()
 }
