@@ -18,6 +18,8 @@ pub const STATE_KEPT: Duration = Duration::from_secs(3_600);
 #[derive(Debug, Default)]
 pub struct Ledger {
     spools: HashMap<Key, Spool>,
+    /// The last place in the logs that was given.
+    last_place: i64,
 }
 
 /// Where one spool stands.
@@ -71,6 +73,23 @@ impl Ledger {
         }
         let state = if batch.keyframe { Some(State::default()) } else { self.state(key, batch.run, batch.seq) };
         state.map(|state| Admission::New(state, batch.seq.0 - next.0)).ok_or(Refusal::Predecessor)
+    }
+
+    /// Gives no place up to this one.
+    pub const fn begin_behind(&mut self, place: i64) {
+        self.last_place = place;
+    }
+
+    /// The last place in the logs that was given.
+    #[must_use]
+    pub const fn last_place(&self) -> i64 {
+        self.last_place
+    }
+
+    /// A place in the logs behind all others. It may stay empty.
+    pub const fn place(&mut self) -> i64 {
+        self.last_place += 1;
+        self.last_place
     }
 
     /// The spool's first batch that is not stored.

@@ -1,8 +1,5 @@
 //! What the tables of the store hold, as functions of a connection: batches, schemas, spools, labels, events.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
 use bincode::config;
 use common::batch::{EncodedBatch, Event, HostId, RunId, Seq, SpoolId};
 use common::metric::Labels;
@@ -12,8 +9,9 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::store::catalog;
-use crate::store::catalog::Sealed;
-use crate::store::origin::ROW_COVERS;
+use crate::store::ledger::Key;
+use crate::store::rows;
+use crate::store::rows::Rows;
 
 /// One row of the log.
 #[derive(Clone, Debug)]
@@ -30,10 +28,11 @@ pub(super) struct LogRow {
 
 const LOG_COLUMNS: &str = "id, host, run, spool, seq, schema_version, codec, keyframe, stamp_ms, payload, checksum";
 
-/// Appends a batch. Answers its place in the log.
-pub(super) fn insert(connection: &Connection, host: HostId, batch: &EncodedBatch) -> rusqlite::Result<i64> {
-    let sql = "INSERT INTO log (host, run, spool, seq, schema_version, codec, keyframe, stamp_ms, payload, checksum)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+/// Appends a batch, at the place in the log behind all others.
+pub(super) fn insert(connection: &Connection, (id, host): (i64, HostId), batch: &EncodedBatch) -> rusqlite::Result<()> {
+    let sql =
+        "INSERT INTO log (host, run, spool, seq, schema_version, codec, keyframe, stamp_ms, payload, checksum, id)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     connection.prepare_cached(sql)?.execute((
         host.0,
         batch.run.0,
@@ -45,44 +44,54 @@ pub(super) fn insert(connection: &Connection, host: HostId, batch: &EncodedBatch
         batch.stamp.as_millis(),
         &batch.payload,
         checksum(host, batch),
+        id,
     ))?;
-    Ok(connection.last_insert_rowid())
-}
-
-/// The rows of a host through a place and a stamp, spool by spool in order.
-pub(super) fn of_host(
-    connection: &Connection,
-    host: HostId,
-    (row, cut): (i64, Timestamp),
-) -> rusqlite::Result<Vec<LogRow>> {
-    let sql =
-        format!("SELECT {LOG_COLUMNS} FROM log WHERE host = ?1 AND id <= ?2 AND stamp_ms <= ?3 ORDER BY spool, seq");
-    let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_map((host.0, row, cut.as_millis()), log_row)?.collect()
-}
-
-/// Removes the rows of a host that block files cover, but those that a later row is decoded against. `continued` says
-/// of which spools the next batch may be.
-pub(super) fn remove_covered(
-    connection: &Connection,
-    (host, sealed): (HostId, &Sealed),
-    continued: impl Fn(SpoolId) -> bool,
-) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached("SELECT DISTINCT spool FROM log WHERE host = ?1")?;
-    let spools = statement.query_map([host.0], |row| row.get(0))?.collect::<Result<Vec<[u8; 16]>, _>>()?;
-    for spool in spools {
-        let open = "SELECT min(seq) FROM log WHERE host = ?1 AND spool = ?2 AND (?3 < id OR ?4 < stamp_ms)";
-        let key = (host.0, spool, sealed.row, sealed.cut.as_millis());
-        let open: Option<i64> = connection.prepare_cached(open)?.query_row(key, |row| row.get(0))?;
-        if open.is_none() && !continued(SpoolId(spool)) {
-            connection.prepare_cached("DELETE FROM log WHERE host = ?1 AND spool = ?2")?.execute((host.0, spool))?;
-            continue;
-        }
-        let sql = "DELETE FROM log WHERE host = ?1 AND spool = ?2 AND seq < (SELECT max(seq) FROM log
-                   WHERE host = ?1 AND spool = ?2 AND keyframe = 1 AND seq <= ?3)";
-        connection.prepare_cached(sql)?.execute((host.0, spool, open.unwrap_or(i64::MAX)))?;
-    }
     Ok(())
+}
+
+/// The last place that was given in either log, as far as anything refers to it: none up to it is given again.
+pub(super) fn last_place(connection: &Connection) -> rusqlite::Result<i64> {
+    let places = [("id", "log"), ("id", "origin_log"), ("through_row", "sealed"), ("after_log", "host_labels")];
+    let last = places.map(|(column, table)| {
+        connection.query_row(&format!("SELECT max({column}) FROM {table}"), [], |row| row.get::<_, Option<i64>>(0))
+    });
+    last.into_iter().try_fold(0, |last, place| Ok(place?.unwrap_or(0).max(last)))
+}
+
+/// Which rows there are.
+pub(super) fn rows(connection: &Connection) -> rusqlite::Result<Rows> {
+    let mut statement =
+        connection.prepare("SELECT id, host, run, spool, seq, keyframe, stamp_ms FROM log ORDER BY id")?;
+    let mut found = statement.query([])?;
+    let mut rows = Rows::default();
+    while let Some(row) = found.next()? {
+        let stamp = Timestamp::from_millis(row.get(6)?);
+        let key = (HostId(row.get(1)?), SpoolId(row.get(3)?));
+        let place = rows::Row { id: row.get(0)?, seq: seq(row.get(4)?), stamp, keyframe: row.get(5)? };
+        rows.push(key, RunId(row.get(2)?), place);
+    }
+    Ok(rows)
+}
+
+/// The rows at some places, in that order, without those that went meanwhile.
+pub(super) fn at(connection: &Connection, ids: &[i64]) -> rusqlite::Result<Vec<LogRow>> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {LOG_COLUMNS} FROM log WHERE id = ?1"))?;
+    ids.iter().filter_map(|id| statement.query_row([id], log_row).optional().transpose()).collect()
+}
+
+/// Removes rows of a spool. What followed from them is written in their place: the batch that it continues with, and since
+/// when at least nothing of it came.
+pub(super) fn remove(
+    connection: &Connection,
+    (key, ids): (Key, &[i64]),
+    (next, named): (Seq, Timestamp),
+) -> rusqlite::Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection.prepare_cached("DELETE FROM log WHERE id = ?1")?;
+    ids.iter().try_for_each(|id| statement.execute([id]).map(drop))?;
+    set_next(connection, key, next, named)
 }
 
 /// Hands out all rows in the order in which they came, as long as that is wanted.
@@ -97,37 +106,6 @@ pub(super) fn each(connection: &Connection, mut give: impl FnMut(LogRow) -> bool
     Ok(())
 }
 
-/// How many rows there are, whole label sets among them, and the first stamp that those may have which block files do not
-/// cover.
-pub(super) fn uncovered(
-    connection: &Connection,
-    sealed: &HashMap<HostId, Sealed>,
-) -> rusqlite::Result<(u64, Option<Timestamp>)> {
-    let (mut rows, mut first) = (0, None);
-    for (table, host, covers) in [("log", "host", Duration::ZERO), ("origin_log", "origin", ROW_COVERS)] {
-        rows += connection
-            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))?
-            .cast_unsigned();
-        let hosts: Vec<u32> = connection
-            .prepare(&format!("SELECT DISTINCT {host} FROM {table}"))?
-            .query_map([], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        let sql = format!("SELECT min(stamp_ms) FROM {table} WHERE {host} = ?1 AND (?2 < id OR ?3 < stamp_ms)");
-        let mut statement = connection.prepare(&sql)?;
-        for host in hosts {
-            let sealed = sealed.get(&HostId(host)).copied().unwrap_or_default();
-            let of_host: Option<i64> =
-                statement.query_row((host, sealed.row, sealed.cut.as_millis()), |row| row.get(0))?;
-            let begins = of_host.map(|last| match Timestamp::from_millis(last) {
-                last if covers.is_zero() => last,
-                last => last.align_up(covers).before(covers),
-            });
-            first = first.into_iter().chain(begins).min();
-        }
-    }
-    Ok((rows, first))
-}
-
 /// The rows that are not what was written: place in the log, and whose.
 pub(super) fn damaged(connection: &Connection) -> rusqlite::Result<Vec<(i64, HostId)>> {
     let mut damaged = Vec::new();
@@ -136,43 +114,6 @@ pub(super) fn damaged(connection: &Connection) -> rusqlite::Result<Vec<(i64, Hos
         true
     })?;
     Ok(damaged)
-}
-
-/// The latest row whose stamp is in the window that covers `at`, and all those before it that it takes to decode it.
-pub(super) fn leading_to(connection: &Connection, host: HostId, at: Timestamp) -> rusqlite::Result<Vec<LogRow>> {
-    let covering = "SELECT spool, seq FROM log WHERE host = ?1 AND ?2 <= stamp_ms AND stamp_ms < ?3
-                    ORDER BY stamp_ms, id LIMIT 1";
-    let until = at.after(common::batch::WINDOW);
-    let found: Option<([u8; 16], i64)> = connection
-        .query_row(covering, (host.0, at.as_millis(), until.as_millis()), |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let Some((spool, seq)) = found else {
-        return Ok(Vec::new());
-    };
-    let sql = format!(
-        "SELECT {LOG_COLUMNS} FROM log WHERE host = ?1 AND spool = ?2 AND seq <= ?3 AND seq >=
-         (SELECT max(seq) FROM log WHERE host = ?1 AND spool = ?2 AND keyframe = 1 AND seq <= ?3) ORDER BY seq"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_map((host.0, spool, seq), log_row)?.collect()
-}
-
-/// Removes the rows of a spool that nothing after `cutoff` needs: those before the last keyframe at or before it, and
-/// all when none came later and what comes does not continue them.
-pub(super) fn remove_through(
-    connection: &Connection,
-    (host, spool): (HostId, SpoolId),
-    cutoff: Timestamp,
-    continues: bool,
-) -> rusqlite::Result<usize> {
-    let later = "SELECT EXISTS (SELECT 1 FROM log WHERE host = ?1 AND spool = ?2 AND ?3 < stamp_ms)";
-    let key = (host.0, spool.0, cutoff.as_millis());
-    if !continues && !connection.prepare_cached(later)?.query_row(key, |row| row.get(0))? {
-        return connection.prepare_cached("DELETE FROM log WHERE host = ?1 AND spool = ?2")?.execute((host.0, spool.0));
-    }
-    let sql = "DELETE FROM log WHERE host = ?1 AND spool = ?2 AND seq < (SELECT max(seq) FROM log
-               WHERE host = ?1 AND spool = ?2 AND keyframe = 1 AND stamp_ms <= ?3)";
-    connection.prepare_cached(sql)?.execute(key)
 }
 
 /// Stores one version of a run's schema.
@@ -207,25 +148,15 @@ pub(super) fn each_schema(
     Ok(())
 }
 
-/// Removes the schema of a run, if no batch uses it; answers whether it did.
-pub(super) fn remove_schema(connection: &Connection, host: HostId, run: RunId) -> rusqlite::Result<bool> {
-    let used = "SELECT EXISTS (SELECT 1 FROM log WHERE host = ?1 AND run = ?2)";
-    if connection.query_row(used, (host.0, run.0), |row| row.get(0))? {
-        return Ok(false);
-    }
-    connection.execute("DELETE FROM schema_change WHERE host = ?1 AND run = ?2", (host.0, run.0))?;
-    Ok(true)
+/// Removes the schema of a run.
+pub(super) fn remove_schema(connection: &Connection, host: HostId, run: RunId) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM schema_change WHERE host = ?1 AND run = ?2", (host.0, run.0)).map(drop)
 }
 
 /// Sets the batch that a spool continues with.
-pub(super) fn set_next(
-    connection: &Connection,
-    (host, spool): (HostId, SpoolId),
-    next: Seq,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
+fn set_next(connection: &Connection, (host, spool): Key, next: Seq, now: Timestamp) -> rusqlite::Result<()> {
     let sql = "INSERT INTO spool (host, spool, next, named_ms) VALUES (?1, ?2, ?3, ?4)
-               ON CONFLICT DO UPDATE SET next = excluded.next, named_ms = excluded.named_ms";
+               ON CONFLICT DO UPDATE SET next = excluded.next, named_ms = max(named_ms, excluded.named_ms)";
     connection.prepare_cached(sql)?.execute((host.0, spool.0, next.0.cast_signed(), now.as_millis()))?;
     Ok(())
 }
@@ -242,27 +173,36 @@ pub(super) fn name_spool(
     Ok(())
 }
 
-/// All spools, each with the batch that it continues with.
-pub(super) fn spools(connection: &Connection) -> rusqlite::Result<Vec<((HostId, SpoolId), Seq)>> {
+/// The spools of which rows went, each with the batch that it continued with then.
+pub(super) fn spools(connection: &Connection) -> rusqlite::Result<Vec<(Key, Seq)>> {
     let mut statement = connection.prepare("SELECT host, spool, next FROM spool")?;
-    let row = |row: &Row<'_>| Ok(((HostId(row.get(0)?), SpoolId(row.get(1)?)), seq(row.get(2)?)));
+    let row = |row: &Row<'_>| Ok((key(row)?, seq(row.get(2)?)));
     statement.query_map([], row)?.collect()
 }
 
-/// Forgets the spools that were not named after `cutoff` and have no batch in the log: one that came again would be new.
-pub(super) fn remove_spools(connection: &Connection, cutoff: Timestamp) -> rusqlite::Result<Vec<(HostId, SpoolId)>> {
-    let mut statement = connection.prepare(
-        "DELETE FROM spool WHERE named_ms <= ?1 AND NOT EXISTS
-         (SELECT 1 FROM log WHERE log.host = spool.host AND log.spool = spool.spool) RETURNING host, spool",
-    )?;
-    statement.query_map([cutoff.as_millis()], |row| Ok((HostId(row.get(0)?), SpoolId(row.get(1)?))))?.collect()
+/// Forgets the spools that were not named after `cutoff` and are not among those that are `kept`: one that came again would
+/// be new.
+pub(super) fn remove_spools(
+    connection: &Connection,
+    cutoff: Timestamp,
+    kept: impl Fn(Key) -> bool,
+) -> rusqlite::Result<Vec<Key>> {
+    let mut statement = connection.prepare("SELECT host, spool FROM spool WHERE named_ms <= ?1")?;
+    let unnamed = statement.query_map([cutoff.as_millis()], key)?.collect::<Result<Vec<Key>, _>>()?;
+    let forgotten: Vec<Key> = unnamed.into_iter().filter(|key| !kept(*key)).collect();
+    let mut statement = connection.prepare("DELETE FROM spool WHERE host = ?1 AND spool = ?2")?;
+    forgotten.iter().try_for_each(|(host, spool)| statement.execute((host.0, spool.0)).map(drop))?;
+    Ok(forgotten)
 }
 
-/// Stores labels that a host has from the next log row on.
-pub(super) fn insert_labels(connection: &Connection, host: HostId, labels: &Labels) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO host_labels (host, after_log, labels)
-               VALUES (?1, (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'log'), ?2)";
-    connection.execute(sql, (host.0, encoded(labels)?))?;
+/// Stores labels that a host has behind a place in the log.
+pub(super) fn insert_labels(
+    connection: &Connection,
+    (host, after_log): (HostId, i64),
+    labels: &Labels,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO host_labels (host, after_log, labels) VALUES (?1, ?2, ?3)";
+    connection.execute(sql, (host.0, after_log, encoded(labels)?))?;
     Ok(())
 }
 
@@ -317,12 +257,16 @@ pub(super) fn remove_events(connection: &Connection, cutoff: Timestamp) -> rusql
 }
 
 /// Removes everything that is held of a host. Labels without a name stay, so that its number is not given again.
-pub(super) fn forget(connection: &Connection, host: HostId) -> rusqlite::Result<()> {
+pub(super) fn forget(connection: &Connection, (host, last): (HostId, i64)) -> rusqlite::Result<()> {
     for table in ["log", "schema_change", "spool", "host_labels", "event"] {
         connection.execute(&format!("DELETE FROM {table} WHERE host = ?1"), [host.0])?;
     }
     catalog::forget_host(connection, host)?;
-    insert_labels(connection, host, &Labels::new())
+    insert_labels(connection, (host, last), &Labels::new())
+}
+
+fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
+    Ok((HostId(row.get(0)?), SpoolId(row.get(1)?)))
 }
 
 fn log_row(row: &Row<'_>) -> rusqlite::Result<LogRow> {

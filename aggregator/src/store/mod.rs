@@ -30,6 +30,7 @@ mod reading;
 mod recall;
 mod replay;
 mod retention;
+mod rows;
 mod settle;
 mod stage;
 mod stats;
@@ -39,7 +40,7 @@ mod writer;
 use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::batch::{Event, HostId, Process, RunId, SpoolId};
@@ -76,6 +77,7 @@ pub use crate::store::reading::Reading;
 pub use crate::store::retention::Retention;
 use crate::store::room::Limits;
 use crate::store::room::Refusals;
+use crate::store::rows::Rows;
 use crate::store::select::Matcher;
 use crate::store::select::SelectError;
 use crate::store::select::Spend;
@@ -102,6 +104,8 @@ struct Shared {
     config: StoreConfig,
     clock: Clock,
     head: Head,
+    /// Which rows of batches there are.
+    rows: Mutex<Rows>,
     blocks: Blocks,
     readers: Readers,
     counters: Counters,
@@ -119,6 +123,11 @@ impl Shared {
     fn samples_after(&self, now: Timestamp) -> Timestamp {
         let begins = self.blocks.begins().get(&Tier::Raw).copied().unwrap_or_default();
         now.before(self.config.retention.raw).max(begins)
+    }
+
+    /// To look or to change, never while the disk works.
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -207,6 +216,7 @@ impl Store {
         let (deletions, to_delete) = mpsc::channel(DELETIONS_MAX);
         let shared = Shared {
             head: Head::new(config.limits),
+            rows: Mutex::default(),
             config,
             clock,
             blocks: Blocks::open(lock.data_dir(), recorded, begins),
@@ -367,9 +377,9 @@ impl Store {
     /// # Errors
     /// When the log cannot be read.
     pub async fn processes(&self, host: HostId, at: Timestamp) -> Result<Option<(Timestamp, Vec<Process>)>, ReadError> {
-        let shared = Arc::clone(&self.shared);
-        let rows = self.read(move |connection| log::leading_to(connection, host, at)).await?;
-        if let Some(found) = processes(&shared.head, host, rows) {
+        let ids = self.shared.rows().leading_to(host, at);
+        let rows = self.read(move |connection| log::at(connection, &ids)).await?;
+        if let Some(found) = processes(&self.shared.head, host, rows) {
             return Ok(Some(found));
         }
         let shared = Arc::clone(&self.shared);

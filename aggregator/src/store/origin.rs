@@ -11,7 +11,6 @@ use common::time::Timestamp;
 use common::window::{Gauge, Window};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::store::catalog::Sealed;
 use crate::store::chunk::Chunk;
 use crate::store::chunk::ENTRIES_MAX;
 use crate::store::chunk::Entry;
@@ -56,7 +55,7 @@ impl Numbers {
     pub(super) fn insert(
         &mut self,
         connection: &Connection,
-        origin: HostId,
+        (origin, place): (HostId, &mut dyn FnMut() -> i64),
         written: &[Written],
     ) -> rusqlite::Result<i64> {
         let mut hours: BTreeMap<Timestamp, Hour> = BTreeMap::new();
@@ -66,14 +65,15 @@ impl Numbers {
                 hours.entry(stamp.align_up(ROW_COVERS)).or_default().push(number, *stamp, *value);
             }
         }
-        let sql = "INSERT INTO origin_log (origin, form, stamp_ms, payload, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql =
+            "INSERT INTO origin_log (id, origin, form, stamp_ms, payload, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let mut row = 0;
         for hour in hours.into_values() {
             let last = hour.last.as_millis();
             let payload = encoded(&hour.payload())?;
-            let values = (origin.0, FORM_CHUNKS, last, &payload, crc32fast::hash(&payload));
+            row = place();
+            let values = (row, origin.0, FORM_CHUNKS, last, &payload, crc32fast::hash(&payload));
             connection.prepare_cached(sql)?.execute(values)?;
-            row = connection.last_insert_rowid();
         }
         Ok(row)
     }
@@ -209,11 +209,28 @@ pub(super) fn forget(connection: &Connection, instance: &str) -> rusqlite::Resul
     remove_series(connection, |origin, labels| origin == HostId::AGGREGATOR && labels.get("instance") == instance)
 }
 
-/// Removes the rows of an origin that block files cover.
-pub(super) fn remove_covered(connection: &Connection, origin: HostId, sealed: &Sealed) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM origin_log WHERE origin = ?1 AND id <= ?2 AND stamp_ms <= ?3";
-    connection.prepare_cached(sql)?.execute((origin.0, sealed.row, sealed.cut.as_millis()))?;
-    Ok(())
+/// How many rows there are, and the first stamp that those may have which block files do not cover.
+pub(super) fn uncovered(connection: &Connection) -> rusqlite::Result<(u64, Option<Timestamp>)> {
+    let sql = "SELECT count(*), min(CASE WHEN through_row < id OR cut_ms < stamp_ms OR host IS NULL THEN stamp_ms END)
+               FROM origin_log LEFT JOIN sealed ON host = origin";
+    connection.query_row(sql, [], |row| {
+        let last: Option<i64> = row.get(1)?;
+        let first = last.map(|last| Timestamp::from_millis(last).align_up(ROW_COVERS).before(ROW_COVERS));
+        Ok((row.get::<_, i64>(0)?.cast_unsigned(), first))
+    })
+}
+
+/// The rows that block files cover.
+pub(super) fn covered(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+    let sql = "SELECT id FROM origin_log JOIN sealed ON host = origin WHERE id <= through_row AND stamp_ms <= cut_ms
+               ORDER BY id";
+    connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Removes rows.
+pub(super) fn remove(connection: &Connection, ids: &[i64]) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("DELETE FROM origin_log WHERE id = ?1")?;
+    ids.iter().try_for_each(|id| statement.execute([id]).map(drop))
 }
 
 /// Removes the rows that are not after `cutoff`, and the series for which `living` does not speak.

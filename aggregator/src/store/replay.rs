@@ -73,8 +73,12 @@ impl<'a> Books<'a> {
             let hands: Vec<_> = (0..hands()).map(|_| scope.spawn(|| shared.readers.ask(read_books))).collect();
             hands.into_iter().try_for_each(joined)
         })?;
-        let (rows, unknown) = log::uncovered(connection, &books.sealed)?;
-        shared.progress.expect(rows);
+        let rows = log::rows(connection)?;
+        let ((batches, first), (written, first_written)) =
+            (rows.uncovered(&books.sealed), origin::uncovered(connection)?);
+        *shared.rows() = rows;
+        shared.progress.expect(batches + written);
+        let unknown = first.into_iter().chain(first_written).min();
         shared.progress.set(Reading::Batches(unknown.unwrap_or(Timestamp::from_millis(i64::MAX))));
         Ok(books)
     }
@@ -85,8 +89,10 @@ impl<'a> Books<'a> {
         if !self.shared.progress.goes_on() {
             return Ok(None);
         }
+        ledger.begin_behind(log::last_place(connection)?);
+        // Those of which rows lie in the log have gone on since this was written.
         for (key, next) in log::spools(connection)? {
-            if ledger.next(key) != next {
+            if ledger.next(key) < next {
                 ledger.reset(key, next);
             }
         }
@@ -241,9 +247,16 @@ impl Hand<'_> {
     fn row(&mut self, LogRow { id, host, batch, intact }: LogRow) {
         let Books { shared, cutoff, now, .. } = *self.books;
         let key = (host, batch.spool);
+        if !intact {
+            shared.counters.unreadable(1);
+            // Its own place may be what is damaged: it is the one behind the row before.
+            let next = self.ledger.next(key).next();
+            self.ledger.reset(key, next);
+            return;
+        }
         let state =
             if batch.keyframe { Some(State::default()) } else { self.ledger.take_state(key, batch.run, batch.seq) };
-        let decoded = state.filter(|_| intact).and_then(|mut state| {
+        let decoded = state.and_then(|mut state| {
             let decoded = decode(&shared.head, host, &batch, &mut state).ok()?;
             Some((decoded, state))
         });

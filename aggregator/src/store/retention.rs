@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use crate::store::Shared;
 use crate::store::catalog::series;
+use crate::store::ledger::Key;
 use crate::store::ledger::Ledger;
 use crate::store::log;
 use crate::store::origin;
@@ -58,14 +59,20 @@ pub(super) fn expire(
     let head = &shared.head;
     head.drop_through(cutoff, ended);
     let transaction = connection.transaction()?;
-    for spool in ledger.keys() {
-        log::remove_through(&transaction, spool, cutoff, ledger.continues(spool))?;
+    let rows = shared.rows();
+    let old = ledger.keys().map(|key| (key, rows.through(key, cutoff, ledger.continues(key))));
+    let old: Vec<(Key, Vec<i64>)> = old.filter(|(_, ids)| !ids.is_empty()).collect();
+    drop(rows);
+    for (key, ids) in &old {
+        log::remove(&transaction, (*key, ids), (ledger.next(*key), cutoff))?;
     }
     log::remove_labels(&transaction)?;
     log::remove_events(&transaction, cutoff)?;
     series::remove_ended(&transaction, &head.ids(), ended)?;
     origin::remove_through(&transaction, cutoff, |origin, labels| head.has(origin, labels))?;
-    transaction.commit()
+    transaction.commit()?;
+    old.into_iter().for_each(|(key, ids)| shared.rows().remove(key, &ids));
+    Ok(())
 }
 
 /// Forgets how agents continue that did not for long: what the next batch is decoded against, spools, schemas of runs.
@@ -77,12 +84,13 @@ pub(super) fn forget(
 ) -> rusqlite::Result<()> {
     ledger.let_go(now);
     let transaction = connection.transaction()?;
-    let forgotten = log::remove_spools(&transaction, now.before(SPOOLS_KEPT))?;
+    let forgotten = log::remove_spools(&transaction, now.before(SPOOLS_KEPT), |key| shared.rows().has(key))?;
     let head = &shared.head;
     let unused = head.runs_unused_since(now.before(RUNS_KEPT));
     let mut removed = Vec::new();
     for (host, run) in unused {
-        if log::remove_schema(&transaction, host, run)? {
+        if !shared.rows().has_run(host, run) {
+            log::remove_schema(&transaction, host, run)?;
             removed.push((host, run));
         }
     }

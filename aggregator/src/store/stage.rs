@@ -29,6 +29,7 @@ use crate::store::origin::Numbers;
 use crate::store::recall::Recall;
 use crate::store::record::windows;
 use crate::store::room::refuse;
+use crate::store::rows::Row;
 
 /// What a commit changes.
 pub(super) struct Stage<'a> {
@@ -44,6 +45,7 @@ pub(super) struct Stage<'a> {
 
 /// What is to be done to the head once the rows are durable.
 pub(super) enum Effect {
+    Row { key: Key, run: RunId, row: Row },
     Batch { host: HostId, run: RunId, version: u32, row: i64, batch: Batch },
     Labels { host: HostId, labels: Labels },
     Written { origin: HostId, row: i64, series: Vec<Written> },
@@ -139,7 +141,7 @@ impl Stage<'_> {
             Append::Batch { host, batch } => self.batch(host, &batch, staged, undo)?,
             Append::HostLabels { host, labels } => {
                 if log::labels(self.transaction, host)?.unwrap_or_default() != labels {
-                    log::insert_labels(self.transaction, host, &labels)?;
+                    log::insert_labels(self.transaction, (host, self.ledger.last_place()), &labels)?;
                     staged.effects.push(Effect::Labels { host, labels });
                 }
             }
@@ -165,7 +167,7 @@ impl Stage<'_> {
                 staged.effects.push(Effect::Event { host, row, event });
             }
             Append::Forget { host, instance } => {
-                log::forget(self.transaction, host)?;
+                log::forget(self.transaction, (host, self.ledger.last_place()))?;
                 origin::forget(self.transaction, &instance)?;
                 let named = ("instance", instance.as_str());
                 series::forget_entities(self.transaction, HostId::AGGREGATOR, named)?;
@@ -208,8 +210,9 @@ impl Stage<'_> {
         };
         let decoded = decode(self.head, host, batch, &mut state).map_err(AppendError::Malformed)?;
         // A later one may be decoded against its row, also if nothing of it is kept.
-        let row = log::insert(self.transaction, host, batch)?;
-        log::set_next(self.transaction, key, batch.seq.next(), self.now)?;
+        let row = self.ledger.place();
+        log::insert(self.transaction, (row, host), batch)?;
+        staged.effects.push(Effect::Row { key, run: batch.run, row: Row::of(row, batch) });
         undo.spool(key, self.ledger.store(key, batch.seq, (batch.run, state, self.now)));
         windows::add_missing(self.transaction, host, missing)?;
         if 0 < missing {
@@ -241,7 +244,7 @@ impl Stage<'_> {
     fn written(&mut self, origin: HostId, mut series: Vec<Written>, staged: &mut Staged) -> Result<(), AppendError> {
         // Each that is older than those before it would make a chunk of its own. Of equal stamps the last still counts.
         series.iter_mut().for_each(|written| written.samples.sort_by_key(|(stamp, _)| *stamp));
-        let row = self.numbers.insert(self.transaction, origin, &series)?;
+        let row = self.numbers.insert(self.transaction, (origin, &mut || self.ledger.place()), &series)?;
         let stamps = || series.iter().flat_map(|written| &written.samples).map(|(stamp, _)| *stamp);
         if let (Some(first), Some(last)) = (stamps().min(), stamps().max()) {
             self.forwarding.note(self.transaction, (origin, first, last))?;

@@ -307,6 +307,7 @@ impl Shared {
         let recall = Recall { connection, head: &self.head };
         for effect in staged.effects {
             match effect {
+                Effect::Row { key, run, row } => self.rows().push(key, run, row),
                 Effect::Batch { host, run, version, row, batch } => {
                     self.counters.append(recall.append((host, run), version, (row, &batch)));
                 }
@@ -315,7 +316,10 @@ impl Shared {
                 }
                 Effect::Labels { host, labels } => self.head.set_labels(host, &labels),
                 Effect::Event { host, row, event } => self.head.push_event(host, (row, event)),
-                Effect::Forget { host, instance } => self.head.forget(host, &instance),
+                Effect::Forget { host, instance } => {
+                    self.rows().forget(host);
+                    self.head.forget(host, &instance);
+                }
             }
         }
         self.counters.count(&staged.committed);

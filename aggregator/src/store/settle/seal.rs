@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use common::batch::{Event, HostId};
 use common::time::{TimeRange, Timestamp};
 use common::wire::codec::State;
+use rusqlite::Transaction;
 
 use crate::store::Shared;
 use crate::store::beside;
@@ -25,6 +28,7 @@ use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
 use crate::store::database;
 use crate::store::head::host::Frozen;
+use crate::store::ledger::Ledger;
 use crate::store::log;
 use crate::store::log::LogRow;
 use crate::store::origin;
@@ -37,6 +41,9 @@ const IDENTITIES_IN_CHANGE: usize = 5_000;
 
 /// Hosts whose covered rows one commit removes, for the same reason.
 const HOSTS_IN_CHANGE: usize = 20;
+
+/// Rows of series that come whole that one commit removes, for the same reason.
+const ROWS_IN_CHANGE: usize = 2_000;
 
 /// Entries that make a chunk of a block file, and windows that differ from the one before: an hour of either.
 pub(super) const ENTRIES_IN_CHUNK: usize = 360;
@@ -187,13 +194,32 @@ impl Settler {
         let mut sealed: Vec<(HostId, Sealed)> = self.sealed.iter().map(|(host, sealed)| (*host, *sealed)).collect();
         while !sealed.is_empty() {
             let some = sealed.split_off(sealed.len().saturating_sub(HOSTS_IN_CHANGE));
-            self.change(move |transaction, ledger| {
+            let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.wall());
+            let gone = Arc::new(Mutex::new(Vec::new()));
+            let removed = Arc::clone(&gone);
+            let remove = move |transaction: &Transaction<'_>, ledger: &Ledger| {
                 for (host, sealed) in some {
-                    log::remove_covered(transaction, (host, &sealed), |spool| ledger.continues((host, spool)))?;
-                    origin::remove_covered(transaction, host, &sealed)?;
+                    let continued = |spool| ledger.continues((host, spool));
+                    let covered = shared.rows().covered((host, &sealed), continued);
+                    for (spool, ids) in covered {
+                        let key = (host, spool);
+                        log::remove(transaction, (key, &ids), (ledger.next(key), now))?;
+                        removed.lock().unwrap_or_else(PoisonError::into_inner).push((key, ids));
+                    }
                 }
                 Ok(())
+            };
+            let shared = Arc::clone(&self.shared);
+            self.change_and(remove, move || {
+                for (key, ids) in gone.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+                    shared.rows().remove(key, &ids);
+                }
             })?;
+        }
+        let covered = self.shared.readers.ask(origin::covered)?;
+        for some in covered.chunks(ROWS_IN_CHANGE) {
+            let some = some.to_vec();
+            self.change(move |transaction, _| origin::remove(transaction, &some))?;
         }
         self.give_back()
     }
@@ -231,7 +257,8 @@ impl Settler {
 
     /// The process tables of a host that rows of the log have which files are to cover.
     fn tables(&self, host: HostId, before: &Sealed, through: (i64, Timestamp)) -> Result<Vec<Table>, SettleError> {
-        let rows = self.shared.readers.ask(|connection| log::of_host(connection, host, through))?;
+        let ids = self.shared.rows().of_host(host, through);
+        let rows = self.shared.readers.ask(|connection| log::at(connection, &ids))?;
         Ok(tables(&self.shared, host, before, rows))
     }
 }

@@ -131,7 +131,7 @@ async fn what_is_damaged_is_named() {
     database.execute("UPDATE origin_log SET payload = zeroblob(length(payload))", []).unwrap();
     let expect = [
         "lapwing.db: row 2 of the log, of host 1: its checksum is wrong",
-        "lapwing.db: row 1 of the log of origin 0: its checksum is wrong",
+        "lapwing.db: row 3 of the log of origin 0: its checksum is wrong",
     ];
     assert_eq!(told(data.path()), expect);
     let lock = Lock::take(empty.path()).unwrap();

@@ -4,6 +4,7 @@ mod backup;
 mod beside;
 mod coarse;
 mod ends;
+mod former;
 mod found;
 mod full;
 mod groups;

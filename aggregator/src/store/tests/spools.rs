@@ -1,6 +1,7 @@
 //! What is remembered of spools: written together, and no shorter than their batches.
 
 use super::*;
+use crate::store::ledger::STATE_KEPT;
 
 #[tokio::test]
 async fn spools_that_are_named_together_are_written_together() {
@@ -99,5 +100,36 @@ async fn what_is_older_than_what_is_kept_ends_nothing() {
     running.stop();
     let again = Running::start(dir.path(), &clock);
     assert_eq!(dump(&again.store, &[]), expect);
+    again.stop();
+}
+
+#[tokio::test]
+async fn a_place_in_the_log_is_not_given_again_when_all_rows_have_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let running = Running::start(dir.path(), &clock);
+    let mut agent = Agent::start(1);
+    running.store.commit(agent.batch(stamp(2), [1.0, 5.0])).await.unwrap();
+    // Nothing continues what stood for so long, so that nothing of it is needed once it is in a file.
+    clock.advance(2 * STATE_KEPT);
+    for env in ["test", "live"] {
+        running.store.set_host_labels(HostId(2), Labels::new().with("env", env)).await.unwrap();
+    }
+    running.settler().step(stamp(1_000));
+    let rows =
+        |connection: &Connection| connection.query_row("SELECT count(*) FROM log", [], |row| row.get::<_, u32>(0));
+    assert_eq!(running.store.read(rows).await.unwrap(), 0);
+    running.stop();
+    // What comes late then is not taken for what the file has.
+    let again = Running::start(dir.path(), &clock);
+    let mut late = Agent::start(3);
+    again.store.commit(late.batch(stamp(1), [2.0, 6.0])).await.unwrap();
+    again.stop();
+    let again = Running::start(dir.path(), &clock);
+    let expect = [r#"node_load1{job="node"} 2@10 1@20"#];
+    assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), expect);
+    // The spool is where it was, though nothing of it is in the log.
+    let held = again.store.held(HOST, agent.run, &[agent.spool]).await.unwrap();
+    assert_eq!(held.spools[0].next, Seq(1));
     again.stop();
 }
