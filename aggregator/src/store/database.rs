@@ -12,6 +12,13 @@ const CONNECTIONS_KEPT: usize = 4;
 /// How long a statement waits for a lock. Readers in WAL mode wait for nobody; a checkpoint may hold one up shortly.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes of a page of a new file: what a small commit changes lies on a few pages, each of which is written as a whole. A
+/// large one takes as many bytes either way.
+const PAGE_BYTES: u32 = 1_024;
+
+/// Bytes of WAL after which what is in it is put where it belongs: what is changed again and again is put there once.
+const CHECKPOINT_BYTES: u32 = 4 << 20;
+
 /// Bytes of WAL that stay on disk after a checkpoint.
 const JOURNAL_BYTES: i64 = 64 << 20;
 
@@ -19,25 +26,33 @@ const JOURNAL_BYTES: i64 = 64 << 20;
 pub(super) fn writing(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Of a new file: an older one keeps its free pages.
+    // Both of a new file: an older one keeps its pages, and those of them that are free.
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_BYTES / page_bytes(&connection)?)?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
     Ok(connection)
 }
 
-/// Pages that nothing is in.
-pub(super) fn free_pages(connection: &Connection) -> rusqlite::Result<u32> {
-    connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))
+/// Bytes that nothing is in.
+pub(super) fn free_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let pages: u32 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+    Ok(u64::from(pages) * u64::from(page_bytes(connection)?))
 }
 
 /// Gives some of them back to the disk.
-pub(super) fn give_back(connection: &Connection, pages: u32) -> rusqlite::Result<()> {
+pub(super) fn give_back(connection: &Connection, bytes: u32) -> rusqlite::Result<()> {
+    let pages = bytes / page_bytes(connection)?;
     let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
     Ok(())
+}
+
+fn page_bytes(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("PRAGMA page_size", [], |row| row.get(0))
 }
 
 /// Connections that read.

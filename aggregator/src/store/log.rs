@@ -79,19 +79,10 @@ pub(super) fn at(connection: &Connection, ids: &[i64]) -> rusqlite::Result<Vec<L
     ids.iter().filter_map(|id| statement.query_row([id], log_row).optional().transpose()).collect()
 }
 
-/// Removes rows of a spool. What followed from them is written in their place: the batch that it continues with, and since
-/// when at least nothing of it came.
-pub(super) fn remove(
-    connection: &Connection,
-    (key, ids): (Key, &[i64]),
-    (next, named): (Seq, Timestamp),
-) -> rusqlite::Result<()> {
-    if ids.is_empty() {
-        return Ok(());
-    }
+/// Removes rows.
+pub(super) fn remove(connection: &Connection, ids: &[i64]) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached("DELETE FROM log WHERE id = ?1")?;
-    ids.iter().try_for_each(|id| statement.execute([id]).map(drop))?;
-    set_next(connection, key, next, named)
+    ids.iter().try_for_each(|id| statement.execute([id]).map(drop))
 }
 
 /// Hands out all rows in the order in which they came, as long as that is wanted.
@@ -153,11 +144,15 @@ pub(super) fn remove_schema(connection: &Connection, host: HostId, run: RunId) -
     connection.execute("DELETE FROM schema_change WHERE host = ?1 AND run = ?2", (host.0, run.0)).map(drop)
 }
 
-/// Sets the batch that a spool continues with.
-fn set_next(connection: &Connection, (host, spool): Key, next: Seq, now: Timestamp) -> rusqlite::Result<()> {
+/// Sets the batch that a spool continues with, before rows go from which that follows, and a time at which it was in use.
+pub(super) fn set_next(
+    connection: &Connection,
+    (host, spool): Key,
+    (next, used): (Seq, Timestamp),
+) -> rusqlite::Result<()> {
     let sql = "INSERT INTO spool (host, spool, next, named_ms) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT DO UPDATE SET next = excluded.next, named_ms = max(named_ms, excluded.named_ms)";
-    connection.prepare_cached(sql)?.execute((host.0, spool.0, next.0.cast_signed(), now.as_millis()))?;
+    connection.prepare_cached(sql)?.execute((host.0, spool.0, next.0.cast_signed(), used.as_millis()))?;
     Ok(())
 }
 

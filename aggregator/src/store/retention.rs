@@ -64,7 +64,8 @@ pub(super) fn expire(
     let old: Vec<(Key, Vec<i64>)> = old.filter(|(_, ids)| !ids.is_empty()).collect();
     drop(rows);
     for (key, ids) in &old {
-        log::remove(&transaction, (*key, ids), (ledger.next(*key), cutoff))?;
+        log::set_next(&transaction, *key, (ledger.next(*key), cutoff))?;
+        log::remove(&transaction, ids)?;
     }
     log::remove_labels(&transaction)?;
     log::remove_events(&transaction, cutoff)?;

@@ -8,7 +8,6 @@ use std::sync::PoisonError;
 use common::batch::{Event, HostId};
 use common::time::{TimeRange, Timestamp};
 use common::wire::codec::State;
-use rusqlite::Transaction;
 
 use crate::store::Shared;
 use crate::store::beside;
@@ -28,7 +27,7 @@ use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
 use crate::store::database;
 use crate::store::head::host::Frozen;
-use crate::store::ledger::Ledger;
+use crate::store::ledger::Key;
 use crate::store::log;
 use crate::store::log::LogRow;
 use crate::store::origin;
@@ -39,21 +38,20 @@ use crate::store::stage::decode;
 /// Series that are put into the catalog by one commit: a few tens of milliseconds of the writer.
 const IDENTITIES_IN_CHANGE: usize = 5_000;
 
-/// Hosts whose covered rows one commit removes, for the same reason.
-const HOSTS_IN_CHANGE: usize = 20;
+/// Hosts of whose spools one commit writes where they continue, for the same reason.
+const HOSTS_IN_CHANGE: usize = 500;
 
-/// Rows of series that come whole that one commit removes, for the same reason.
+/// Rows that one commit removes, for the same reason.
 const ROWS_IN_CHANGE: usize = 2_000;
 
 /// Entries that make a chunk of a block file, and windows that differ from the one before: an hour of either.
 pub(super) const ENTRIES_IN_CHUNK: usize = 360;
 
-/// Free pages of `lapwing.db` that the next rows find, 4 MiB: a small house writes an hour into as many, and is spared moving
-/// pages.
-const PAGES_KEPT: u32 = 1_024;
+/// Free bytes of `lapwing.db` that the next rows find: a small house writes an hour into as many, and is spared moving pages.
+const FREE_BYTES_KEPT: u64 = 4 << 20;
 
-/// Pages that one commit gives back to the disk: a few milliseconds of the writer.
-const PAGES_IN_CHANGE: u32 = 256;
+/// Bytes that one commit gives back to the disk: a few milliseconds of the writer.
+const BYTES_IN_CHANGE: u32 = 1 << 20;
 
 /// Series that wait for the commit that puts them into the catalog.
 #[derive(Default)]
@@ -189,48 +187,57 @@ impl Settler {
         Ok(())
     }
 
-    /// Removes the rows that files cover. They count no more; this only makes room.
+    /// Removes the rows that files cover. They count no more; this only makes room. Those that lie beside each other go
+    /// together, whosever they are: each page that they lie on is written once.
     fn trim(&self) -> Result<(), SettleError> {
-        let mut sealed: Vec<(HostId, Sealed)> = self.sealed.iter().map(|(host, sealed)| (*host, *sealed)).collect();
-        while !sealed.is_empty() {
-            let some = sealed.split_off(sealed.len().saturating_sub(HOSTS_IN_CHANGE));
-            let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.wall());
-            let gone = Arc::new(Mutex::new(Vec::new()));
-            let removed = Arc::clone(&gone);
-            let remove = move |transaction: &Transaction<'_>, ledger: &Ledger| {
-                for (host, sealed) in some {
-                    let continued = |spool| ledger.continues((host, spool));
-                    let covered = shared.rows().covered((host, &sealed), continued);
-                    for (spool, ids) in covered {
-                        let key = (host, spool);
-                        log::remove(transaction, (key, &ids), (ledger.next(key), now))?;
-                        removed.lock().unwrap_or_else(PoisonError::into_inner).push((key, ids));
-                    }
-                }
-                Ok(())
-            };
-            let shared = Arc::clone(&self.shared);
-            self.change_and(remove, move || {
-                for (key, ids) in gone.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-                    shared.rows().remove(key, &ids);
-                }
-            })?;
+        let covered = self.covered()?;
+        let mut rows: Vec<i64> = covered.iter().flat_map(|(_, ids)| ids).copied().collect();
+        rows.sort_unstable();
+        for some in rows.chunks(ROWS_IN_CHANGE) {
+            let some = some.to_vec();
+            self.change(move |transaction, _| log::remove(transaction, &some))?;
         }
-        let covered = self.shared.readers.ask(origin::covered)?;
-        for some in covered.chunks(ROWS_IN_CHANGE) {
+        covered.iter().for_each(|(key, ids)| self.shared.rows().remove(*key, ids));
+        let written = self.shared.readers.ask(origin::covered)?;
+        for some in written.chunks(ROWS_IN_CHANGE) {
             let some = some.to_vec();
             self.change(move |transaction, _| origin::remove(transaction, &some))?;
         }
         self.give_back()
     }
 
+    /// The rows of each spool that files cover and nothing needs. Where it continues is written, as it follows from the last
+    /// of them.
+    fn covered(&self) -> Result<Vec<(Key, Vec<i64>)>, SettleError> {
+        let sealed: Vec<(HostId, Sealed)> = self.sealed.iter().map(|(host, sealed)| (*host, *sealed)).collect();
+        let covered = Arc::new(Mutex::new(Vec::new()));
+        for some in sealed.chunks(HOSTS_IN_CHANGE) {
+            let (some, shared, found) = (some.to_vec(), Arc::clone(&self.shared), Arc::clone(&covered));
+            let now = self.shared.clock.wall();
+            self.change(move |transaction, ledger| {
+                for (host, sealed) in some {
+                    let continued = |spool| ledger.continues((host, spool));
+                    let of_host = shared.rows().covered((host, &sealed), continued);
+                    for (spool, ids) in of_host {
+                        let key = (host, spool);
+                        log::set_next(transaction, key, (ledger.next(key), now))?;
+                        found.lock().unwrap_or_else(PoisonError::into_inner).push((key, ids));
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        let covered = std::mem::take(&mut *covered.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(covered)
+    }
+
     /// Gives what a backlog left empty back to the disk.
     fn give_back(&self) -> Result<(), SettleError> {
-        let free = || self.shared.readers.ask(database::free_pages);
-        let mut before = u32::MAX;
+        let free = || self.shared.readers.ask(database::free_bytes);
+        let mut before = u64::MAX;
         let mut left = free()?;
-        while PAGES_KEPT < left && left < before {
-            self.change(|transaction, _| database::give_back(transaction, PAGES_IN_CHANGE))?;
+        while FREE_BYTES_KEPT < left && left < before {
+            self.change(|transaction, _| database::give_back(transaction, BYTES_IN_CHANGE))?;
             (before, left) = (left, free()?);
         }
         Ok(())

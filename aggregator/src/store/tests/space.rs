@@ -16,15 +16,16 @@ async fn what_a_backlog_left_empty_is_given_back() {
         let append = Append::Event { host: HOST, event: event(window) };
         running.store.commit(Commit { appends: vec![append], records: vec![] }).await.unwrap();
     }
-    let pages = async |running: &Running| {
-        let count = |connection: &Connection| connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0));
+    let bytes = async |running: &Running| {
+        let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+        let count = |connection: &Connection| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         running.store.read(count).await.unwrap()
     };
-    assert!(200 << 4 <= pages(&running).await);
+    assert!(200 << 16 <= bytes(&running).await);
     running.settler().step(stamp(1_000));
     // Some are kept for the next rows.
-    let left = pages(&running).await;
-    assert!(left < 1_200, "{left}");
+    let left = bytes(&running).await;
+    assert!(left < 5 << 20, "{left}");
     assert_eq!(running.store.events(None, ALL).len(), 200);
     running.stop();
 }

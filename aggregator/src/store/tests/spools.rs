@@ -22,7 +22,7 @@ async fn spools_that_are_named_together_are_written_together() {
     let held = running.store.held(HOST, agents[0].run, &named).await.unwrap();
     assert!(held.spools.iter().all(|spool| spool.next == Seq(1)));
     // A commit of its own writes a page at least.
-    let pages = (log_bytes() - before) / 4_096;
+    let pages = (log_bytes() - before) / 1_024;
     assert!(pages < u64::from(SPOOLS) / 4, "{pages} pages");
     running.stop();
 }
