@@ -29,6 +29,7 @@ use benches::made::Made;
 use benches::made::closes_in;
 use benches::number;
 use benches::percentiles;
+use benches::process;
 use benches::program;
 use common::batch::RunId;
 use common::batch::SpoolId;
@@ -37,6 +38,7 @@ use common::metric::Labels;
 use common::time::Clock;
 use common::wire::message::Lineage;
 use common::wire::message::Reason;
+use tokio::runtime;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -57,8 +59,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Real time between two looks.
 const GLANCE: Duration = Duration::from_millis(50);
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    // Agents that are busy must not make those late who look at them and at the aggregator.
+    let agents = runtime::Builder::new_multi_thread().enable_all().build()?;
+    let watch = runtime::Builder::new_current_thread().enable_all().build()?;
+    watch.block_on(measure(agents.handle().clone()))
+}
+
+async fn measure(agents: runtime::Handle) -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider().install_default().unwrap_or_default();
     let mut arguments = env::args().skip(1);
     let hosts = usize::try_from(number(arguments.next(), 500)?)?;
@@ -71,7 +79,7 @@ async fn main() -> anyhow::Result<()> {
     let before = aggregator.process.resident()?;
 
     let began = Instant::now();
-    let mut fleet = Fleet::start(hosts, (&aggregator.token(hosts)?, network), states.path()).await?;
+    let mut fleet = Fleet::start((hosts, agents), (&aggregator.token(hosts)?, network), states.path()).await?;
     let joined = began.elapsed();
     let connected = aggregator.process.resident()?;
     let each = (connected.saturating_sub(before)) as f64 / hosts as f64 / 1e3;
@@ -102,7 +110,7 @@ async fn main() -> anyhow::Result<()> {
         let sessions = fleet.sessions();
         let before = Instant::now();
         let away = aggregator.restart(signal).await?;
-        let ready = Instant::now();
+        let (ready, player) = (Instant::now(), process::cpu(std::process::id())?);
         fleet.returned(&sessions).await?;
         let turned_away = aggregator.counter("lapwing_aggregator_ingest_turned_away_total").await?;
         let opened = aggregator.counter("lapwing_aggregator_ingest_sessions_total").await?;
@@ -110,11 +118,13 @@ async fn main() -> anyhow::Result<()> {
         writeln!(
             out,
             "kill {signal}: away for {:.1} s; all back {:.1} s after that, {:.1} s after it was told to end; {opened} \
-             sessions, {tcp} of them on TCP, {turned_away} turned away; {:.1} s of a core for sessions",
+             sessions, {tcp} of them on TCP, {turned_away} turned away; {:.1} s of a core for sessions, and {:.1} s for the \
+             agents from when it was ready",
             away.as_secs_f64(),
             ready.elapsed().as_secs_f64(),
             before.elapsed().as_secs_f64(),
             aggregator.used()?.sessions.as_secs_f64(),
+            (process::cpu(std::process::id())? - player).as_secs_f64(),
         )?;
         fleet.windows(2).await?;
     }
@@ -123,6 +133,8 @@ async fn main() -> anyhow::Result<()> {
 
 /// Agents without hosts.
 struct Fleet {
+    /// Where they run.
+    runtime: runtime::Handle,
     spools: Arc<Vec<Spool>>,
     stop: CancellationToken,
     uplinks: JoinSet<anyhow::Result<()>>,
@@ -134,7 +146,11 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn start(hosts: usize, (token, network): (&str, Option<Ipv4Addr>), states: &Path) -> anyhow::Result<Self> {
+    async fn start(
+        (hosts, runtime): (usize, runtime::Handle),
+        (token, network): (&str, Option<Ipv4Addr>),
+        states: &Path,
+    ) -> anyhow::Result<Self> {
         let doors = Arc::new(Semaphore::new(JOINING));
         let (stop, mut uplinks, mut spools) = (CancellationToken::new(), JoinSet::new(), Vec::new());
         let mut joining = JoinSet::new();
@@ -146,7 +162,7 @@ impl Fleet {
             let spool = uplink.spool.clone();
             spools.push(spool.clone());
             let stop = stop.clone();
-            uplinks.spawn(async move { Ok(uplink.run(stop).await?) });
+            uplinks.spawn_on(async move { Ok(uplink.run(stop).await?) }, &runtime);
             joining.spawn(async move {
                 while spool.figures().sessions_total == 0 {
                     tokio::time::sleep(GLANCE).await;
@@ -156,7 +172,8 @@ impl Fleet {
         }
         while joining.join_next().await.is_some() {}
         let closed = Arc::new(watch::Sender::new((0, Instant::now())));
-        Ok(Self { spools: Arc::new(spools), stop, uplinks, pushing: JoinSet::new(), took: Arc::default(), closed })
+        let pushing = JoinSet::new();
+        Ok(Self { runtime, spools: Arc::new(spools), stop, uplinks, pushing, took: Arc::default(), closed })
     }
 
     /// Closes windows as they end, and notes how long their batches take.
@@ -164,16 +181,17 @@ impl Fleet {
         for spool in &*self.spools {
             let spool = spool.clone();
             let (mut closed, took) = (self.closed.subscribe(), Arc::clone(&self.took));
-            self.pushing.spawn(async move {
+            let each = async move {
                 while closed.changed().await.is_ok() {
                     let (_, at) = *closed.borrow_and_update();
                     spool.emptied().await;
                     took.lock().unwrap_or_else(PoisonError::into_inner).push(at.elapsed());
                 }
-            });
+            };
+            self.pushing.spawn_on(each, &self.runtime);
         }
         let (spools, closed) = (Arc::clone(&self.spools), Arc::clone(&self.closed));
-        self.pushing.spawn(async move {
+        let all = async move {
             let clock = Clock::real();
             loop {
                 tokio::time::sleep(closes_in(clock.wall())).await;
@@ -182,7 +200,8 @@ impl Fleet {
                 spools.iter().for_each(|spool| spool.push(&batch, &made.schema, clock.boot()));
                 closed.send_modify(|closed| *closed = (closed.0 + 1, at));
             }
-        });
+        };
+        self.pushing.spawn_on(all, &self.runtime);
     }
 
     /// Waits for so many windows, and for what they take to be acknowledged.
