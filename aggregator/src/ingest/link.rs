@@ -30,7 +30,7 @@ use crate::ingest::trust;
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long last words may take to arrive.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An agent that says nothing for so long over TCP is gone; QUIC notices that by itself.
 const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(45);

@@ -54,6 +54,10 @@ pub const SESSIONS_MAX: usize = 20_000;
 /// How long sessions may take to say goodbye when the aggregator stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the last packets of sessions that are over may take to leave. A connection lingers for a few round trips behind
+/// its end, seconds of a busy machine; who did not hear of it is told by the next process as soon as it sends.
+const LINGER_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// What all connections share.
 struct Shared {
     store: Store,
@@ -147,7 +151,7 @@ impl Ingest {
             tracing::info!(sessions = connections.len(), "sessions cut off");
         }
         quic.close(VarInt::from_u32(0), b"");
-        drop(timeout(DRAIN_TIMEOUT, quic.wait_idle()).await);
+        drop(timeout(LINGER_TIMEOUT, quic.wait_idle()).await);
     }
 }
 

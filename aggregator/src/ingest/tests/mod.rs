@@ -153,7 +153,11 @@ impl Bench {
 
     async fn dial(&self, key: Option<&KeyPair>) -> Client {
         let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let connecting = endpoint.connect_with(self.client(key), self.address, SERVER_NAME).unwrap();
+        self.dial_at(self.address, key).await
+    }
+
+    async fn dial_at(&self, address: SocketAddr, key: Option<&KeyPair>) -> Client {
+        let connecting = endpoint.connect_with(self.client(key), address, SERVER_NAME).unwrap();
         let connection = connecting.await.unwrap();
         let (send, receive) = connection.open_bi().await.unwrap();
         Client { _endpoint: endpoint, _connection: connection, send, receive, reader: Reader::new(FRAME_BYTES_MAX) }
@@ -334,6 +338,71 @@ async fn the_newer_of_two_sessions_wins_and_a_stop_says_goodbye() {
 }
 
 /// An agent's spool, as frames.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_does_not_wait_for_connections_to_linger() {
+    let bench = Bench::start();
+    let key = bench.host(|_| {});
+    let (address, _way) = far(bench.address).await;
+    let mut client = bench.dial_at(address, Some(&key)).await;
+    client.say(&hello()).await;
+    assert!(matches!(client.hear().await, Message::Welcome(_)));
+    let stopping = tokio::time::Instant::now();
+    bench.stop.cancel();
+    assert_eq!(client.end().await, Reason::Restart);
+    bench.end().await;
+    // What was said takes a round trip to be acknowledged; a connection lingers for six of them.
+    let took = stopping.elapsed();
+    assert!(took < 4 * FAR, "{took:?}");
+}
+
+/// How far away one is behind [`far`], there and back.
+const FAR: Duration = Duration::from_secs(1);
+
+/// A way to an address that takes its time, until it is dropped.
+async fn far(address: SocketAddr) -> (SocketAddr, JoinSet<()>) {
+    let near = Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let there = Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    there.connect(address).await.unwrap();
+    let (this, mut way) = (near.local_addr().unwrap(), JoinSet::new());
+    way.spawn(async move {
+        let (mut from, mut out, mut back, mut under_way) = (this, [0; 2_048], [0; 2_048], JoinSet::new());
+        loop {
+            let (packet, socket, to) = tokio::select! {
+                Ok((length, sender)) = near.recv_from(&mut out) => {
+                    from = sender;
+                    (out[..length].to_vec(), &there, address)
+                }
+                Ok(length) = there.recv(&mut back) => (back[..length].to_vec(), &near, from),
+            };
+            let socket = Arc::clone(socket);
+            under_way.spawn(async move {
+                tokio::time::sleep(FAR / 2).await;
+                // Whoever is gone takes nothing.
+                socket.send_to(&packet, to).await.unwrap_or_default();
+            });
+        }
+    });
+    (this, way)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_agents_of_an_earlier_process_learn_at_once_that_their_sessions_are_gone() {
+    const AGENTS: u8 = 200;
+    let bench = Bench::start();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    for agent in 0..AGENTS {
+        // A short header with the name of a connection, and what nobody can read.
+        let packet = [&[0x40, agent][..], &[7; 60]].concat();
+        socket.send_to(&packet, bench.address).unwrap();
+    }
+    for _ in 0..AGENTS {
+        let length = socket.recv(&mut [0; 2_048]).unwrap();
+        assert!(length < 62);
+    }
+    bench.end().await;
+}
+
 struct Sent {
     schema: Schema,
     state: State,
