@@ -17,20 +17,23 @@ const RETURN_WITHIN_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug)]
 pub struct Comeback {
     backoff: Backoff,
-    /// Over how long the agents of the aggregator spread their return when they lose their sessions.
-    within: Duration,
+    /// Over how long the agents of the aggregator spread their return when they lose their sessions, if it ever said so.
+    within: Option<Duration>,
+    /// Whether that is still to be done.
+    lost: bool,
 }
 
 impl Comeback {
     /// Nothing was tried, and nobody said anything.
     #[must_use]
     pub const fn new() -> Self {
-        Self { backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_MOST), within: Duration::ZERO }
+        Self { backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_MOST), within: None, lost: false }
     }
 
     /// Notes what the aggregator says of the return of its agents, if it says something.
     pub fn hear(&mut self, within: Option<Duration>) {
-        self.within = within.unwrap_or(self.within).min(RETURN_WITHIN_MAX);
+        self.within = within.map(|within| within.min(RETURN_WITHIN_MAX)).or(self.within);
+        self.lost = true;
     }
 
     /// Starts over: a session did what it is for.
@@ -47,8 +50,20 @@ impl Comeback {
     /// The delay before the next attempt; `random` is from 0 to 1. The first after a session is spread as the aggregator
     /// asked for: it may have lost all its sessions at once. Those behind it are far enough apart by themselves.
     pub fn next(&mut self, random: f64) -> Duration {
-        let within = std::mem::take(&mut self.within);
+        let within = self.within.filter(|_| std::mem::take(&mut self.lost)).unwrap_or_default();
         self.backoff.next(random).saturating_add(within.mul_f64(random.clamp(0.0, 1.0)))
+    }
+
+    /// The same after an attempt for which the aggregator had no room. It is there, and has room again when those before are
+    /// in, a part of the fleet: who knows how long the whole takes comes again in a quarter of that, however often.
+    pub fn next_turned_away(&mut self, random: f64) -> Duration {
+        match self.within {
+            Some(within) => {
+                Backoff::new(RECONNECT_FIRST, RECONNECT_MOST).next(random)
+                    + within.mul_f64(random.clamp(0.0, 1.0) / 4.0)
+            }
+            None => self.backoff.next(random),
+        }
     }
 }
 
@@ -83,5 +98,21 @@ mod tests {
         check(&[Some(8_000), None], [(500, 9_500), (750, 2_250)]);
         check(&[Some(8_000), Some(0)], [(500, 1_500), (750, 2_250)]);
         check(&[Some(u64::MAX)], [(500, 61_500), (750, 2_250)]);
+    }
+
+    #[test]
+    fn who_was_turned_away_comes_again_as_soon_however_often() {
+        let mut agent = Comeback::new();
+        let delays = |agent: &mut Comeback| [0.0, 1.0].map(|random| agent.next_turned_away(random).as_millis());
+        // Nobody said how many there are.
+        assert_eq!(delays(&mut agent), [500, 2_250]);
+        assert_eq!(delays(&mut agent), [1_125, 5_062]);
+        agent.hear(Some(Duration::from_secs(8)));
+        agent.next(0.5);
+        for _ in 0..20 {
+            assert_eq!(delays(&mut agent), [500, 3_500]);
+        }
+        // What grows for an aggregator that is gone neither grew nor was forgotten.
+        assert_eq!(agent.attempts(), 5);
     }
 }

@@ -178,10 +178,15 @@ impl Uplink {
                 told.clear();
             }
             let replaced = matches!(ended, Ended::Dismissed(Reason::Replaced, _) | Ended::Copied(..));
+            let turned_away = matches!(ended, Ended::Lost(LinkError::TurnedAway));
             self.counts.kept_out.store(u64::from(matches!(ended, Ended::Copied(..))), Relaxed);
             report(ended, comeback.attempts(), &mut told)?;
+            let delay = match turned_away {
+                true => comeback.next_turned_away(random()),
+                false => comeback.next(random()),
+            };
             let least = if replaced { REPLACED_PAUSE } else { Duration::ZERO };
-            if !self.pause(&mut comeback, least, &stop).await {
+            if !self.pause(delay.max(least), &stop).await {
                 return Ok(());
             }
         }
@@ -215,7 +220,7 @@ impl Uplink {
                 }
                 Err(ended) => report(ended, comeback.attempts(), &mut told)?,
             }
-            if !self.pause(&mut comeback, Duration::ZERO, stop).await {
+            if !self.pause(comeback.next(random()), stop).await {
                 return Ok(None);
             }
         }
@@ -383,9 +388,8 @@ impl Uplink {
         moved_ms
     }
 
-    /// Waits before the next attempt, `least` or longer. False at the stop.
-    async fn pause(&self, comeback: &mut Comeback, least: Duration, stop: &CancellationToken) -> bool {
-        let delay = comeback.next(random()).max(least);
+    /// Waits before the next attempt. False at the stop.
+    async fn pause(&self, delay: Duration, stop: &CancellationToken) -> bool {
         tokio::select! {
             () = stop.cancelled() => false,
             () = self.clock.sleep(delay) => true,

@@ -6,7 +6,7 @@ mod book;
 mod connection;
 pub mod counters;
 mod dismissal;
-mod door;
+pub mod door;
 mod endpoint;
 pub mod enroll;
 mod entry;

@@ -76,14 +76,14 @@ async fn handshakes_that_take_their_time_cost_nobody_a_batch() {
     let key = bench.host(|_| {});
     let mut agent = Agent::greet(&bench, &key).await;
     // The first bytes of a handshake, whose rest does not come.
-    let slow: Vec<TcpStream> = (0..2 * HANDSHAKES_MAX)
+    let slow: Vec<TcpStream> = (0..16 * HANDSHAKES_PER_ADDRESS_MAX)
         .map(|_| {
             let mut stream = TcpStream::connect(bench.address).unwrap();
             stream.write_all(&[0x16, 3, 1, 0x7f]).unwrap();
             stream
         })
         .collect();
-    reaches(|| bench.counters.turned_away_total.get(), slow.len() as u64 - 8).await;
+    reaches(|| bench.counters.turned_away_total.get(), (slow.len() - HANDSHAKES_PER_ADDRESS_MAX) as u64).await;
     agent.delivers().await;
     // Handshakes that are done, behind which nothing comes.
     let (none, half) = (bench.dial(None).await, bench.dial(Some(&evil(&bench))).await);

@@ -57,7 +57,8 @@ use rustls::version::TLS13;
 use rustls_pki_types::PrivateKeyDer;
 
 use super::*;
-use crate::ingest::door::HANDSHAKES_MAX;
+use crate::ingest::door::HANDSHAKES_CLAIMED_MAX;
+use crate::ingest::door::HANDSHAKES_PER_ADDRESS_MAX;
 use crate::ingest::recall::NotRecalled;
 use crate::ingest::session::BUSY_FOR;
 use crate::store::StoreConfig;
@@ -152,11 +153,11 @@ impl Bench {
     }
 
     async fn dial(&self, key: Option<&KeyPair>) -> Client {
-        let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         self.dial_at(self.address, key).await
     }
 
     async fn dial_at(&self, address: SocketAddr, key: Option<&KeyPair>) -> Client {
+        let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let connecting = endpoint.connect_with(self.client(key), address, SERVER_NAME).unwrap();
         let connection = connecting.await.unwrap();
         let (send, receive) = connection.open_bi().await.unwrap();
@@ -337,7 +338,6 @@ async fn the_newer_of_two_sessions_wins_and_a_stop_says_goodbye() {
     bench.end().await;
 }
 
-/// An agent's spool, as frames.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_does_not_wait_for_connections_to_linger() {
     let bench = Bench::start();
@@ -403,6 +403,7 @@ async fn all_agents_of_an_earlier_process_learn_at_once_that_their_sessions_are_
     bench.end().await;
 }
 
+/// An agent's spool, as frames.
 struct Sent {
     schema: Schema,
     state: State,
@@ -470,7 +471,7 @@ async fn handshakes_that_nobody_completes_lock_nobody_out() {
     let spoofer = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let mut first = [0; 2_048];
     let mut waiting = Vec::new();
-    for _ in 0..2 * HANDSHAKES_MAX {
+    for _ in 0..4 * HANDSHAKES_CLAIMED_MAX {
         waiting.push(spoofer.connect_with(bench.client(None), nowhere.local_addr().unwrap(), SERVER_NAME).unwrap());
         let (length, _) = nowhere.recv_from(&mut first).unwrap();
         sender.send_to(&first[..length], bench.address).unwrap();
