@@ -8,6 +8,8 @@ use common::time::Timestamp;
 use common::wire::codec::State;
 use common::wire::message::SpoolHeld;
 
+use crate::store::recent::Recent;
+
 /// A spool of a host.
 pub type Key = (HostId, SpoolId);
 
@@ -20,6 +22,7 @@ pub struct Ledger {
     spools: HashMap<Key, Spool>,
     /// The last place in the logs that was given.
     last_place: i64,
+    recent: Recent,
 }
 
 /// Where one spool stands.
@@ -90,6 +93,16 @@ impl Ledger {
     pub const fn place(&mut self) -> i64 {
         self.last_place += 1;
         self.last_place
+    }
+
+    /// Notes what was recorded durably.
+    pub(super) fn note(&mut self, recent: Recent) {
+        self.recent.join(recent);
+    }
+
+    /// What was recorded since the start and may be in no table.
+    pub(super) const fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// The spool's first batch that is not stored.

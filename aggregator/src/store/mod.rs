@@ -28,6 +28,7 @@ mod pile;
 mod queue;
 mod reading;
 mod recall;
+mod recent;
 mod replay;
 mod retention;
 mod rows;
@@ -209,6 +210,7 @@ impl Store {
         let failed = |why| OpenError::Sqlite { file: file.clone(), why };
         let mut connection = database::writing(&file).map_err(failed)?;
         migrate(&mut connection).map_err(|why| OpenError::Migration { file: file.clone(), why })?;
+        recent::read(&connection).map_err(failed)?;
         catalog::series::index_labels(&connection).map_err(failed)?;
         let recorded = catalog::blocks(&connection).map_err(failed)?;
         let begins = catalog::begins(&connection).map_err(failed)?;

@@ -34,6 +34,9 @@ const FORM_SAMPLES: u32 = 2;
 /// A payload of chunks, series by series.
 const FORM_CHUNKS: u32 = 3;
 
+/// No samples, but what else comes with each window.
+pub(super) const FORM_RECENT: u32 = 4;
+
 type OneStamp = Vec<(i64, Option<u64>)>;
 
 /// Number of the series; of each sample, how many milliseconds before the row's stamp it is, and its value's bits with
@@ -140,9 +143,9 @@ pub(super) fn each(
     let mut statement = connection.prepare("SELECT id, labels FROM origin_series")?;
     let series: HashMap<i64, Labels> =
         statement.query_map([], |row| Ok((row.get(0)?, decoded(row, 1)?)))?.collect::<Result<_, _>>()?;
-    let sql = "SELECT stamp_ms, payload, checksum, origin, form, id FROM origin_log ORDER BY id";
+    let sql = "SELECT stamp_ms, payload, checksum, origin, form, id FROM origin_log WHERE form <> ?1 ORDER BY id";
     let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query([FORM_RECENT])?;
     let mut unreadable = 0;
     while let Some(row) = rows.next()? {
         if crc32fast::hash(row.get_ref(1)?.as_blob()?) != row.get::<_, u32>(2)? {
@@ -212,8 +215,8 @@ pub(super) fn forget(connection: &Connection, instance: &str) -> rusqlite::Resul
 /// How many rows there are, and the first stamp that those may have which block files do not cover.
 pub(super) fn uncovered(connection: &Connection) -> rusqlite::Result<(u64, Option<Timestamp>)> {
     let sql = "SELECT count(*), min(CASE WHEN through_row < id OR cut_ms < stamp_ms OR host IS NULL THEN stamp_ms END)
-               FROM origin_log LEFT JOIN sealed ON host = origin";
-    connection.query_row(sql, [], |row| {
+               FROM origin_log LEFT JOIN sealed ON host = origin WHERE form <> ?1";
+    connection.query_row(sql, [FORM_RECENT], |row| {
         let last: Option<i64> = row.get(1)?;
         let first = last.map(|last| Timestamp::from_millis(last).align_up(ROW_COVERS).before(ROW_COVERS));
         Ok((row.get::<_, i64>(0)?.cast_unsigned(), first))
@@ -222,9 +225,9 @@ pub(super) fn uncovered(connection: &Connection) -> rusqlite::Result<(u64, Optio
 
 /// The rows that block files cover.
 pub(super) fn covered(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
-    let sql = "SELECT id FROM origin_log JOIN sealed ON host = origin WHERE id <= through_row AND stamp_ms <= cut_ms
-               ORDER BY id";
-    connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+    let sql = "SELECT id FROM origin_log JOIN sealed ON host = origin
+               WHERE form <> ?1 AND id <= through_row AND stamp_ms <= cut_ms ORDER BY id";
+    connection.prepare(sql)?.query_map([FORM_RECENT], |row| row.get(0))?.collect()
 }
 
 /// Removes rows.
@@ -239,7 +242,8 @@ pub(super) fn remove_through(
     cutoff: Timestamp,
     living: impl Fn(HostId, &Labels) -> bool,
 ) -> rusqlite::Result<()> {
-    connection.execute("DELETE FROM origin_log WHERE stamp_ms <= ?1", [cutoff.as_millis()])?;
+    let sql = "DELETE FROM origin_log WHERE form <> ?1 AND stamp_ms <= ?2";
+    connection.execute(sql, (FORM_RECENT, cutoff.as_millis()))?;
     remove_series(connection, |origin, labels| !living(origin, labels))
 }
 

@@ -27,6 +27,7 @@ use crate::store::log;
 use crate::store::origin;
 use crate::store::origin::Numbers;
 use crate::store::recall::Recall;
+use crate::store::recent::Recent;
 use crate::store::record::windows;
 use crate::store::room::refuse;
 use crate::store::rows::Row;
@@ -65,6 +66,7 @@ pub(super) struct Undo {
 #[derive(Default)]
 pub(super) struct Staged {
     pub(super) effects: Vec<Effect>,
+    pub(super) recent: Recent,
     pub(super) committed: Committed,
 }
 
@@ -130,7 +132,7 @@ impl Stage<'_> {
             })?;
         }
         for record in &commit.records {
-            record.write(self.transaction)?;
+            record.write(self.transaction, &mut staged.recent)?;
         }
         Ok(staged)
     }

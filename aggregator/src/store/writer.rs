@@ -28,6 +28,7 @@ use crate::store::queue::Question;
 use crate::store::queue::Room;
 use crate::store::queue::Task;
 use crate::store::recall::Recall;
+use crate::store::recent::Recent;
 use crate::store::replay::replay;
 use crate::store::retention;
 use crate::store::settle::Settler;
@@ -207,6 +208,7 @@ impl Writer {
         let (now, forwarding) = (shared.clock.wall(), &shared.forwarding);
         let kept_after = shared.samples_after(now);
         let mut results = Vec::with_capacity(commits.len());
+        let mut recent = Recent::default();
         for commit in commits {
             let mut done = Undo::default();
             transaction.execute_batch("SAVEPOINT one")?;
@@ -214,8 +216,9 @@ impl Writer {
             let staged = Stage { transaction: &transaction, head, ledger, numbers, forwarding, now, kept_after }
                 .commit(commit, &mut done);
             match staged {
-                Ok(staged) => {
+                Ok(mut staged) => {
                     transaction.execute_batch("RELEASE one")?;
+                    recent.join(std::mem::take(&mut staged.recent));
                     undo.join(done);
                     results.push(Ok(staged));
                 }
@@ -231,7 +234,11 @@ impl Writer {
                 }
             }
         }
+        if !recent.is_empty() {
+            recent.append(&transaction, ledger.place(), now)?;
+        }
         transaction.commit()?;
+        ledger.note(recent);
         Ok(results)
     }
 

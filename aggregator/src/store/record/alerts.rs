@@ -37,12 +37,11 @@ impl Alert {
     }
 }
 
-impl Evaluated {
-    pub(super) fn write(self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let sql = "INSERT OR REPLACE INTO evaluation (only, through_ms) VALUES (1, ?1)";
-        transaction.prepare_cached(sql)?.execute([self.through.as_millis()])?;
-        Ok(())
-    }
+/// Writes the last evaluation.
+pub(in crate::store) fn put_evaluated(connection: &Connection, through: Timestamp) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO evaluation (only, through_ms) VALUES (1, ?1)";
+    connection.prepare_cached(sql)?.execute([through.as_millis()])?;
+    Ok(())
 }
 
 /// All alerts that are recorded.

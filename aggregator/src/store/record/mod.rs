@@ -16,6 +16,7 @@ pub mod windows;
 use common::batch::HostId;
 use rusqlite::Transaction;
 
+use crate::store::recent::Recent;
 use crate::store::record::alerts::Alert;
 use crate::store::record::alerts::Evaluated;
 use crate::store::record::forwards::Forwarded;
@@ -74,20 +75,28 @@ impl Record {
         matches!(self, Self::Windows(_) | Self::Evaluated(_) | Self::Forwarded(_))
     }
 
-    pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    /// Writes it, but for what of it is recent.
+    pub(super) fn write(&self, transaction: &Transaction<'_>, recent: &mut Recent) -> rusqlite::Result<()> {
         match self {
             Self::Host(host) => host.write(transaction),
             Self::HostForgotten(host) => {
+                recent.forget(*host);
                 windows::forget(transaction, *host)?;
                 hosts::forget(transaction, *host)
             }
-            Self::Windows(windows) => windows.write(transaction),
+            Self::Windows(windows) => {
+                recent.arrive(windows);
+                windows::add_missing(transaction, windows.host, windows.missing)
+            }
             Self::Token(token) => token.write(transaction),
             Self::TokenUse(used) => used.write(transaction),
             Self::OriginToken(token) => token.write(transaction),
             Self::OriginRevoked(origin) => origins::revoke(transaction, *origin),
             Self::Alert(alert) => alert.write(transaction),
-            Self::Evaluated(evaluated) => evaluated.write(transaction),
+            Self::Evaluated(evaluated) => {
+                recent.evaluate(*evaluated);
+                Ok(())
+            }
             Self::Group(group) => group.write(transaction),
             Self::Outbox(pending) => pending.write(transaction),
             Self::Notification(notification) => notification.write(transaction),

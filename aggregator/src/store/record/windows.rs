@@ -6,7 +6,6 @@ use common::batch::HostId;
 use common::batch::RunId;
 use common::time::Timestamp;
 use rusqlite::Connection;
-use rusqlite::Transaction;
 
 use crate::store::log::decoded;
 use crate::store::log::encoded;
@@ -40,14 +39,17 @@ pub struct Windows {
     pub missing: u64,
 }
 
-impl Windows {
-    pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO host_windows (host, settled_ms, spans) VALUES (?1, ?2, ?3) ON CONFLICT \
-                   DO UPDATE SET settled_ms = ?2, spans = ?3";
-        let row = (self.host.0, self.settled.as_millis(), encoded(&self.spans)?);
-        transaction.prepare_cached(sql)?.execute(row)?;
-        add_missing(transaction, self.host, self.missing)
-    }
+/// Writes what is known of a host besides what is missing.
+pub(in crate::store) fn put(
+    connection: &Connection,
+    host: HostId,
+    settled: Timestamp,
+    spans: &[Span],
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO host_windows (host, settled_ms, spans) VALUES (?1, ?2, ?3) ON CONFLICT
+               DO UPDATE SET settled_ms = ?2, spans = ?3";
+    connection.prepare_cached(sql)?.execute((host.0, settled.as_millis(), encoded(&spans)?))?;
+    Ok(())
 }
 
 /// Counts windows that a spool gave up.
@@ -82,8 +84,8 @@ pub fn all(connection: &Connection) -> rusqlite::Result<Vec<Windows>> {
     rows.collect()
 }
 
-pub(super) fn forget(transaction: &Transaction<'_>, host: HostId) -> rusqlite::Result<()> {
-    transaction.execute("DELETE FROM host_windows WHERE host = ?1", [host.0])?;
+pub(in crate::store) fn forget(connection: &Connection, host: HostId) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM host_windows WHERE host = ?1", [host.0])?;
     Ok(())
 }
 
@@ -107,7 +109,8 @@ mod tests {
             excused: true,
         };
         let windows = Windows { host, settled: Timestamp::from_seconds(5), spans: vec![span], missing: 3 };
-        windows.write(&transaction).unwrap();
+        add_missing(&transaction, host, 3).unwrap();
+        put(&transaction, host, windows.settled, &windows.spans).unwrap();
         add_missing(&transaction, host, 1).unwrap();
         assert_eq!(all(&transaction).unwrap(), [Windows { missing: 6, ..windows }]);
         for _ in 0..2 {

@@ -31,6 +31,7 @@ use crate::store::ledger::Key;
 use crate::store::log;
 use crate::store::log::LogRow;
 use crate::store::origin;
+use crate::store::recent;
 use crate::store::settle::SettleError;
 use crate::store::settle::Settler;
 use crate::store::stage::decode;
@@ -198,7 +199,11 @@ impl Settler {
             self.change(move |transaction, _| log::remove(transaction, &some))?;
         }
         covered.iter().for_each(|(key, ids)| self.shared.rows().remove(*key, ids));
-        let written = self.shared.readers.ask(origin::covered)?;
+        let written = self.shared.readers.ask(|connection| {
+            let recent = recent::rows(connection)?;
+            Ok(origin::covered(connection)?.into_iter().chain(recent).collect::<Vec<i64>>())
+        })?;
+        self.change(|transaction, ledger| ledger.recent().write(transaction))?;
         for some in written.chunks(ROWS_IN_CHANGE) {
             let some = some.to_vec();
             self.change(move |transaction, _| origin::remove(transaction, &some))?;

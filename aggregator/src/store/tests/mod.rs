@@ -10,6 +10,7 @@ mod full;
 mod groups;
 mod oracle;
 mod reading;
+mod recent;
 mod room;
 mod space;
 mod spools;
