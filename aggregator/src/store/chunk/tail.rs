@@ -69,7 +69,16 @@ impl Tail {
     /// Takes all out.
     pub(in crate::store) fn take(&mut self, shape: Shape) -> Vec<Entry> {
         let taken = std::mem::take(self);
-        taken.lend().into_iter().flat_map(|tail| tail.runs(shape)).flat_map(Run::entries).collect()
+        taken.entries(shape)
+    }
+
+    /// The same, and keeps the room for those that come next: what is given back and wanted again lies in pieces meanwhile.
+    pub(in crate::store) fn drain(&mut self, shape: Shape) -> Vec<Entry> {
+        let entries = self.entries(shape);
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        *self = Self { bytes, ..Self::default() };
+        entries
     }
 
     /// How many differing windows there are, and how many in all.
@@ -112,6 +121,10 @@ impl Tail {
     /// Bytes on the heap.
     pub(in crate::store) fn bytes(&self) -> usize {
         self.bytes.capacity()
+    }
+
+    fn entries(&self, shape: Shape) -> Vec<Entry> {
+        self.lend().into_iter().flat_map(|tail| tail.runs(shape)).flat_map(Run::entries).collect()
     }
 
     fn lend(&self) -> Option<TailRef<'_>> {

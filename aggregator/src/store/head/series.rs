@@ -14,8 +14,9 @@ use crate::store::chunk::tail::Tail;
 use crate::store::pile::Author;
 use crate::store::pile::Pile;
 
-/// Differing windows that make a chunk.
-const RUNS_IN_CHUNK: u32 = 120;
+/// Differing windows that make a chunk: half of what is there when it is sealed, in a third of the room. Smaller chunks are
+/// more of their own heads.
+const RUNS_IN_CHUNK: u32 = 60;
 
 /// Windows that make a chunk however few of them differ: an hour, so that retention can drop whole chunks.
 const WINDOWS_IN_CHUNK: u32 = 360;
@@ -44,7 +45,9 @@ impl Series {
         }
         if self.growing_at().is_none_or(|last| last < entry.stamp) {
             if is_full(&self.tail) {
-                self.chunks.push(Chunk::encode(shape, &self.tail.take(shape)));
+                // There are a few until they are sealed: twice as many places as there are would mostly stay empty.
+                self.chunks.reserve_exact(1);
+                self.chunks.push(Chunk::encode(shape, &self.tail.drain(shape)));
             }
             self.tail.push(shape, entry);
             return 0;
@@ -155,10 +158,14 @@ impl Series {
             frozen.push(Chunk::encode(shape, through));
         }
         if self.tail.first_stamp().is_some_and(|first| first <= cut) {
-            let entries = self.tail.take(shape);
+            let entries = self.tail.drain(shape);
             let (through, behind) = entries.split_at(entries.partition_point(|entry| entry.stamp <= cut));
             frozen.push(Chunk::encode(shape, through));
             behind.iter().for_each(|entry| self.tail.push(shape, *entry));
+            if behind.is_empty() {
+                // It may be silent from here on.
+                self.tail = Tail::default();
+            }
         }
         match (self.frozen.take(), frozen.is_empty()) {
             (before, true) => self.frozen = before,
@@ -320,7 +327,7 @@ mod tests {
             window: Some(Window::Gauge(Gauge::of(f64::from(window)))),
         };
         (1_000..1_100).chain(0..900).for_each(|window| assert_eq!(series.append(SHAPE, entry(window)), 0));
-        assert_eq!((series.chunks.len(), series.tail.len().1), (7, 100));
+        assert_eq!((series.chunks.len(), series.tail.len().1), (16, 40));
         assert_eq!(read(&series, ALL).len(), 1_000);
     }
 
