@@ -126,12 +126,12 @@ pub struct EncodedBatch {
 }
 
 impl EncodedBatch {
-    /// Whether a batch with this stamp must be a keyframe: the first window of each hour is, so that replay never has
-    /// to go back further.
+    /// Whether a batch with this stamp must be a keyframe: the first window of each quarter of an hour is, so that replay never
+    /// has to go back further.
     #[must_use]
-    pub fn hour_begins(stamp: Timestamp) -> bool {
-        const HOUR: Duration = Duration::from_secs(3_600);
-        stamp.before(WINDOW).align_down(HOUR) == stamp.before(WINDOW)
+    pub fn quarter_begins(stamp: Timestamp) -> bool {
+        const QUARTER: Duration = Duration::from_secs(900);
+        stamp.before(WINDOW).align_down(QUARTER) == stamp.before(WINDOW)
     }
 }
 
@@ -165,10 +165,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_window_of_an_hour_is_a_keyframe() {
-        let check = |seconds, expect| assert_eq!(EncodedBatch::hour_begins(Timestamp::from_seconds(seconds)), expect);
+    fn the_first_window_of_a_quarter_is_a_keyframe() {
+        let check =
+            |seconds, expect| assert_eq!(EncodedBatch::quarter_begins(Timestamp::from_seconds(seconds)), expect);
         check(3_600, false);
         check(3_610, true);
         check(3_620, false);
+        check(4_510, true);
     }
 }

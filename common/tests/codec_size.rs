@@ -113,7 +113,7 @@ struct Cost {
     decoding: f64,
 }
 
-/// What all batches from the second half hour of `series` on cost, the keyframe at the full hour among them.
+/// What all batches from the second half hour of `series` on cost, the keyframes at the full hour and a quarter later among them.
 fn cost(codec: u8, series: &[Series]) -> Cost {
     let schema = schema(series);
     let count = series.iter().map(|series| series.ticks.len()).max().unwrap() / 10;
@@ -124,7 +124,7 @@ fn cost(codec: u8, series: &[Series]) -> Cost {
             (0..).zip(series).filter_map(|(index, series)| Some((SeriesIndex(index), window(series, at)?))).collect();
         let stamp = Timestamp::from_seconds(START + 10 * i64::try_from(at).unwrap());
         let batch = Batch { stamp, samples, ..Batch::default() };
-        let keyframe = at == 0 || EncodedBatch::hour_begins(stamp);
+        let keyframe = at == 0 || EncodedBatch::quarter_begins(stamp);
         if keyframe {
             (state, reader) = (State::default(), State::default());
         }

@@ -369,7 +369,7 @@ impl World {
         let named = self.spool.named();
         self.summary.overtakings += u64::from(named.len() > 1 && named[0].0 == batch.spool);
         self.summary.replayed += u64::from(batch.run != self.spool.run());
-        let due = batch.seq.0 == 0 || EncodedBatch::hour_begins(batch.stamp);
+        let due = batch.seq.0 == 0 || EncodedBatch::quarter_begins(batch.stamp);
         self.summary.anew += u64::from(batch.keyframe && !due);
     }
 

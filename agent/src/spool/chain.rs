@@ -96,7 +96,7 @@ impl Chain {
     }
 
     pub(super) fn push(&mut self, (run, codec): (RunId, u8), batch: &Batch, schema: &Schema, now: Duration) {
-        let keyframe = self.next == Seq::default() || EncodedBatch::hour_begins(batch.stamp);
+        let keyframe = self.next == Seq::default() || EncodedBatch::quarter_begins(batch.stamp);
         if keyframe {
             self.behind = State::default();
         }

@@ -239,11 +239,11 @@ fn a_process_renounces_what_it_made_and_keeps_what_was_before_it() {
 }
 
 #[test]
-fn the_first_window_of_an_hour_is_a_keyframe() {
+fn the_first_window_of_a_quarter_is_a_keyframe() {
     let spool = filled(0);
     let mut shown = Vec::new();
     spool.welcome(&[], CODEC);
-    for second in [3_590, 3_600, 3_610, 3_620] {
+    for second in [4_490, 4_500, 4_510, 4_520] {
         let batch = Batch { stamp: Timestamp::from_seconds(second), ..Batch::default() };
         spool.push(&batch, &schema(1), Duration::ZERO);
         shown.push(next(&spool).unwrap().batch.keyframe);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::store::Retention;
 use crate::store::room::Limits;
 
-/// Samples of sealed hours that wait in memory: a backlog of a day of ten hosts is ten times as many, and each further file
+/// Samples of what is sealed that wait in memory: a backlog of a day of ten hosts is ten times as many, and each further file
 /// of a day is one more to be read until the day is merged. They take about 40 MB.
 const LATE_MAX: u64 = 16_000_000;
 
@@ -18,7 +18,7 @@ pub struct StoreConfig {
     pub retention: Retention,
     /// How often it is looked whether something is to be sealed, merged or removed; nothing is if that is never.
     pub settle_every: Option<Duration>,
-    /// Samples of sealed hours that wait in memory for the next hour to be sealed; more are sealed at once.
+    /// Samples of what is sealed that wait in memory for the next quarter of an hour to be; more are sealed at once.
     pub late_max: u64,
     /// Entries that are read at once of some series of one host.
     pub samples_max: usize,

@@ -159,7 +159,9 @@ impl<'a> Books<'a> {
             if self.is_covered(origin, row) {
                 return shared.progress.goes_on();
             }
-            series.iter_mut().for_each(|written| written.samples.retain(|(stamp, _)| cutoff < *stamp));
+            // A row may have samples on both sides of what files cover.
+            let is_wanted = |stamp| cutoff < stamp && !self.is_covered(origin, (row.0, stamp));
+            series.iter_mut().for_each(|written| written.samples.retain(|(stamp, _)| is_wanted(*stamp)));
             shared.counters.append(recall.append_written(origin, (row.0, &series)));
             shared.progress.goes_on()
         })?;

@@ -1,5 +1,5 @@
 //! What a small house writes in a day: the windows of three hosts, `up` and what is told of them, and an evaluation each
-//! ten seconds, stored one group commit in each interval, with the hours and the day that end meanwhile. Arguments: series of
+//! ten seconds, stored one group commit in each interval, with the quarters, the hours and the day that end meanwhile. Arguments: series of
 //! each host (300), seconds between two commits (10), hours (24).
 //!
 //! Prints what the kernel counted for this process, whole pages of the file system. The clock is moved, so that a day takes
@@ -23,6 +23,7 @@ use benches::made::Made;
 use benches::number;
 use benches::process::resident;
 use benches::process::written;
+use common::batch::EncodedBatch;
 use common::batch::HostId;
 use common::batch::RunId;
 use common::batch::Seq;
@@ -45,7 +46,7 @@ const JOBS: [&str; 3] = ["node", "cadvisor", "process"];
 /// By how much the clock is moved at once.
 const STEP: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether an hour is to be sealed, in real time: there are some milliseconds between two commits.
+/// How often it is looked whether a quarter of an hour is to be sealed, in real time: there are some milliseconds between two commits.
 const SETTLE_EVERY: Duration = Duration::from_millis(1);
 
 #[tokio::main]
@@ -130,9 +131,8 @@ impl House {
     /// What comes of a window.
     fn window(&mut self, stamp: Timestamp) {
         let first = stamp.before(WINDOW * u32::try_from(self.windows).unwrap_or(u32::MAX));
-        let is_hour = stamp.align_down(HOUR) == stamp.before(WINDOW);
         for (host, made, state) in &mut self.hosts {
-            if is_hour {
+            if EncodedBatch::quarter_begins(stamp) {
                 *state = State::default();
             }
             let batch = made.encoded((run(*host), Seq(self.windows)), stamp, state);

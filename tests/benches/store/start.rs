@@ -1,6 +1,7 @@
 //! What a start takes, and what the series of agents take in memory and in block files: windows of made hosts are stored by one process, and the
-//! data directory is opened by another. Arguments: hosts of 2,240 series (50), windows that lie in the log (300), what the series
-//! are (`moving`, or `classes` as hosts have them), and, of the first process, where to store them.
+//! data directory is opened by another, as after `kill -9`. Arguments: hosts of 2,240 series (50), windows that they send (389: with
+//! the next one a quarter of an hour would be sealed, so that memory holds as much as it ever does), what the series are (`moving`,
+//! or `classes` as hosts have them), and, of the first process, where to store them.
 //!
 //! Prints; asserts only that everything is there again: machines are shared, and only ratios hold.
 
@@ -15,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
 
+use aggregator::store::Stats;
 use aggregator::store::Store;
 use aggregator::store::StoreConfig;
 use aggregator::store::commit::Append;
@@ -41,17 +43,17 @@ use common::wire::codec;
 use common::wire::codec::Against;
 use common::wire::codec::State;
 
-/// An hour begins.
-const HOUR: Timestamp = Timestamp::from_seconds(1_700_002_800);
+/// An hour begins, not the last of its day.
+const HOUR: Timestamp = Timestamp::from_seconds(1_699_966_800);
 
-/// Windows before it, which are in files at the start: what there is of them is in the books.
-const SEALED: u32 = 3;
+/// What is sealed at once.
+const QUARTER: Duration = Duration::from_secs(900);
 
-/// From the end of an hour until it is sealed, and a bit.
-const SEALED_AFTER: Duration = Duration::from_secs(301);
+/// How long after its end it is sealed.
+const SEALED_AFTER: Duration = Duration::from_secs(300);
 
-/// What is left of the hour behind it then, but for its last minutes.
-const REST_OF_HOUR: Duration = Duration::from_secs(3_000);
+/// Until what came is over by more than an hour, and merged.
+const MERGED_AFTER: Duration = Duration::from_secs(3 * 3_600);
 
 /// How long sealing may take.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -66,7 +68,7 @@ const HOSTS_IN_COMMIT: u32 = 64;
 async fn main() -> anyhow::Result<()> {
     let mut arguments = env::args().skip(1);
     let hosts = u32::try_from(number(arguments.next(), 50)?)?;
-    let windows = u32::try_from(number(arguments.next(), 300)?)?;
+    let windows = u32::try_from(number(arguments.next(), 389)?)?;
     let set = arguments.next().unwrap_or_else(|| "moving".to_owned());
     let filling = arguments.next();
     let mut out = io::stdout().lock();
@@ -76,7 +78,9 @@ async fn main() -> anyhow::Result<()> {
         other => bail!("the series are `moving` or `classes`, not {other}"),
     };
     let series = f64::from(hosts) * made.schema.series().len() as f64;
-    let samples = series * f64::from(windows);
+    let now = HOUR.after(WINDOW * windows);
+    let unsealed = now.since(cut(now).max(HOUR)).as_secs_f64() / WINDOW.as_secs_f64();
+    let samples = series * unsealed;
     let sent = sent(windows, &mut made);
     let clock = Clock::moved(HOUR);
     if let Some(dir) = filling {
@@ -90,14 +94,14 @@ async fn main() -> anyhow::Result<()> {
         .arg(dir.path())
         .status()?;
     ensure!(filled.success(), "not filled");
-    clock.advance(SEALED_AFTER + REST_OF_HOUR);
+    clock.advance(now.since(HOUR));
     let (before, used, began) = (resident(process::id())?, cpu(process::id())?, Instant::now());
     let (store, writer) = open(dir.path(), &clock)?;
     store.has_read().await?;
     let (took, used) = (began.elapsed(), cpu(process::id())? - used);
     ensure!(store.stats().samples_total as f64 == samples, "not all is there again");
     tell_memory(&mut out, "when all is there again", before, series, store.stats().head_bytes)?;
-    let decoded = decoded(&made, &sent[SEALED as usize..])?;
+    let decoded = decoded(&made, &sent)?;
     writeln!(
         out,
         "a start: {:.2} s, {:.1} M samples/s by the clock, {:.1} M/s of one core: {:.2} of the {:.1} that decoding reaches",
@@ -107,13 +111,17 @@ async fn main() -> anyhow::Result<()> {
         samples / used.as_secs_f64() / decoded,
         decoded / 1e6,
     )?;
-    // The hour ends, and is sealed.
-    clock.advance(2 * SEALED_AFTER);
-    sealed(&store).await?;
+    let all = series * f64::from(windows);
+    clock.advance(QUARTER + SEALED_AFTER);
+    settled(&store, |stats| stats.head_bytes == 0).await?;
+    let sealed = store.stats().block_bytes;
+    clock.advance(MERGED_AFTER);
+    settled(&store, |stats| stats.block_bytes != sealed).await?;
     writeln!(
         out,
-        "sealed: {:.2} bytes a sample",
-        store.stats().block_bytes as f64 / (samples + series * f64::from(SEALED))
+        "bytes a sample in files: {:.2} in those of a quarter of an hour, {:.2} when the hour is merged",
+        sealed as f64 / all,
+        store.stats().block_bytes as f64 / all
     )?;
     close(store, writer)
 }
@@ -130,20 +138,26 @@ fn close(store: Store, writer: JoinHandle<()>) -> anyhow::Result<()> {
     writer.join().map_err(|_| anyhow::anyhow!("the writer ended early"))
 }
 
-/// What a host sends: some windows of an hour that is over, and `windows` of the one behind it.
+/// Up to where is sealed at a moment.
+fn cut(now: Timestamp) -> Timestamp {
+    now.before(SEALED_AFTER).align_down(QUARTER)
+}
+
+/// What a host sends in an hour.
 fn sent(windows: u32, made: &mut Made) -> Vec<EncodedBatch> {
     let mut state = State::default();
     let batch = |window: u32| {
-        if window == SEALED {
+        let stamp = HOUR.after(WINDOW * (window + 1));
+        if EncodedBatch::quarter_begins(stamp) {
             state = State::default();
         }
-        let stamp = HOUR.before(WINDOW * (SEALED - 1)).after(WINDOW * window);
         made.encoded((run(0), Seq(window.into())), stamp, &mut state)
     };
-    (0..SEALED + windows).map(batch).collect()
+    (0..windows).map(batch).collect()
 }
 
-/// Stores what hosts send, each the same: what it is makes no difference to who stores it. Of the hour that is over all is sealed.
+/// Stores what hosts send, each the same: what it is makes no difference to who stores it. Quarters are sealed when it is time.
+/// Leaves everything as it stands then.
 async fn fill(
     out: &mut impl io::Write,
     (dir, clock): (&Path, &Clock),
@@ -151,18 +165,18 @@ async fn fill(
     (made, sent): (&Made, &[EncodedBatch]),
 ) -> anyhow::Result<()> {
     let before = resident(process::id())?;
-    let (store, writer) = open(dir, clock)?;
+    let (store, _) = open(dir, clock)?;
     for host in 1..=hosts {
         let labels = Labels::new().with("instance", format!("host-{host}"));
         store.set_host_labels(HostId(host), labels).await?;
         let appends = vec![Append::Schema { host: HostId(host), run: run(host), change: of_host(made, host)? }];
         store.commit(Commit { appends, records: Vec::new() }).await?;
     }
-    for (window, batch) in (0..).zip(sent) {
-        if window == SEALED {
-            clock.advance(SEALED_AFTER);
-            sealed(&store).await?;
-            clock.advance(REST_OF_HOUR);
+    for batch in sent {
+        clock.advance(WINDOW);
+        if cut(clock.wall().before(WINDOW)).max(HOUR) < cut(clock.wall()) {
+            let full = store.stats().head_bytes;
+            settled(&store, |stats| stats.head_bytes < full).await?;
         }
         let of = |host| EncodedBatch { run: run(host), spool: SpoolId(run(host).0), ..batch.clone() };
         let all: Vec<u32> = (1..=hosts).collect();
@@ -172,10 +186,10 @@ async fn fill(
         }
     }
     let series = f64::from(hosts) * made.schema.series().len() as f64;
-    let samples = series * (sent.len() - SEALED as usize) as f64;
-    writeln!(out, "{hosts} hosts: {:.2} M series, {:.0} M samples", series / 1e6, samples / 1e6)?;
+    writeln!(out, "{hosts} hosts: {:.2} M series, {:.0} M samples", series / 1e6, series * sent.len() as f64 / 1e6)?;
     tell_memory(out, "when all had come", before, series, store.stats().head_bytes)?;
-    close(store, writer)
+    // Without a word to the store.
+    process::exit(0)
 }
 
 fn run(host: u32) -> RunId {
@@ -197,10 +211,10 @@ fn of_host(made: &Made, host: u32) -> anyhow::Result<SchemaChange> {
     Ok(change)
 }
 
-async fn sealed(store: &Store) -> anyhow::Result<()> {
+async fn settled(store: &Store, is_done: impl Fn(&Stats) -> bool) -> anyhow::Result<()> {
     let began = Instant::now();
-    while store.stats().block_bytes == 0 || 0 < store.stats().head_bytes {
-        ensure!(began.elapsed() < PATIENCE, "nothing was sealed");
+    while !is_done(&store.stats()) {
+        ensure!(began.elapsed() < PATIENCE, "nothing was sealed or merged");
         tokio::time::sleep(GLANCE).await;
     }
     Ok(())
@@ -213,6 +227,9 @@ fn decoded(made: &Made, sent: &[EncodedBatch]) -> anyhow::Result<f64> {
     for _ in 0..TIMES {
         let mut state = State::default();
         for batch in sent {
+            if batch.keyframe {
+                state = State::default();
+            }
             let against = Against { schema: &made.schema, version: batch.schema_version, stamp: batch.stamp };
             samples += codec::decode(batch.codec, &batch.payload, against, &mut state)?.samples.len();
         }

@@ -85,7 +85,7 @@ async fn send(world: &World, windows: Vec<(Timestamp, Counter)>) {
     let mut appends = vec![Append::Schema { host: HOST, run: RUN, change }];
     let mut state = State::default();
     for (seq, (stamp, counter)) in (0..).zip(windows) {
-        let keyframe = seq == 0 || EncodedBatch::hour_begins(stamp);
+        let keyframe = seq == 0 || EncodedBatch::quarter_begins(stamp);
         if keyframe {
             state = State::default();
         }

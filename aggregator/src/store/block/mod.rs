@@ -55,7 +55,7 @@ impl Tier {
     /// What one file of it covers in the end, shortest first.
     const fn stretches(self) -> &'static [fn(Timestamp) -> TimeRange] {
         match self {
-            Self::Raw => &[day],
+            Self::Raw => &[hour, day],
             Self::FiveMinutes => &[day, month],
             Self::OneHour => &[day, month, year],
         }
@@ -113,7 +113,7 @@ impl Block {
         parts
     }
 
-    /// The hours of a range, counted from the first one of the file.
+    /// The hours of a range, counted from the first one of the file, which may be shorter than an hour.
     pub(super) fn hours(&self, range: TimeRange) -> (u32, u32) {
         let within =
             TimeRange { after: range.after.max(self.range.after), through: range.through.min(self.range.through) };
@@ -129,7 +129,7 @@ impl fmt::Display for Block {
     }
 }
 
-/// How long after its end a day is merged: an hour's delay of agents costs no second merging.
+/// How long after its end an hour or a day is merged: an hour's delay of agents costs no second merging.
 const MERGE_AFTER: Duration = HOUR;
 
 /// Whether two ranges have something in common.
@@ -137,10 +137,17 @@ pub(super) fn overlap(left: TimeRange, right: TimeRange) -> bool {
     right.after < left.through && left.after < right.through
 }
 
+/// What is sealed at once: a head holds a third of what it would with hours, and four files an hour are not many.
+pub(super) const QUARTER: Duration = Duration::from_secs(900);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// The hour whose windows are stamped so, left-open as they are.
+/// The quarter of an hour whose windows are stamped so, left-open as they are.
+pub(super) fn quarter(stamp: Timestamp) -> TimeRange {
+    aligned(stamp, QUARTER)
+}
+
+/// The hour.
 pub(super) fn hour(stamp: Timestamp) -> TimeRange {
     aligned(stamp, HOUR)
 }
@@ -184,10 +191,14 @@ fn date(at: Timestamp) -> Option<Date> {
     Some(at.to_zoned(TimeZone::UTC).date())
 }
 
-/// `2026-11-21T13`, `2026-11-21`, `2026-11` or `2026`; of a range that has no such name, its end.
+/// `2026-11-21T1345`, `2026-11-21T13`, `2026-11-21`, `2026-11` or `2026`; of a range that has no such name, its end.
 fn name(range: TimeRange) -> String {
-    let formats =
-        [(hour(range.through), "%Y-%m-%dT%H"), (day(range.through), "%Y-%m-%d"), (month(range.through), "%Y-%m")];
+    let formats = [
+        (quarter(range.through), "%Y-%m-%dT%H%M"),
+        (hour(range.through), "%Y-%m-%dT%H"),
+        (day(range.through), "%Y-%m-%d"),
+        (month(range.through), "%Y-%m"),
+    ];
     let format = formats.iter().find(|(same, _)| *same == range).map_or("%Y", |(_, format)| format);
     let after = jiff::Timestamp::from_millisecond(range.after.as_millis());
     after.map_or_else(|_| range.through.as_millis().to_string(), |after| after.strftime(format).to_string())
@@ -225,6 +236,8 @@ mod tests {
             assert!(block.range.contains(stamp(at)));
             assert_eq!(block.to_string(), format!("raw/{expect}.7.db"));
         };
+        check(quarter, "2026-11-21T13:00:10Z", "2026-11-21T1300");
+        check(quarter, "2026-11-21T14:00:00Z", "2026-11-21T1345");
         check(hour, "2026-11-21T13:00:10Z", "2026-11-21T13");
         check(hour, "2026-11-21T14:00:00Z", "2026-11-21T13");
         check(hour, "2026-11-21T00:00:00Z", "2026-11-20T23");

@@ -41,7 +41,7 @@ pub(in crate::store) struct LabelSets {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Life {
     pub(in crate::store) first: Timestamp,
-    /// Its latest stamp, once an hour was sealed without it or with its end; none as long as it goes on.
+    /// Its latest stamp, once it was sealed after an hour of silence or with its end; none as long as it goes on.
     pub(in crate::store) last: Option<Timestamp>,
     /// Whether the latest entry marks its end.
     pub(in crate::store) marked: bool,

@@ -67,7 +67,7 @@ impl Changed {
         within.map(|(_, count)| *count).fold(state.others, u64::max)
     }
 
-    /// Notes that it begins to be sealed what all hosts have. What lies behind the hours that are sealed stays; no day is merged
+    /// Notes that it begins to be sealed what all hosts have. What lies behind the quarters that are sealed stays; no day is merged
     /// before it is sealed, too.
     pub(super) fn begin_sealing(&self) {
         let mut state = self.lock();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_hours_are_sealed_may_be_in_no_file() {
+    fn what_comes_while_quarters_are_sealed_may_be_in_no_file() {
         let changed = Changed::default();
         let at = Timestamp::from_seconds;
         let note = |second: i64| changed.note(std::iter::once(at(second)));

@@ -1,5 +1,6 @@
-//! The files of a finished day become one, whatever they were: of the hours, of what came late, of the day before that came;
-//! coarser windows are made of them on the way. Those of days become a month's, and of months a year's.
+//! The quarters of a finished hour become one file, and so do the files of a finished day, whatever they were: of the hours, of
+//! what came late, of the day before that came; coarser windows are made of those on the way. Those of days become a month's,
+//! and of months a year's.
 //!
 //! They are read side by side, series by series, so that it takes little memory; readers have the old ones until they are
 //! done with them.
@@ -15,6 +16,7 @@ use crate::store::block::Tier;
 use crate::store::block::file::Beside;
 use crate::store::block::file::FileWriter;
 use crate::store::block::file::Key;
+use crate::store::block::hour;
 use crate::store::block::overlap;
 use crate::store::block::set::BlockFile;
 use crate::store::block::walk::OfSeries;
@@ -184,8 +186,11 @@ fn due(kept: &Kept<'_>, cut: Timestamp, rested: impl Fn((Tier, TimeRange)) -> bo
             merges.push(Merge { tier: block.tier, range, ids: Vec::new(), make: Vec::new() });
         }
         let Merge { ids, make, .. } = &mut merges[at];
-        let lacking = Tier::COARSE.into_iter().filter(|coarse| kept.lacks(*coarse, *block));
-        let scattered = (!ids.is_empty() || block.range != range).then_some(block.tier);
+        // What comes late for an hour is merged with its day, of which coarser windows are made.
+        let is_hour = range == hour(range.through);
+        let lacking = Tier::COARSE.into_iter().filter(|coarse| !is_hour && kept.lacks(*coarse, *block));
+        let is_scattered = block.range != range || !is_hour && !ids.is_empty();
+        let scattered = is_scattered.then_some(block.tier);
         make.extend(scattered.into_iter().chain(lacking));
         make.sort_unstable();
         make.dedup();
@@ -234,7 +239,7 @@ mod tests {
     use super::*;
     use crate::store::Retention;
     use crate::store::block::day;
-    use crate::store::block::hour;
+    use crate::store::block::quarter;
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_seconds(3_600 * hours)
@@ -268,6 +273,20 @@ mod tests {
         check(&late, (26, true), Some((&[4, 7], all)));
         check(&[block(4, Raw, day(at(24)))], (26, false), Some((&[4], &Tier::COARSE)));
         check(&[], (26, true), None);
+    }
+
+    #[test]
+    fn the_quarters_of_an_hour_are_merged_and_what_comes_late_for_it_waits_for_its_day() {
+        let quarters = [15, 60, 75].map(|minutes| quarter(Timestamp::from_seconds(60 * minutes)));
+        let quarters = [1, 2, 3].map(|id| block(id, Raw, quarters[usize::try_from(id).unwrap() - 1]));
+        check(&quarters, (1, true), None);
+        check(&quarters, (2, true), Some((&[1, 2], &[Raw])));
+        let late = [quarters[0], block(4, Raw, hour(at(1)))];
+        check(&late, (2, true), Some((&[1, 4], &[Raw])));
+        let merged = [block(5, Raw, hour(at(1))), block(6, Raw, hour(at(1)))];
+        check(&merged, (2, true), None);
+        check(&merged, (25, true), Some((&[5, 6], &Tier::ALL)));
+        check(&quarters, (25, true), Some((&[1, 2, 3], &Tier::ALL)));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What the head has becomes block files: finished hours are sealed, finished days merged, what has expired removed.
+//! What the head has becomes block files: finished quarters of an hour are sealed, finished hours and days merged, what has
+//! expired removed.
 //!
 //! A thread of its own does it, in steps that can end anywhere: a file counts from the commit that records it.
 
@@ -19,6 +20,7 @@ use rusqlite::Transaction;
 use tokio::sync::mpsc;
 
 use crate::store::Shared;
+use crate::store::block::QUARTER;
 use crate::store::block::Tier;
 use crate::store::block::file::FileError;
 use crate::store::catalog;
@@ -28,7 +30,7 @@ use crate::store::queue::Change;
 use crate::store::queue::Changes;
 use crate::store::settle::delete::Waiting;
 
-/// How long after its end an hour is sealed: what agents send in time is there, and rules have looked at it.
+/// How long after its end a quarter of an hour is sealed: what agents send in time is there, and rules have looked at it.
 const SEAL_AFTER: Duration = Duration::from_secs(300);
 
 /// How long after a failure the next attempt is made.
@@ -40,7 +42,7 @@ pub(super) struct Settler {
     changes: Changes,
     /// How far the block files of each host go.
     sealed: HashMap<HostId, Sealed>,
-    /// Up to where hours were sealed since the start.
+    /// Up to where was sealed since the start.
     cut: Timestamp,
     /// How many samples had come late when they were.
     late: u64,
@@ -130,7 +132,7 @@ impl Settler {
     }
 
     fn try_step(&mut self, now: Timestamp) -> Result<bool, SettleError> {
-        let cut = now.before(SEAL_AFTER).align_down(Duration::from_secs(3_600));
+        let cut = now.before(SEAL_AFTER).align_down(QUARTER);
         let late = self.shared.counters.late();
         if self.cut != cut || self.shared.config.late_max <= late - self.late {
             let head = &Arc::clone(&self.shared).head;

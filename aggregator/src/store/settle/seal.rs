@@ -1,4 +1,4 @@
-//! Finished hours leave the head: into files of an hour, or of a day where that is long over.
+//! Finished quarters of an hour leave the head: into files of a quarter, or of an hour or a day where that is long over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,7 +109,7 @@ impl Settler {
         self.trim()
     }
 
-    /// Writes what a host has into the files of its hours.
+    /// Writes what a host has into the files of its quarters.
     fn write(
         &mut self,
         files: &mut BTreeMap<Timestamp, FileWriter>,
@@ -124,14 +124,14 @@ impl Settler {
                 self.file(files, range)?.put((host, series.number), series.shape, &chunks)?;
             }
         }
-        for (hour, tables) in by_span(tables.into_iter(), |(stamp, _)| block::hour(*stamp)) {
+        for (hour, tables) in by_span(tables.into_iter(), |(stamp, _)| hour(*stamp, cut)) {
             let file = self.file(files, span(hour.through, cut))?;
             let (hour, _) = file.block().hours(hour);
             file.put_beside(Beside::Processes, (host, hour), &beside::encode_processes(tables))?;
         }
         let mut events = frozen.events;
         events.sort_by_key(|event| event.at);
-        for (hour, events) in by_span(events.into_iter(), |event: &Event| block::hour(event.at)) {
+        for (hour, events) in by_span(events.into_iter(), |event: &Event| hour(event.at, cut)) {
             let file = self.file(files, span(hour.through, cut))?;
             let (hour, _) = file.block().hours(hour);
             file.put_beside(Beside::Events, (host, hour), &beside::encode_events(&events))?;
@@ -300,9 +300,15 @@ fn tables(shared: &Shared, host: HostId, before: &Sealed, rows: Vec<LogRow>) -> 
     tables.into_iter().collect()
 }
 
-/// The hour of a stamp; its day, when that is over.
+/// The quarter of a stamp; its hour or its day, when that is over.
 fn span(stamp: Timestamp, cut: Timestamp) -> TimeRange {
-    Tier::Raw.finished(stamp, cut).unwrap_or_else(|| block::hour(stamp))
+    Tier::Raw.finished(stamp, cut).unwrap_or_else(|| block::quarter(stamp))
+}
+
+/// The hour of a stamp, or what its file has of that.
+fn hour(stamp: Timestamp, cut: Timestamp) -> TimeRange {
+    let (hour, span) = (block::hour(stamp), span(stamp, cut));
+    TimeRange { after: hour.after.max(span.after), through: hour.through.min(span.through) }
 }
 
 /// What ascends, cut where the span changes.

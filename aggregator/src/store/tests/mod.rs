@@ -9,6 +9,7 @@ mod found;
 mod full;
 mod groups;
 mod oracle;
+mod quarters;
 mod reading;
 mod recent;
 mod room;
@@ -151,7 +152,7 @@ impl Agent {
     }
 
     fn encode(&mut self, batch: &Batch) -> Commit {
-        let keyframe = self.seq == Seq(0) || EncodedBatch::hour_begins(batch.stamp);
+        let keyframe = self.seq == Seq(0) || EncodedBatch::quarter_begins(batch.stamp);
         if keyframe {
             self.state = State::default();
         }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::*;
+use crate::store::block::Block;
 use crate::store::settle::delete::Deletion;
 use crate::store::settle::retain::Kept;
 
@@ -250,12 +251,21 @@ impl World {
         self.running = Some(running);
     }
 
-    /// One file for each day that was over so many windows later, and none of them damaged.
+    /// One file for each day that was over so many windows later, no quarter of an hour that was, and none of them damaged.
     fn assert_merged(&self, later: u64) {
         let cut = stamp(self.window + later).before(Duration::from_secs(2 * 3_600));
-        let files = self.store().shared.blocks.all();
-        let finished = files.iter().filter(|file| file.block.tier.finished(file.block.range.through, cut).is_some());
-        let mut ends: Vec<_> = finished.map(|file| (file.block.tier, file.block.range.through)).collect();
+        let hour = Duration::from_secs(3_600);
+        let mut ends = Vec::new();
+        for Block { tier, range, .. } in self.store().shared.blocks.all().iter().map(|file| file.block) {
+            let Some(finished) = tier.finished(range.through, cut) else {
+                continue;
+            };
+            assert!(hour <= range.through.since(range.after), "{range:?}");
+            // What comes late for an hour waits for its day.
+            if hour < finished.through.since(finished.after) {
+                ends.push((tier, range.through));
+            }
+        }
         ends.sort_unstable();
         assert!(ends.windows(2).all(|pair| pair[0] != pair[1]), "{ends:?}");
         assert_eq!(verify::verify(self.dir.path()), []);

@@ -14,6 +14,7 @@ use crate::store::chunk::Chunk;
 use crate::store::chunk::Shape;
 use crate::store::head::columns::Columns;
 use crate::store::head::host::Host;
+use crate::store::head::host::MARKED_WITHIN;
 use crate::store::head::host::Slot;
 use crate::store::head::host::intern;
 use crate::store::head::read;
@@ -117,7 +118,7 @@ impl Host {
                 frozen.series.push(FrozenSeries { number, shape, chunks });
             }
             let slot = &self.series[at];
-            let Some(life) = slot.life() else {
+            let Some(life) = slot.life(cut) else {
                 continue;
             };
             let begun = Life { last: None, marked: false, ..life };
@@ -165,8 +166,9 @@ impl Host {
 }
 
 impl Slot {
-    /// When it lived, as a block file that has what is set aside makes it; nothing if none ever had it.
-    fn life(&self) -> Option<Life> {
+    /// When it lived, as a block file that has what is set aside makes it; nothing if none ever had it. One that is silent
+    /// goes on until that has lasted so long that it ended by it.
+    fn life(&self, cut: Timestamp) -> Option<Life> {
         let frozen = self.series.frozen_first();
         let first = match (self.recorded, frozen) {
             (Some(life), Some(first)) => life.first.min(first),
@@ -174,7 +176,8 @@ impl Slot {
             (None, None) => return None,
         };
         let (latest, marked) = self.through_frozen()?;
-        let goes_on = self.series.is_growing() || frozen.is_some() && !marked;
+        let is_silent = frozen.is_none() && latest <= cut.before(MARKED_WITHIN);
+        let goes_on = self.series.is_growing() || !marked && !is_silent;
         Some(Life { first, last: (!goes_on).then_some(latest), marked })
     }
 
