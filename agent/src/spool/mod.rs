@@ -147,10 +147,11 @@ impl Spool {
         self.lock().run()
     }
 
-    /// Latest version of the run's schema that a batch used.
+    /// The same, and the latest version of its schema that a batch used.
     #[must_use]
-    pub fn schema_version(&self) -> u32 {
-        self.lock().schema_version()
+    pub fn schema(&self) -> (RunId, u32) {
+        let spools = self.lock();
+        (spools.run(), spools.schema_version())
     }
 
     /// The spools held, the live one first, then the oldest first; at most as many as may be named. Each with the place

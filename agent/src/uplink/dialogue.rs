@@ -61,6 +61,8 @@ pub struct Introduction {
 pub struct Dialogue {
     spool: Spool,
     welcomed: bool,
+    /// The run that `Hello` named, and the version of its schema: another one may begin before the welcome.
+    named: (RunId, u32),
     /// Version of each run's schema that the aggregator has, or will have when it reads on.
     schemas: BTreeMap<RunId, u32>,
     /// A batch, and the schema versions before it that it needs.
@@ -107,10 +109,11 @@ impl Dialogue {
         (wall, now): (Timestamp, Duration),
     ) -> (Self, Message) {
         let (spools, ends): (Vec<_>, Vec<_>) = spool.named().into_iter().unzip();
+        let named @ (run, schema_version) = spool.schema();
         let hello = Hello {
             agent_version: introduction.agent_version.clone(),
-            run: spool.run(),
-            schema_version: spool.schema_version(),
+            run,
+            schema_version,
             spools,
             codec_max: CODEC,
             boot_id: introduction.boot_id,
@@ -122,6 +125,7 @@ impl Dialogue {
         let dialogue = Self {
             spool,
             welcomed: false,
+            named,
             schemas: BTreeMap::new(),
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
@@ -247,11 +251,12 @@ impl Dialogue {
             let text = format!("the aggregator wants codec {}; update this agent", welcome.codec);
             return Heard::End(words(Reason::Error, &text));
         }
-        if self.spool.schema_version() < welcome.schema_version || self.spool.is_behind(&welcome.spools) {
+        let (run, schema_version) = self.named;
+        if schema_version < welcome.schema_version || self.spool.is_behind(&welcome.spools) {
             return Heard::Copied(welcome.now);
         }
         self.spool.welcome(&welcome.spools, welcome.codec);
-        self.schemas.insert(self.spool.run(), welcome.schema_version);
+        self.schemas.insert(run, welcome.schema_version);
         self.welcomed = true;
         Heard::Welcome(welcome)
     }
@@ -271,4 +276,65 @@ pub fn goodbye(reason: Reason, text: &str) -> Message {
 
 fn words(reason: Reason, text: &str) -> Goodbye {
     Goodbye { reason: reason as u16, text: text.to_owned(), ext: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::batch::Batch;
+    use common::schema::Entity;
+    use common::schema::Schema;
+    use common::schema::SchemaChange;
+
+    use super::*;
+    use crate::recorder::Recorder;
+
+    #[test]
+    fn a_run_that_begins_before_the_welcome_is_no_copy_and_tells_its_whole_schema() {
+        let schema = |versions: u32| {
+            let mut schema = Schema::default();
+            for version in 1..=versions {
+                let entities = vec![Entity::default()];
+                schema.apply(&SchemaChange { version, entities, ..SchemaChange::default() }).unwrap();
+            }
+            schema
+        };
+        let batch = |second| Batch { stamp: Timestamp::from_seconds(second), ..Batch::default() };
+        let check = |versions_of_next: u32| {
+            let spool = Spool::new(RunId([1; 16]), SpoolId([1; 16]));
+            let first = spool.run();
+            spool.push(&batch(10), &schema(2), Duration::ZERO);
+            let introduction = Introduction {
+                agent_version: String::new(),
+                boot_id: [0; 16],
+                hostname: String::new(),
+                labels: Labels::new(),
+                lineage: Lineage { session: [1; 16], before: None },
+            };
+            let recalls = Recalls::new(Recorder::default(), first);
+            let times = (Timestamp::default(), Duration::ZERO);
+            let (mut dialogue, _) = Dialogue::open(spool.clone(), recalls, &introduction, times);
+            spool.renew();
+            spool.push(&batch(20), &schema(versions_of_next), Duration::ZERO);
+            let welcome = Welcome {
+                now: Timestamp::default(),
+                instance: String::new(),
+                schema_version: 2,
+                spools: Vec::new(),
+                codec: CODEC,
+                frame_bytes_max: 1 << 20,
+                ext: Vec::new(),
+            };
+            let heard = dialogue.hear(Message::Welcome(welcome.clone()), Duration::ZERO);
+            assert_eq!(heard, Heard::Welcome(welcome));
+            let mut told = BTreeMap::new();
+            while let Some(message) = dialogue.next(Duration::from_secs(1)) {
+                if let Message::Schema(SchemaMessage { run, .. }) = message {
+                    *told.entry(run == first).or_insert(0) += 1;
+                }
+            }
+            assert_eq!(told, BTreeMap::from([(false, versions_of_next)]));
+        };
+        // Less than the aggregator has of the run before, as much, and more.
+        (1..4).for_each(check);
+    }
 }
