@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::http::header::AUTHORIZATION;
 use axum::http::header::COOKIE;
+use axum::http::header::HOST;
 use axum::http::header::ORIGIN;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::middleware::Next;
@@ -20,6 +21,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use crate::http::Access;
 use crate::http::App;
 use crate::http::problem::Problem;
 use crate::http::secret::Hash;
@@ -43,7 +45,9 @@ pub struct Writer(pub Origin);
 /// Lets a request through whose sender is known, else answers 401; 403 to those who may only write.
 pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     if request.extensions().get::<Caller>().is_none() {
+        let is_foreign = is_foreign(&request, &app.access);
         match caller(&app, request.headers()).await {
+            Ok(Some(Caller::Person)) if is_foreign => return asked_elsewhere().into_response(),
             Ok(Some(caller)) => drop(request.extensions_mut().insert(caller)),
             Ok(None) => match writer(&app, request.headers()).await {
                 Ok(Some(_)) => return may_only_write().into_response(),
@@ -104,6 +108,22 @@ async fn origin(app: &App, hash: [u8; 32]) -> Result<Option<Origin>, Problem> {
     origin.map_err(|error| Problem::internal(&error))
 }
 
+/// Whether a browser asks for a change on behalf of a page that is not ours: it sends our cookie with that, too, if the page
+/// is of the same host or a neighbouring name. Whoever makes it only read cannot see the answer.
+fn is_foreign(request: &Request, Access { external_url, .. }: &Access) -> bool {
+    let told = |name: &str| request.headers().get(name).map(|told| told.to_str().unwrap_or_default());
+    if request.method().is_safe() {
+        return false;
+    }
+    // Browsers say this where the way to us is secret, whatever a proxy makes of `Host`.
+    if let Some(site) = told("sec-fetch-site") {
+        return !["same-origin", "none"].contains(&site);
+    }
+    let Some(origin) = told(ORIGIN.as_str()) else { return false };
+    let ours = told(HOST.as_str());
+    origin != external_url && origin.split_once("://").map(|(_, host)| host) != ours
+}
+
 /// Whom the parameter `as` names.
 async fn named(app: &App, address: &Uri) -> Result<Option<Writer>, Problem> {
     let Ok(Query(Named { name })) = Query::<Named>::try_from_uri(address) else { return Ok(None) };
@@ -118,7 +138,8 @@ struct Named {
 }
 
 /// The token: said as such, or the password beside any name, for programs that know only that. A browser that keeps a
-/// password sends it with what other sites ask for, too, and says then which: there it counts for nothing.
+/// password sends it with what other sites ask for, too, and says which if that may change something: there it counts for
+/// nothing.
 fn token(headers: &HeaderMap) -> Option<String> {
     let (scheme, said) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
@@ -154,6 +175,12 @@ fn may_only_write() -> Problem {
 
 fn may_not_write() -> Problem {
     let detail = "who writes needs a token of its own: `lapwing-aggregator token create --write NAME` makes one";
+    Problem::new(StatusCode::FORBIDDEN, detail)
+}
+
+fn asked_elsewhere() -> Problem {
+    let detail = "a page of another address asked for this in the name of whoever is signed in; where a proxy changes `Host`, \
+                  set `[http] external_url` to the address that people open";
     Problem::new(StatusCode::FORBIDDEN, detail)
 }
 

@@ -147,6 +147,21 @@ async fn a_login_link_works_once_and_only_by_its_button() {
     let behind_proxy = instance.request("GET", "/api/v1/hosts").header("cookie", session);
     let behind_proxy = behind_proxy.header("authorization", "Basic b3RoZXI6cHc=");
     assert_eq!(Answer::of(behind_proxy).await.status, 200);
+    // A page of a neighbour may have the browser send a form with our cookie.
+    let changes = async |headers: &[(&str, &str)]| {
+        let path = "/prometheus/api/v1/admin/tsdb/delete_series?match[]=nothing";
+        let request = instance.request("POST", path).header("cookie", session);
+        Answer::of(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await.status
+    };
+    let ours = format!("http://{}", instance.addresses.http);
+    assert_eq!(changes(&[]).await, 204);
+    assert_eq!(changes(&[("origin", &ours)]).await, 204);
+    assert_eq!(changes(&[("origin", "http://127.0.0.1:3000")]).await, 403);
+    assert_eq!(changes(&[("origin", "null")]).await, 403);
+    assert_eq!(changes(&[("sec-fetch-site", "same-site"), ("origin", &ours)]).await, 403);
+    assert_eq!(changes(&[("sec-fetch-site", "same-origin"), ("origin", "https://by.proxy.example")]).await, 204);
+    let read = instance.request("GET", "/api/v1/hosts").header("cookie", session).header("origin", "null");
+    assert_eq!(Answer::of(read).await.status, 200);
     assert_eq!(instance.with_cookie("/api/v1/hosts", &format!("{session}x")).await.status, 401);
     assert_eq!(instance.ask(("POST", path), None, None).await.status, 403, "a second use");
     assert_eq!(instance.ask(("GET", path), None, None).await.status, 403, "no button for a link that is spent");
