@@ -109,9 +109,9 @@ pub struct Ingest {
     pub advertise: String,
 }
 
-/// Longest that samples wait to be durable: what agents hear nothing of for 30 s they write to their own disks, and those who
-/// write to us wait for 20 s.
-const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(15);
+/// Longest that samples wait to be durable: a window that is not there 15 s after its end says that its host is down
+/// (`UP_WITHIN`), and it waits while the commit before it is written, too.
+const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 /// How data is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -502,7 +502,7 @@ mod tests {
         };
         check("\n[http]\nlissten = 1", "aggregator.toml, line 3: unknown key `lissten`, did you mean `listen`?");
         check("[alerts]\n", "aggregator.toml, line 1: unknown key `alerts`, did you mean `alert`?");
-        check("[store]\ncommit_interval = \"16s\"", "aggregator.toml, line 2: it is 15s at most");
+        check("[store]\ncommit_interval = \"11s\"", "aggregator.toml, line 2: it is 10s at most");
         check("[store]\ncommit_interval = \"1 s\"", "aggregator.toml, line 2: \"1 s\" is not a duration");
         check("[http]\nexternal_url = \"lapwing.example.com/\"", "http.external_url: write it as https://");
         check("[http]\nlisten = \"localhost\"", "aggregator.toml, line 2: invalid socket address");
