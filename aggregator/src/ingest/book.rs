@@ -158,20 +158,21 @@ impl Book {
             return Err(NotChanged::Taken);
         }
         let entry = self.hosts.get_mut(&id).ok_or(NotChanged::Unknown)?;
-        let mut appends = entry.relabel(|host| {
+        let revoke = change.revoke && !entry.host.revoked;
+        let mut appends = if revoke { entry.end_own() } else { Vec::new() };
+        entry.host.revoked |= revoke;
+        appends.extend(entry.relabel(|host| {
             if let Some(instance) = &change.instance {
                 host.instance.clone_from(instance);
             }
             for (name, value) in &change.labels {
                 host.operator_labels = std::mem::take(&mut host.operator_labels).with(name.as_str(), value.as_str());
             }
-        });
+        }));
         entry.set(&self.policies);
         let mut changes = Vec::new();
-        if change.revoke && !entry.host.revoked {
-            entry.host.revoked = true;
+        if revoke {
             appends.push(event(id, now, "host_revoked", format!("{} was revoked", entry.host.instance)));
-            appends.extend(entry.end_own());
             changes.extend(entry.turn(State::Revoked, now));
             entry.dismiss(End::revoked());
             self.through.note(id, entry.followed());
@@ -753,7 +754,7 @@ mod tests {
         let revoke = HostChange { revoke: true, ..HostChange::default() };
         let (up, missing) = ends(r#"env="test", instance="shop""#);
         let labels = r#"{env="test", instance="shop"}"#;
-        check(revoke.clone(), Ok((labels, &["labels", "host_revoked", &up, &missing])));
+        check(revoke.clone(), Ok((labels, &[&up, &missing, "labels", "host_revoked"])));
         check(revoke.clone(), Ok((labels, &["labels"])));
         check(rename("gone"), Ok((r#"{env="test", instance="gone"}"#, &["labels"])));
         assert_eq!(dismissed(&session), Some(Reason::Revoked));
@@ -841,6 +842,26 @@ mod tests {
         }
         assert_eq!(forgotten, Some(300));
         assert!(book.snapshot().is_empty());
+    }
+
+    #[test]
+    fn what_is_written_of_a_revoked_host_ends_once() {
+        let ephemeral = Host { ephemeral: Some(Duration::from_secs(100)), revoked: true, ..host("0.1.0") };
+        // After a restart, too.
+        let mut book =
+            Book::new(vec![ephemeral, Host { id: HostId(2), key_hash: [2; 32], ..host("0.1.0") }], Vec::new(), at(0));
+        let ticks: Vec<Commit> = (1..=200).map(|second| book.tick(at(second), true).0).collect();
+        let is_gone = |record: &Record| matches!(record, Record::HostForgotten(HostId(1)));
+        assert!(ticks.iter().flat_map(|commit| &commit.records).any(is_gone));
+        assert!(!ticks.iter().flat_map(|commit| &commit.appends).any(|append| matches!(append, Append::Stale { .. })));
+        // With a name that it never had before.
+        let change = HostChange { revoke: true, instance: Some("shop".to_owned()), ..HostChange::default() };
+        let (renamed, _) = book.change(HostId(2), &change, at(200)).unwrap();
+        let marked =
+            |append: &Append| if let Append::Stale { series, .. } = append { series.clone() } else { Vec::new() };
+        let marked = renamed.appends.iter().flat_map(marked);
+        let marked: BTreeSet<_> = marked.map(|labels| labels.get("instance").to_owned()).collect();
+        assert_eq!(marked, BTreeSet::from(["web".to_owned()]));
     }
 
     #[test]

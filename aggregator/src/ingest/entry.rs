@@ -132,7 +132,8 @@ impl Entry {
     /// Ends the series that the aggregator writes about it, if there are any, each where its next sample would be: what is
     /// written stays, and one that goes on with other labels does so there or behind it.
     pub(super) fn end_own(&self) -> Vec<Append> {
-        let Some(decided) = self.decided else { return Vec::new() };
+        // Those of a host that was revoked ended then.
+        let Some(decided) = self.decided.filter(|_| !self.host.revoked) else { return Vec::new() };
         let stale = |last: Timestamp, series| Append::Stale { stamp: last.after(WINDOW), series };
         vec![stale(decided, self.up().into()), stale(decided.max(self.told.0), vec![self.missing()])]
     }
@@ -156,8 +157,7 @@ impl Entry {
     /// Changes what its labels are made of. Returns what follows: other labels are other series.
     pub(super) fn relabel(&mut self, change: impl FnOnce(&mut Host)) -> Vec<Append> {
         let before = self.host.labels();
-        // Those of a host that was revoked ended then.
-        let own = if self.host.revoked { Vec::new() } else { self.end_own() };
+        let own = self.end_own();
         change(&mut self.host);
         let labels = self.host.labels();
         let mut appends = Vec::new();
