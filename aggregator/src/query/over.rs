@@ -58,6 +58,11 @@ impl<'a> Windows<'a> {
         self.falls[from..].iter().map(|at| self.of.columns[0][at - 1])
     }
 
+    /// How many were made of others.
+    fn made_of_others(&self) -> usize {
+        self.of.coarse.saturating_sub(self.first).min(self.stamps.len())
+    }
+
     /// Whether the latest one was made of others.
     const fn ends_coarse(&self) -> bool {
         self.first + self.stamps.len() <= self.of.coarse
@@ -95,8 +100,8 @@ fn grown(
 ) -> Result<Vec<f64>, QueryError> {
     let mut values = Vec::with_capacity(slide.spans.len());
     for windows in slide.windows() {
-        // What was reset is looked at in each step anew, and nothing else is.
-        budget.touch(1 + windows.falls.len())?;
+        // What was reset is looked at in each step anew, and so is each window that was made of others; nothing else is.
+        budget.touch(1 + windows.falls.len() + windows.made_of_others())?;
         values.push(of(&windows).unwrap_or(ABSENT));
     }
     Ok(values)
@@ -243,4 +248,26 @@ fn latest_best(values: &[f64], beats: impl Fn(f64, f64) -> bool) -> usize {
         let (value, held) = (values[at], values[best]);
         if beats(value, held) || held.is_nan() { at } else { best }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_that_were_made_of_others_come_first() {
+        let stamps: Vec<Timestamp> = (0..10).map(Timestamp::from_seconds).collect();
+        let of = Whole {
+            kind: Kind::Counter,
+            tiers: &[],
+            stamps: &stamps,
+            columns: &[vec![0.0; 10]],
+            falls: &[],
+            coarse: 5,
+        };
+        for (first, end, expect) in [(0, 10, 5), (0, 3, 3), (3, 8, 2), (5, 10, 0), (8, 8, 0)] {
+            let windows = Windows { now: 0, after: 0, through: 0, stamps: &stamps[first..end], first, falls: &[], of };
+            assert_eq!(windows.made_of_others(), expect, "{first}..{end}");
+        }
+    }
 }
