@@ -82,3 +82,20 @@ async fn a_process_of_which_another_said_more_drops_what_it_has_and_counts_it() 
     first.end().await.unwrap();
     drop(bench.end().await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_comes_back_waits_for_no_interval_of_what_it_sent_before() {
+    // Nothing else is written meanwhile.
+    let (clock, interval) = (Clock::moved(Clock::real().wall()), Duration::from_secs(3_600));
+    let bench = Bench::committing(tempfile::tempdir().unwrap(), clock, interval).await;
+    let state = tempfile::tempdir().unwrap();
+    let token = bench.token(1, Wanted::default()).await;
+    let killed = Agent::start(&bench, state.path(), (1, 3), Some(token));
+    until(&bench, Duration::ZERO, || killed.spool.figures().sessions_total == 1).await;
+    let again = Agent::start(&bench, state.path(), (2, 1), None);
+    until(&bench, Duration::ZERO, || 0 < again.spool.figures().sessions_total).await;
+    assert_eq!(bench.counters.sessions_total.get(), 2, "it is welcomed before it has enough of waiting");
+    again.end().await.unwrap();
+    killed.end().await.unwrap();
+    drop(bench.end().await);
+}

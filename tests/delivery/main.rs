@@ -84,7 +84,11 @@ impl Bench {
     }
 
     async fn over(data: TempDir, clock: Clock) -> Self {
-        let config = StoreConfig { commit_interval: Duration::from_millis(1), ..StoreConfig::default() };
+        Self::committing(data, clock, Duration::from_millis(1)).await
+    }
+
+    async fn committing(data: TempDir, clock: Clock, commit_interval: Duration) -> Self {
+        let config = StoreConfig { commit_interval, ..StoreConfig::default() };
         let (store, writer) = Store::open(Lock::take(data.path()).unwrap(), config, clock.clone()).unwrap();
         let writing = std::thread::spawn(|| writer.run());
         let authority = Arc::new(Authority::open(data.path(), clock.wall()).unwrap());

@@ -206,8 +206,10 @@ async fn talk(
 ) -> Result<Infallible, Over> {
     if let Some(older) = &opened.older {
         tracing::warn!(instance = %opened.instance, "a newer session of the same host takes over");
-        // What the older session still commits must be known before the answer says what is held.
-        ends.or(older.cancelled()).await?;
+        // What the older session still commits must be known before the answer says what is held; asking has it written soon.
+        let asked = shared.store.held(session.host(), hello.run, &[]);
+        let ((), held) = ends.or(futures::future::join(older.cancelled(), asked)).await?;
+        held.map_err(End::from)?;
     }
     store(link, (session, &opened.commit), (shared, ends)).await.map_err(|cut| cut.over)?;
     let host = session.host();
