@@ -330,9 +330,15 @@ impl Host {
 
     fn mark_ended(&mut self, (run, version): (RunId, u32), stamp: Timestamp, columns: &RwLock<Columns>) {
         let mut ending: Vec<u32> = Vec::new();
-        if std::mem::take(&mut self.relabelled) {
-            let earlier = (0..).zip(&self.series).filter(|(_, slot)| slot.key.2 != self.current);
-            ending.extend(earlier.map(|(place, _)| place));
+        if self.relabelled {
+            let earlier = || (0..).zip(&self.series).filter(|(_, slot)| slot.key.2 != self.current);
+            // What comes late says nothing of those that lived on behind it.
+            let before = stamp.before(Duration::from_millis(1));
+            let is_late = earlier().any(|(_, slot)| slot.series.lives_at(before));
+            if !is_late {
+                ending.extend(earlier().map(|(place, _)| place));
+            }
+            self.relabelled = is_late;
         }
         ending.extend(self.ended_by(run, version).into_iter().filter_map(|index| {
             let (sets, kind) = self.sets(run, index)?;
