@@ -129,7 +129,9 @@ pub async fn run(
     let ended = match opened {
         Ok(ingest) => {
             if let Some(ingest) = ingest {
-                tracing::info!(%http, %ingest, data_dir = %config.data_dir.display(), "aggregator started");
+                let (data_dir, rules) = (config.data_dir.display(), config.rules_dir.join("rules"));
+                tracing::info!(%http, %ingest, %data_dir, rules = %rules.display(), "aggregator started");
+                warn_of_unread(&config);
                 // A caller that does not wait has dropped its end, or gave none.
                 started.map(|started| started.send(Addresses { http, ingest })).unwrap_or(Ok(())).unwrap_or_default();
             }
@@ -143,6 +145,15 @@ pub async fn run(
     drop(std::fs::remove_file(config.control_socket()));
     tracing::info!("aggregator stopped");
     ended
+}
+
+/// Rules and routes lie beside the configuration file, if there is one: says what lies where they would be without it.
+fn warn_of_unread(config: &Config) {
+    let unread = ["rules", "alertmanager.yml"].map(|name| (config.data_dir.join(name), config.rules_dir.join(name)));
+    for (unread, read) in unread.iter().filter(|(unread, read)| unread != read && unread.exists()) {
+        let (unread, read) = (unread.display(), read.display());
+        tracing::warn!(%unread, %read, "rules and routes are read beside the configuration file, not in the data directory");
+    }
 }
 
 /// Asks one question: a running aggregator through its control socket, or the same handlers in this process.

@@ -20,6 +20,7 @@ use crate::store::block::Block;
 use crate::store::block::Tier;
 use crate::store::block::set::names;
 use crate::store::catalog;
+use crate::store::database;
 use crate::store::lock::Lock;
 use crate::store::migration::MigrationError;
 use crate::store::migration::check_known;
@@ -157,6 +158,7 @@ fn copy_database(from_dir: &Path, to_dir: &Path, copied: &mut Copied) -> Result<
     }
     let source = reading(from)?;
     {
+        database::keep_private(&unfinished);
         let mut copy = Connection::open(&unfinished)?;
         let step = Backup::new(&source, &mut copy)?.step(-1)?;
         if step != StepResult::Done {

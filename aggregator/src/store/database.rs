@@ -1,5 +1,7 @@
 //! The file: one connection that writes, a few that read.
 
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +26,7 @@ const JOURNAL_BYTES: i64 = 64 << 20;
 
 /// Opens the file to write, making it if it is missing. What is committed there has reached the disk.
 pub(super) fn writing(file: &Path) -> rusqlite::Result<Connection> {
+    keep_private(file);
     let connection = Connection::open(file)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Both of a new file: an older one keeps its pages, and those of them that are free.
@@ -34,6 +37,14 @@ pub(super) fn writing(file: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_BYTES / page_bytes(&connection)?)?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
     Ok(connection)
+}
+
+/// Makes a file that nobody else may read, or one that is there so: what SQLite puts beside it is as it is. Where that fails,
+/// opening it says why.
+pub(super) fn keep_private(file: &Path) {
+    const MODE: u32 = 0o600;
+    let open = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(file);
+    drop(open.and_then(|file| file.set_permissions(Permissions::from_mode(MODE))));
 }
 
 /// Bytes that nothing is in.

@@ -44,7 +44,9 @@ impl<P: Iterator<Item = (Duration, String)>> Read for Slow<P> {
 /// What is answered when these pieces are imported.
 async fn imported(pieces: impl Iterator<Item = (u64, String)> + Send + 'static) -> Result<u64, String> {
     let dir = tempfile::tempdir().unwrap();
-    let values = vec![("data_dir", toml::Value::from(dir.path().to_str().unwrap()))];
+    let any = "127.0.0.1:0";
+    let values = [("data_dir", dir.path().to_str().unwrap()), ("http.listen", any), ("ingest.listen", any)];
+    let values = values.map(|(key, value)| (key, toml::Value::from(value))).to_vec();
     let config = Config::read(CommandLine { config: None, values }).unwrap();
     let (clock, signals) = (Clock::moved(NOW), Signals::default());
     // Commands are for a directory in which one has run.

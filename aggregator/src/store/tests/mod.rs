@@ -499,6 +499,27 @@ async fn what_comes_late_behind_new_labels_ends_nothing() {
     again.stop();
 }
 
+#[tokio::test]
+async fn nobody_else_reads_what_is_stored_wherever_it_lies() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let [dir, backup] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let open = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    [&dir, &backup].into_iter().for_each(|dir| open(dir.path(), 0o755));
+    let file = dir.path().join("lapwing.db");
+    for _ in 0..2 {
+        let running = Running::start(dir.path(), &clock());
+        running.store.commit(Agent::start(1).batch(stamp(1), [1.0, 5.0])).await.unwrap();
+        let beside = ["", "-wal", "-shm"].map(|beside| mode(&dir.path().join(format!("lapwing.db{beside}"))));
+        assert_eq!(beside, [0o600; 3]);
+        crate::store::backup::back_up(dir.path(), backup.path()).unwrap();
+        assert_eq!(mode(&backup.path().join("lapwing.db")), 0o600);
+        running.stop();
+        // As versions before made it.
+        open(&file, 0o644);
+    }
+}
+
 #[test]
 fn a_newer_or_foreign_database_is_refused() {
     let check = |prepare: fn(&Path), expect: &str| {
