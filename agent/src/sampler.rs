@@ -183,7 +183,7 @@ impl Sampler {
 
     /// Collectors hold keys of series that found no room: they begin anew, and everything gets its room.
     fn begin_anew(&mut self) {
-        self.samples = Samples::default();
+        self.samples = self.samples.anew();
         self.collectors = Collectors::new(&self.config, Arc::clone(&self.own), self.clock.clone(), &mut self.samples);
     }
 
@@ -403,6 +403,28 @@ mod tests {
         let started = vec!["agent_started".to_owned()];
         let expect = [(1_000_010, started, Some(10)), (1_000_020, vec![], Some(10)), (1_000_030, vec![], Some(10))];
         assert_eq!(bench.shipped(), expect, "no window is lost, and no event");
+    }
+
+    #[test]
+    fn what_other_settings_do_not_bring_again_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bench = bench(directory.path());
+        let given = watch::Sender::new(Given::read("processes.interval_seconds = 2").unwrap());
+        bench.sampler.follow(given.subscribe());
+        let samples = &mut bench.sampler.samples;
+        let group = samples.entity(&Labels::new().with("group", "of before"));
+        samples.series(group, metric("node_load5"), &Labels::new());
+        bench.run(15);
+        given.send_replace(Given::read("processes.interval_seconds = 5").unwrap());
+        bench.run(30);
+        let schema = bench.sampler.samples.schema();
+        let ended = |name: &str, value: &str| {
+            let is_it = |series: SeriesIndex| schema.labels(series).is_some_and(|labels| labels.get(name) == value);
+            let mut found = (0..).zip(schema.series()).filter(|(series, _)| is_it(SeriesIndex(*series)));
+            (found.next().map(|(_, series)| series.ended.is_some()), found.next().is_some())
+        };
+        assert_eq!(ended("group", "of before"), (Some(true), false));
+        assert_eq!(ended("__name__", "node_load1"), (Some(false), false));
     }
 
     #[test]

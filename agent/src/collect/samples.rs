@@ -405,6 +405,36 @@ impl Samples {
         Some(stood)
     }
 
+    /// Begins a run for collectors that know nothing of this one. What lives, and what has its end to tell, stands in the new
+    /// one, too, and ends there unless it is there again within its first window, but for what is looked at each minute alone.
+    /// Called behind [`Self::settle`].
+    #[must_use]
+    pub fn anew(&mut self) -> Self {
+        let mut anew = Self::default();
+        let named = |(name, columns): (&Box<str>, &Vec<(Labels, KnownColumn)>)| {
+            let named = columns.iter().map(|(labels, known)| (known.index, (name.clone(), labels.clone())));
+            named.collect::<Vec<_>>()
+        };
+        let names: HashMap<u32, (Box<str>, Labels)> = self.columns.iter().flat_map(named).collect();
+        let untold: BTreeSet<_> = self.ending.values().chain(self.ended.values()).copied().collect();
+        let stays = |key: u32, series: &KnownSeries| series.lives || untold.contains(&SeriesKey(key));
+        let mut kept: Vec<_> = self.series.iter_mut().filter(|(key, series)| stays(*key, series)).collect();
+        kept.sort_unstable_by_key(|(_, series)| series.index);
+        for (_, series) in kept {
+            let entity = self.entities.get(series.entity).and_then(|of| self.schema.entities().get(of.index as usize));
+            let column = self.schema.columns().get(series.column as usize).filter(|column| column.tier != Tier::Minute);
+            if let (Some(entity), Some(column), Some((name, labels))) = (entity, column, names.get(&series.column)) {
+                let number = anew.entity(&entity.labels);
+                let column = anew.column(name, labels, || column.clone());
+                let key = anew.living_series(number, column, series.is_foreign);
+                anew.end(key);
+            }
+        }
+        // Nobody holds their numbers.
+        anew.entities.iter_mut().for_each(|(number, entity)| entity.left = number != HOST);
+        anew
+    }
+
     /// Whether a series found no room in this run, or none would.
     #[must_use]
     pub const fn is_full(&self) -> bool {
@@ -464,6 +494,29 @@ mod tests {
         assert_eq!(living(&mut samples), [named]);
         assert_eq!(samples.settle().version(), 3);
         assert_eq!(samples.schema().series()[first.0 as usize].ended, Some(2));
+    }
+
+    #[test]
+    fn what_is_not_there_again_in_a_run_that_begins_anew_ends_in_it() {
+        let mut samples = Samples::default();
+        let [stays, goes, gone] = ["sda", "sdb", "sdc"].map(|name| {
+            let disk = samples.entity(&device(name));
+            samples.series(disk, LOAD1, &Labels::new())
+        });
+        assert_eq!(living(&mut samples).len(), 3);
+        samples.end(gone);
+        samples.settle();
+        let mut anew = samples.anew();
+        let disk = anew.entity(&device("sda"));
+        let again = anew.series(disk, LOAD1, &Labels::new());
+        anew.begin_tick();
+        [stays, goes, gone, again].into_iter().for_each(|key| anew.put(key, 1.0));
+        assert_eq!(anew.values(), [(SeriesIndex(0), 1.0)]);
+        let all = ["sda", "sdb", "sdc"].map(|name| format!(r#"node_load1{{device="{name}", job="node"}}"#));
+        assert_eq!(living(&mut anew), all, "they stand in the new run");
+        assert_eq!(living(&mut anew), all[..1], "and end in it");
+        // Nobody holds what is gone: the next run is without it.
+        assert_eq!(anew.entities.iter_mut().filter(|(_, entity)| entity.left).count(), 2);
     }
 
     #[test]
