@@ -411,11 +411,10 @@ impl Samples {
     #[must_use]
     pub fn anew(&mut self) -> Self {
         let mut anew = Self::default();
-        let named = |(name, columns): (&Box<str>, &Vec<(Labels, KnownColumn)>)| {
-            let named = columns.iter().map(|(labels, known)| (known.index, (name.clone(), labels.clone())));
-            named.collect::<Vec<_>>()
-        };
-        let names: HashMap<u32, (Box<str>, Labels)> = self.columns.iter().flat_map(named).collect();
+        let mut names: HashMap<u32, (&str, &Labels)> = HashMap::new();
+        for (name, columns) in &self.columns {
+            names.extend(columns.iter().map(|(labels, known)| (known.index, (&**name, labels))));
+        }
         let untold: BTreeSet<_> = self.ending.values().chain(self.ended.values()).copied().collect();
         let stays = |key: u32, series: &KnownSeries| series.lives || untold.contains(&SeriesKey(key));
         let mut kept: Vec<_> = self.series.iter_mut().filter(|(key, series)| stays(*key, series)).collect();
@@ -423,7 +422,7 @@ impl Samples {
         for (_, series) in kept {
             let entity = self.entities.get(series.entity).and_then(|of| self.schema.entities().get(of.index as usize));
             let column = self.schema.columns().get(series.column as usize).filter(|column| column.tier != Tier::Minute);
-            if let (Some(entity), Some(column), Some((name, labels))) = (entity, column, names.get(&series.column)) {
+            if let (Some(entity), Some(column), Some(&(name, labels))) = (entity, column, names.get(&series.column)) {
                 let number = anew.entity(&entity.labels);
                 let column = anew.column(name, labels, || column.clone());
                 let key = anew.living_series(number, column, series.is_foreign);

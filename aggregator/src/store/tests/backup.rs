@@ -152,3 +152,23 @@ async fn what_is_damaged_is_named() {
     fs::remove_file(&path).unwrap();
     assert_eq!(told(data.path()), ["lapwing.db: it is missing"]);
 }
+
+#[tokio::test]
+async fn nobody_else_reads_what_is_stored_wherever_it_lies() {
+    let [dir, backup] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    [&dir, &backup].into_iter().for_each(|dir| open(dir.path(), 0o755));
+    let file = dir.path().join("lapwing.db");
+    for _ in 0..2 {
+        let running = Running::start(dir.path(), &clock());
+        running.store.commit(Agent::start(1).batch(stamp(1), [1.0, 5.0])).await.unwrap();
+        let beside = ["", "-wal", "-shm"].map(|beside| mode(&dir.path().join(format!("lapwing.db{beside}"))));
+        assert_eq!(beside, [0o600; 3]);
+        back_up(dir.path(), backup.path()).unwrap();
+        assert_eq!(mode(&backup.path().join("lapwing.db")), 0o600);
+        running.stop();
+        // As versions before made it.
+        open(&file, 0o644);
+    }
+}

@@ -8,6 +8,7 @@ mod former;
 mod found;
 mod full;
 mod groups;
+mod labels;
 mod oracle;
 mod quarters;
 mod reading;
@@ -17,7 +18,6 @@ mod space;
 mod spools;
 mod written;
 
-use std::cell::Cell;
 use std::path::Path;
 use std::thread::JoinHandle;
 
@@ -443,81 +443,6 @@ async fn what_expires_leaves_what_later_rows_need() {
     assert_eq!(again.store.stats().unreadable_total, 0);
     assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")])[0].matches('@').count(), 216);
     again.stop();
-}
-
-#[tokio::test]
-async fn the_series_of_a_relabelled_host_begin_anew() {
-    let dir = tempfile::tempdir().unwrap();
-    let running = Running::start(dir.path(), &clock());
-    let mut agent = Agent::start(1);
-    let mut window = 0;
-    for env in ["test", "live", "live"] {
-        running.store.set_host_labels(HOST, Labels::new().with("env", env)).await.unwrap();
-        window += 1;
-        running.store.commit(agent.batch(stamp(window), [1.0, 5.0])).await.unwrap();
-    }
-    let expect = [r#"node_load1{env="live", job="node"} 1@20 1@30"#, r#"node_load1{env="test", job="node"} 1@10 !@20"#];
-    assert_eq!(dump(&running.store, &[equal(NAME, "node_load1")]), expect);
-    let unbounded: Spend<'_, SelectError> = &|_| Ok(());
-    let values = |limit| running.store.label_values("env", &[], ALL, (limit, unbounded)).unwrap();
-    assert_eq!(values(9), ["live".into(), "test".into()]);
-    assert_eq!(values(1), ["live".into()], "the first, sorted, however they are found");
-    assert_eq!(running.store.label_names(&[equal("device", "sda")], ALL, (9, unbounded)).unwrap().len(), 4);
-    assert_eq!(running.store.series(&[], ALL, (9, unbounded)).unwrap().len(), 4);
-    let (looked_at, held) = (Cell::new(0), Cell::new(0));
-    let stop_at_third: Spend<'_, SelectError> = &|more| {
-        looked_at.set(looked_at.get() + 1);
-        held.set(held.get() + more);
-        if looked_at.get() < 3 { Ok(()) } else { Err(SelectError::TooManySamples { limit: held.get() }) }
-    };
-    let stopped = running.store.series(&[], ALL, (9, stop_at_third));
-    assert!(
-        matches!(stopped, Err(SelectError::TooManySamples { limit: 3 })),
-        "as soon as it may not go on: {stopped:?}"
-    );
-    assert_eq!(looked_at.get(), 3);
-    running.stop();
-    let again = Running::start(dir.path(), &clock());
-    assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), expect);
-    again.stop();
-}
-
-#[tokio::test]
-async fn what_comes_late_behind_new_labels_ends_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let running = Running::start(dir.path(), &clock());
-    let mut agents = [Agent::start(1), Agent::start(101)];
-    for (env, agent, window) in [("test", 0, 5), ("live", 1, 3), ("live", 0, 6)] {
-        running.store.set_host_labels(HOST, Labels::new().with("env", env)).await.unwrap();
-        running.store.commit(agents[agent].batch(stamp(window), [1.0, 5.0])).await.unwrap();
-    }
-    let expect = [r#"node_load1{env="live", job="node"} 1@30 1@60"#, r#"node_load1{env="test", job="node"} 1@50 !@60"#];
-    assert_eq!(dump(&running.store, &[equal(NAME, "node_load1")]), expect);
-    running.stop();
-    let again = Running::start(dir.path(), &clock());
-    assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), expect);
-    again.stop();
-}
-
-#[tokio::test]
-async fn nobody_else_reads_what_is_stored_wherever_it_lies() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let [dir, backup] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let open = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    [&dir, &backup].into_iter().for_each(|dir| open(dir.path(), 0o755));
-    let file = dir.path().join("lapwing.db");
-    for _ in 0..2 {
-        let running = Running::start(dir.path(), &clock());
-        running.store.commit(Agent::start(1).batch(stamp(1), [1.0, 5.0])).await.unwrap();
-        let beside = ["", "-wal", "-shm"].map(|beside| mode(&dir.path().join(format!("lapwing.db{beside}"))));
-        assert_eq!(beside, [0o600; 3]);
-        crate::store::backup::back_up(dir.path(), backup.path()).unwrap();
-        assert_eq!(mode(&backup.path().join("lapwing.db")), 0o600);
-        running.stop();
-        // As versions before made it.
-        open(&file, 0o644);
-    }
 }
 
 #[test]
