@@ -173,7 +173,8 @@ impl World {
     /// A window of a spool that drains behind the live one.
     async fn late(&mut self, back: u64, value: f64) {
         let window = self.window.saturating_sub(back);
-        if 0 < window {
+        // Where it comes between new labels and the next window, and the store starts anew before that, the end is not marked.
+        if self.ending.is_empty() && 0 < window {
             self.note(self.names()[0].clone(), window, Some(value));
             let sample = (SeriesIndex(0), Window::Gauge(Gauge::of(value)));
             let batch = Batch { stamp: stamp(window), samples: vec![sample], ..Batch::default() };
