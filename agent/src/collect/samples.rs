@@ -519,6 +519,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_looked_at_each_minute_does_not_end_in_a_run_that_begins_anew() {
+        let minutely = metric("machine_cpu_cores");
+        let mut samples = Samples::default();
+        samples.series(HOST, minutely, &Labels::new());
+        assert_eq!(living(&mut samples).len(), 1);
+        let mut anew = samples.anew();
+        // It is there again within a minute, and until then it is what it was.
+        assert_eq!(living(&mut anew), [""; 0]);
+        living(&mut anew);
+        assert_eq!(anew.schema().series(), []);
+    }
+
+    #[test]
     fn a_series_that_is_back_before_its_end_is_told_goes_on() {
         for windows in 0..2 {
             let mut samples = Samples::default();
