@@ -172,20 +172,26 @@ fn explain(error: &toml::de::Error) -> String {
     let message = error.message();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match quoted.split_first() {
-        Some((key, known)) if message.starts_with("unknown field") => {
-            let suggestion = nearest(key, known).map(|meant| format!(", did you mean `{meant}`?"));
-            format!("unknown key `{key}`{}", suggestion.unwrap_or_else(|| expected(known)))
-        }
+        Some((key, known)) if message.starts_with("unknown field") => unknown_key(key, known),
         Some((value, known)) if message.starts_with("unknown variant") => {
-            let suggestion = nearest(value, known).map(|meant| format!(", did you mean `{meant}`?"));
-            format!("unknown value `{value}`{}", suggestion.unwrap_or_else(|| expected(known)))
+            format!("unknown value `{value}`{}", meant(value, known))
         }
         _ => message.to_owned(),
     }
 }
 
-fn expected(known: &[&str]) -> String {
-    if known.is_empty() { String::new() } else { format!(", known are {}", known.join(", ")) }
+/// What to say of a key that is none of the known ones.
+#[must_use]
+pub fn unknown_key(key: &str, known: &[&str]) -> String {
+    format!("unknown key `{key}`{}", meant(key, known))
+}
+
+fn meant(word: &str, known: &[&str]) -> String {
+    match nearest(word, known) {
+        Some(meant) => format!(", did you mean `{meant}`?"),
+        None if known.is_empty() => String::new(),
+        None => format!(", known are {}", known.join(", ")),
+    }
 }
 
 /// The known word that takes the fewest edits to reach, if those are few enough for a slip of the fingers.

@@ -153,7 +153,11 @@ fn load(directory: &Path, path: &str, seen: Seen, before: Option<&Loaded>) -> Lo
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+/// The text of a rule file, or of one that is too long as much as shows it.
+///
+/// # Errors
+/// When it cannot be read or is no text.
+pub fn read(path: &Path) -> io::Result<String> {
     let limit = u64::try_from(RULE_FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let mut text = String::new();
     fs::File::open(path)?.take(limit).read_to_string(&mut text)?;
@@ -239,7 +243,7 @@ mod tests {
         fs::write(directory.path().join("rules/b.yml"), b"\xff\xfe").unwrap();
         files.look(false);
         let errors: Vec<_> = files.iter().filter_map(|(_, file)| file.error.clone()).collect();
-        assert!(errors[0].starts_with("line 5: rule \"A\""), "{}", errors[0]);
+        assert!(errors[0].starts_with("line 5: group \"g\", rule \"A\": "), "{}", errors[0]);
         assert!(errors[1].starts_with("cannot read it: "), "{}", errors[1]);
     }
 }

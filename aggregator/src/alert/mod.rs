@@ -10,3 +10,4 @@ pub mod seen;
 pub mod snapshot;
 pub mod state;
 pub mod template;
+mod written;

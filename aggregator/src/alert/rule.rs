@@ -10,11 +10,15 @@ use std::time::Duration;
 use common::metric::Labels;
 use common::metric::NAME;
 use regex::Regex;
-use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use crate::alert::duration;
 use crate::alert::template::Template;
+use crate::alert::written::RawFile;
+use crate::alert::written::RawGroup;
+use crate::alert::written::RawRule;
+use crate::alert::written::Sieved;
+use crate::alert::written::Text;
 use crate::query;
 
 /// Longest rule file: the largest public collection of rules is a tenth of it.
@@ -96,20 +100,66 @@ impl fmt::Debug for Templated {
     }
 }
 
-/// Why a file holds no rules.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Something that is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleError {
     /// Where, counted from 1, if a place can be named.
     pub line: Option<u64>,
+    /// In which group and which of its rules, by their names or numbers, if it is in one.
+    pub within: String,
     /// What is wrong there.
     pub what: String,
 }
 
 impl fmt::Display for RuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "line {line}: {}", self.what),
-            None => f.write_str(&self.what),
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        if !self.within.is_empty() {
+            write!(f, "{}: ", self.within)?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// Most things wrong with a file that are told.
+const RULE_ERRORS_MAX: usize = 100;
+
+/// Those of them that are told in one sentence.
+const RULE_ERRORS_IN_SENTENCE_MAX: usize = 5;
+
+/// Why a file holds no rules: at least one thing for each rule that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleErrors {
+    told: Vec<RuleError>,
+    untold: usize,
+}
+
+impl RuleErrors {
+    /// One after the other, as the file has them.
+    pub fn iter(&self) -> impl Iterator<Item = &RuleError> {
+        self.told.iter()
+    }
+
+    /// How many there are besides.
+    #[must_use]
+    pub const fn untold(&self) -> usize {
+        self.untold
+    }
+
+    fn one(error: RuleError) -> Self {
+        Self { told: vec![error], untold: 0 }
+    }
+}
+
+impl fmt::Display for RuleErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<_> = self.told.iter().take(RULE_ERRORS_IN_SENTENCE_MAX).map(RuleError::to_string).collect();
+        f.write_str(&shown.join("; "))?;
+        match self.told.len() + self.untold - shown.len() {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more, see `lapwing-aggregator rules check`"),
         }
     }
 }
@@ -138,126 +188,154 @@ fn written(templated: &[Templated]) -> Labels {
 /// Reads a rule file. Never panics, whatever the text.
 ///
 /// # Errors
-/// The first thing that is wrong, and its line.
-pub fn parse(text: &str) -> Result<RuleFile, RuleError> {
+/// What is wrong, with the lines. Where the text is not YAML, or a value is of another form, only the first thing.
+pub fn parse(text: &str) -> Result<RuleFile, RuleErrors> {
     if RULE_FILE_BYTES_MAX < text.len() {
         let what = format!("the file is longer than {RULE_FILE_BYTES_MAX} bytes: split it");
-        return Err(RuleError { line: None, what });
+        return Err(RuleErrors::one(RuleError { line: None, within: String::new(), what }));
     }
-    let raw: Option<RawFile> = serde_saphyr::from_str(text).map_err(|error| not_yaml(&error))?;
+    let raw: Option<Sieved<RawFile>> =
+        serde_saphyr::from_str(text).map_err(|error| RuleErrors::one(not_yaml(&error)))?;
+    let Sieved { known, unknown } = raw.unwrap_or_default();
+    let mut errors = Errors::default();
+    errors.unknown(unknown);
     let mut names = BTreeSet::new();
-    let raw_groups = raw.and_then(|raw| raw.groups).unwrap_or_default();
-    let groups = raw_groups.into_iter().map(|raw| {
-        if !names.insert(raw.name.value.clone()) {
-            return Err(wrong(&raw.name, format!("group {:?} is there twice", raw.name.value)));
+    let mut groups = Vec::new();
+    for (at, raw) in known.groups.unwrap_or_default().into_iter().enumerate() {
+        errors.within = format!("group {}", called(raw.value.known.name.as_ref(), at));
+        if let Some(name) = raw.value.known.name.as_ref().filter(|name| !names.insert(name.value.clone())) {
+            errors.add(name, "it is there twice");
         }
-        group(raw)
-    });
-    Ok(RuleFile { groups: groups.collect::<Result<_, _>>()? })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFile {
-    groups: Option<Vec<RawGroup>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawGroup {
-    name: Spanned<String>,
-    interval: Option<Spanned<String>>,
-    query_offset: Option<Spanned<String>>,
-    #[serde(default)]
-    limit: usize,
-    #[serde(default)]
-    labels: BTreeMap<String, Spanned<String>>,
-    rules: Option<Vec<RawRule>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRule {
-    alert: Option<Spanned<String>>,
-    record: Option<Spanned<String>>,
-    expr: Spanned<String>,
-    #[serde(rename = "for")]
-    hold_for: Option<Spanned<String>>,
-    keep_firing_for: Option<Spanned<String>>,
-    #[serde(default)]
-    labels: BTreeMap<String, Spanned<String>>,
-    #[serde(default)]
-    annotations: BTreeMap<String, Spanned<String>>,
-}
-
-fn group(raw: RawGroup) -> Result<Group, RuleError> {
-    if raw.name.value.is_empty() {
-        return Err(wrong(&raw.name, "a group needs a name"));
+        groups.extend(group(raw, &mut errors));
     }
-    let interval = raw.interval.map(|interval| {
-        let parsed = parse_duration(&interval)?;
-        if parsed.is_zero() || parsed.subsec_nanos() != 0 {
-            return Err(wrong(&interval, "an interval is a whole number of seconds, at least one"));
+    errors.end(RuleFile { groups })
+}
+
+/// What is wrong so far, and where one looks.
+#[derive(Default)]
+struct Errors {
+    found: Vec<RuleError>,
+    more: usize,
+    within: String,
+}
+
+impl Errors {
+    fn add<T>(&mut self, place: &Spanned<T>, what: impl Into<String>) {
+        if self.found.len() == RULE_ERRORS_MAX {
+            self.more += 1;
+            return;
         }
-        Ok(parsed)
-    });
+        let line = place.referenced.line();
+        let error = RuleError {
+            line: (line != 0).then_some(line),
+            within: self.within.clone(),
+            what: first_line(&what.into()),
+        };
+        self.found.push(error);
+    }
+
+    fn unknown(&mut self, keys: Vec<Text>) {
+        for key in keys {
+            self.add(&key, key.value.as_str());
+        }
+    }
+
+    fn duration(&mut self, written: Option<&Text>) -> Option<Duration> {
+        let written = written?;
+        duration::parse(&written.value).map_err(|what| self.add(written, what)).ok()
+    }
+
+    fn end<T>(mut self, good: T) -> Result<T, RuleErrors> {
+        self.found.sort_by_key(|error| error.line);
+        if self.found.is_empty() { Ok(good) } else { Err(RuleErrors { told: self.found, untold: self.more }) }
+    }
+}
+
+/// What a group or a rule is called in errors: by its name, or its number.
+fn called(name: Option<&Text>, at: usize) -> String {
+    name.filter(|name| !name.value.is_empty()).map_or_else(|| (at + 1).to_string(), |name| format!("{:?}", name.value))
+}
+
+fn group(raw: Spanned<Sieved<RawGroup>>, errors: &mut Errors) -> Option<Group> {
+    let name = raw.value.known.name.clone().filter(|name| !name.value.is_empty());
+    if name.is_none() {
+        errors.add(&raw, "a group needs a name");
+    }
+    let Sieved { known: raw, unknown } = raw.value;
+    errors.unknown(unknown);
+    let interval = errors.duration(raw.interval.as_ref());
+    if let Some((written, interval)) = raw.interval.as_ref().zip(interval)
+        && (interval.is_zero() || interval.subsec_nanos() != 0)
+    {
+        errors.add(written, "an interval is a whole number of seconds, at least one");
+    }
+    let query_offset = errors.duration(raw.query_offset.as_ref()).unwrap_or_default();
+    let within = errors.within.clone();
     let mut rules = Vec::new();
-    for mut rule in raw.rules.unwrap_or_default() {
+    for (at, mut rule) in raw.rules.unwrap_or_default().into_iter().enumerate() {
+        let known = &mut rule.value.known;
         for (name, value) in &raw.labels {
-            rule.labels.entry(name.clone()).or_insert_with(|| value.clone());
+            known.labels.entry(name.clone()).or_insert_with(|| value.clone());
         }
-        rules.push(Arc::new(self::rule(rule)?));
+        errors.within = format!("{within}, rule {}", called(known.alert.as_ref().or(known.record.as_ref()), at));
+        rules.extend(self::rule(rule, errors).map(Arc::new));
     }
-    Ok(Group {
-        name: raw.name.value.into(),
-        interval: interval.transpose()?,
-        limit: raw.limit,
-        query_offset: raw.query_offset.as_ref().map(parse_duration).transpose()?.unwrap_or_default(),
-        rules,
-    })
+    Some(Group { name: name?.value.into(), interval, limit: raw.limit, query_offset, rules })
 }
 
-fn rule(raw: RawRule) -> Result<Rule, RuleError> {
+fn rule(raw: Spanned<Sieved<RawRule>>, errors: &mut Errors) -> Option<Rule> {
+    for (key, is_missing) in [
+        ("a name: `alert` or `record`", raw.value.known.alert.is_none() && raw.value.known.record.is_none()),
+        ("`expr`", raw.value.known.expr.is_none()),
+    ] {
+        if is_missing {
+            errors.add(&raw, format!("a rule needs {key}"));
+        }
+    }
+    let Sieved { known: raw, unknown } = raw.value;
+    errors.unknown(unknown);
     let alerting = raw.alert.is_some();
-    let name = match (raw.alert, raw.record) {
-        (Some(name), None) | (None, Some(name)) => name,
-        (Some(name), Some(_)) => return Err(wrong(&name, "a rule has either `alert` or `record`, this one has both")),
-        (None, None) => return Err(wrong(&raw.expr, "a rule needs a name: `alert` or `record`")),
-    };
-    if name.value.is_empty() || (!alerting && !METRIC_NAME.is_match(&name.value)) {
-        return Err(wrong(&name, format!("{:?} is not a name that a rule can have", name.value)));
+    let name = raw.alert.as_ref().or(raw.record.as_ref());
+    if let Some(name) = name {
+        if alerting && raw.record.is_some() {
+            errors.add(name, "a rule has either `alert` or `record`, this one has both");
+        }
+        if name.value.is_empty() || (!alerting && !METRIC_NAME.is_match(&name.value)) {
+            errors.add(name, format!("{:?} is not a name that a rule can have", name.value));
+        }
+        let of_alerts = raw.hold_for.is_some() || raw.keep_firing_for.is_some() || !raw.annotations.is_empty();
+        if !alerting && of_alerts {
+            errors.add(name, "`for`, `keep_firing_for` and `annotations` belong to alerts, not to `record`");
+        }
     }
-    let expr =
-        query::parse(&raw.expr.value).map_err(|error| wrong(&raw.expr, format!("rule {:?}: {error}", name.value)))?;
-    let hold_for = raw.hold_for.as_ref().map(parse_duration).transpose()?;
-    let keep_firing_for = raw.keep_firing_for.as_ref().map(parse_duration).transpose()?;
-    let text: Arc<str> = raw.expr.value.trim().into();
-    let labels = templates(raw.labels)?;
-    if !alerting && (hold_for.is_some() || keep_firing_for.is_some() || !raw.annotations.is_empty()) {
-        return Err(wrong(&name, "`for`, `keep_firing_for` and `annotations` belong to alerts, not to `record`"));
-    }
-    let kind = if alerting {
-        Kind::Alerting(Alerting {
-            hold_for: hold_for.unwrap_or_default(),
-            keep_firing_for: keep_firing_for.unwrap_or_default(),
-            annotations: templates(raw.annotations)?,
-            holds: !asks_about_silence(&text),
-        })
-    } else {
-        Kind::Recording
-    };
-    Ok(Rule { name: name.value.into(), expr, text, labels, kind })
+    let expr = raw.expr.as_ref().and_then(|written| {
+        let parsed = query::parse(&written.value);
+        parsed.map_err(|error| errors.add(written, error.to_string())).ok()
+    });
+    let hold_for = errors.duration(raw.hold_for.as_ref()).unwrap_or_default();
+    let keep_firing_for = errors.duration(raw.keep_firing_for.as_ref()).unwrap_or_default();
+    let labels = templates(raw.labels, errors);
+    let annotations = templates(raw.annotations, errors);
+    let text: Arc<str> = raw.expr?.value.trim().into();
+    let holds = !asks_about_silence(&text);
+    let alert = Alerting { hold_for, keep_firing_for, annotations, holds };
+    let kind = if alerting { Kind::Alerting(alert) } else { Kind::Recording };
+    Some(Rule { name: name?.value.as_str().into(), expr: expr?, text, labels, kind })
 }
 
-fn templates(raw: BTreeMap<String, Spanned<String>>) -> Result<Vec<Templated>, RuleError> {
-    let templates = raw.into_iter().map(|(name, value)| {
+fn templates(raw: BTreeMap<String, Text>, errors: &mut Errors) -> Vec<Templated> {
+    let mut templates = Vec::new();
+    for (name, value) in raw {
         if name == NAME || !LABEL_NAME.is_match(&name) {
-            return Err(wrong(&value, format!("{name:?} is not a name that a label or an annotation can have")));
+            errors.add(&value, format!("{name:?} is not a name that a label or an annotation can have"));
+            continue;
         }
-        let template = Template::parse(&value.value).map_err(|error| wrong(&value, format!("{name:?}: {error}")))?;
-        Ok(Templated { name: name.into(), text: value.value.into(), template })
-    });
-    templates.collect()
+        match Template::parse(&value.value) {
+            Ok(template) => templates.push(Templated { name: name.into(), text: value.value.into(), template }),
+            Err(error) => errors.add(&value, format!("{name:?}: {error}")),
+        }
+    }
+    templates
 }
 
 /// Whether an expression selects `up`, or asks what is absent: then that a host is silent is the answer, and no reason to
@@ -285,21 +363,13 @@ impl Name {
     }
 }
 
-fn parse_duration(raw: &Spanned<String>) -> Result<Duration, RuleError> {
-    duration::parse(&raw.value).map_err(|what| wrong(raw, what))
-}
-
-fn wrong(place: &Spanned<String>, what: impl Into<String>) -> RuleError {
-    let line = place.referenced.line();
-    RuleError { line: (line != 0).then_some(line), what: first_line(&what.into()) }
-}
-
 /// The YAML parser ends its sentence with the place, which stands before ours.
 fn not_yaml(error: &serde_saphyr::Error) -> RuleError {
     let what = first_line(&error.without_snippet().to_string());
-    let Some(location) = error.location() else { return RuleError { line: None, what } };
+    let within = String::new();
+    let Some(location) = error.location() else { return RuleError { line: None, within, what } };
     let place = format!(" at line {}, column {}", location.line(), location.column());
-    RuleError { line: Some(location.line()), what: what.strip_suffix(&place).unwrap_or(&what).to_owned() }
+    RuleError { line: Some(location.line()), within, what: what.strip_suffix(&place).unwrap_or(&what).to_owned() }
 }
 
 /// Errors of parsers draw pictures below their first line; a reply has one line.
@@ -315,9 +385,9 @@ mod tests {
 
     /// A file with this as its only rule, line 4 on.
     fn check_refused(rule: &str, line: u64, what: &str) {
-        let error = parse(&format!("{HEAD}{rule}")).unwrap_err();
-        assert_eq!(error.line, Some(line), "{error}");
-        assert!(error.what.contains(what), "{error}");
+        let errors = parse(&format!("{HEAD}{rule}")).unwrap_err();
+        let error = errors.iter().find(|error| error.line == Some(line)).expect("an error there");
+        assert!(error.to_string().contains(what), "{error}");
         assert!(!error.what.contains(&format!("line {line}")), "the place stands there twice: {error}");
     }
 
@@ -341,6 +411,15 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_may_share_what_another_says() {
+        let shared = "  - &a\n    alert: A\n    expr: up\n    labels: {b: c}\n  - <<: *a\n    alert: B\n";
+        let file = parse(&format!("{HEAD}{shared}")).unwrap();
+        let rules = file.groups[0].rules.iter();
+        let told: Vec<_> = rules.map(|rule| format!("{} {}", rule.name, rule.labels_written())).collect();
+        assert_eq!(told, [r#"A {b="c"}"#, r#"B {b="c"}"#]);
+    }
+
+    #[test]
     fn an_error_names_its_line() {
         check_refused("  - alert: A\n    expr: node_load1 >\n", 5, "rule \"A\"");
         check_refused("  - alert: A\n    expr: up\n    for: soon\n", 6, "not a duration");
@@ -352,6 +431,44 @@ mod tests {
         check_refused("  - alert: A\n    expr: up\n    annotations:\n      a: '{{ nofunc }}'\n", 7, "nofunc");
         check_refused("  - alert: A\n    expr: up\n- name: host\n  rules: []\n", 6, "twice");
         check_refused("  - alert: [\n", 4, "");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told() {
+        let text = "groups:\n- name: g\n  interval: 1ms\n  rules:\n  - alert: A\n    exp: up\n    for: soon\n  \
+                    - alert: B\n    expr: up ==\n    labels: {a-b: c}\n    annotations: {a: '{{ nofunc }}'}\n  - expr: up\n  \
+                    - alert: C\n    expr: up\n- interval: 1m\n  rules:\n  - record: a b\n    expr: sum(\n    \
+                    annotation:\n      a: b\nrule: []\n";
+        let errors = parse(text).unwrap_err();
+        let told: Vec<_> = errors.iter().map(|error| error.to_string()).collect();
+        let expect = [
+            "line 3: group \"g\": an interval is a whole number of seconds",
+            "line 5: group \"g\", rule \"A\": a rule needs `expr`",
+            "line 6: group \"g\", rule \"A\": unknown key `exp`, did you mean `expr`?",
+            "line 7: group \"g\", rule \"A\": \"soon\" is not a duration",
+            "line 9: group \"g\", rule \"B\": ",
+            "line 10: group \"g\", rule \"B\": \"a-b\" is not a name",
+            "line 11: group \"g\", rule \"B\": \"a\": ",
+            "line 12: group \"g\", rule 3: a rule needs a name",
+            "line 15: group 2: a group needs a name",
+            "line 17: group 2, rule \"a b\": \"a b\" is not a name",
+            "line 18: group 2, rule \"a b\": ",
+            "line 19: group 2, rule \"a b\": unknown key `annotation`, did you mean `annotations`?",
+            "line 21: unknown key `rule`, known are groups",
+        ];
+        assert_eq!(told.len(), expect.len(), "{told:#?}");
+        for (told, expect) in told.iter().zip(expect) {
+            assert!(told.starts_with(expect), "{told}");
+        }
+        let sentence = errors.to_string();
+        assert!(sentence.ends_with("; and 8 more, see `lapwing-aggregator rules check`"), "{sentence}");
+        assert_eq!(sentence.lines().count(), 1);
+    }
+
+    #[test]
+    fn what_is_told_has_an_end() {
+        let errors = parse(&format!("{HEAD}{}", "  - expr: up\n".repeat(RULE_ERRORS_MAX + 2))).unwrap_err();
+        assert_eq!((errors.iter().count(), errors.untold()), (RULE_ERRORS_MAX, 2));
     }
 
     #[test]
