@@ -31,6 +31,9 @@ fn exit_codes_say_what_went_wrong() {
     check(&["check-config"], &[], 0, "the configuration is right\n");
     check(&["check-config"], &variable, 64, "LAPWING__PROCESSES__COMMAND_LINE: unknown value `none`");
     check(&["run", "--aggregator", "nowhere"], &[], 64, "command line, uplink.aggregator");
+    let page = "is `http://a:4640/`, which is the address of a page: write `a:4641`, with the port of the aggregator's";
+    check(&["run", "--aggregator", "http://a:4640/"], &[], 64, page);
+    check(&["run", "--aggregator", "a:1, https://a:1"], &[], 64, "write `a:1`");
     check(&["run", "--join", "-N0", "--aggregator", "nowhere"], &[], 64, "command line, uplink.aggregator");
     let state = directory.path().to_str().unwrap();
     check(&["run", "--state-dir", state], &[], 64, "no aggregator: give");

@@ -1,5 +1,6 @@
 //! What the agent is told: `RawConfig` is what was written, [`Config`] what is meant.
 
+mod address;
 mod given;
 mod proxy;
 mod rule;
@@ -409,11 +410,8 @@ fn uplink(layers: &Layers<'_>, raw: RawUplink) -> Result<Uplink, ConfigError> {
     let RawUplink { aggregator, proxy, join, state_dir } = raw;
     let aggregators = aggregator.iter().flat_map(|all| all.split(',')).map(|one| one.trim().to_owned());
     let aggregators: Vec<String> = aggregators.collect();
-    for aggregator in &aggregators {
-        let port = aggregator.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
-        if port.is_none_or(|port| port.parse::<u16>().is_err()) {
-            return Err(layers.refuse("uplink.aggregator", format!("is `{aggregator}`, which is not HOST:PORT")));
-        }
+    if let Some(why) = aggregators.iter().find_map(|aggregator| address::refusal(aggregator)) {
+        return Err(layers.refuse("uplink.aggregator", why));
     }
     let proxy = match (proxy, for_all_programs(layers)) {
         (Some(own), _) => read_proxy(&own).map_err(|error| layers.refuse("uplink.proxy", error.to_string()))?,
@@ -462,11 +460,13 @@ mod tests {
         );
         check(
             "[uplink]\naggregator = 'localhost'",
-            "agent.toml, line 2: `uplink.aggregator` is `localhost`, which is not HOST:PORT",
+            "agent.toml, line 2: `uplink.aggregator` is `localhost`, which is not HOST:PORT: write `localhost:4641`, with \
+             the port of the aggregator's `ingest.listen`, 4641 if it says none",
         );
         check(
             "[uplink]\naggregator = 'a:1, b'",
-            "agent.toml, line 2: `uplink.aggregator` is `b`, which is not HOST:PORT",
+            "agent.toml, line 2: `uplink.aggregator` is `b`, which is not HOST:PORT: write `b:4641`, with the port of the \
+             aggregator's `ingest.listen`, 4641 if it says none",
         );
         check(
             "[uplink]\nproxy = 'socks5://u:sesame@a:1'",
