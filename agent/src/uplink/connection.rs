@@ -26,7 +26,9 @@ use quinn::TransportConfig;
 use quinn::TransportErrorCode;
 use quinn::VarInt;
 use quinn::crypto::rustls::QuicClientConfig;
+use rustls::AlertDescription;
 use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring::default_provider;
 use rustls::version::TLS13;
 use rustls_pki_types::ServerName;
@@ -80,7 +82,7 @@ const CHUNK_BYTES: usize = 16 << 10;
 /// Why there is no connection, or none any more.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
-    /// Nothing that was tried answers; this is what each did.
+    /// Nothing that was tried answers; this is what each did, and what is likely wrong.
     #[error("cannot reach the aggregator: {}", .0.join("; "))]
     Reach(Vec<String>),
     /// The aggregator is there, and has no room at present.
@@ -123,7 +125,59 @@ enum Wire {
 enum Failure {
     /// The aggregator is there: no other way leads to more room.
     TurnedAway,
-    Other(String),
+    /// What was met there.
+    Met(Met, String),
+}
+
+/// What is at an address that is not the aggregator, the likeliest slip last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Met {
+    /// Nobody who says anything, or what it says does not tell.
+    Nobody,
+    /// Nobody who listens.
+    Closed,
+    /// Somebody who speaks something else, as a page does.
+    OtherProtocol,
+    /// An aggregator, and not the one.
+    Stranger,
+}
+
+impl Met {
+    /// What to do about it.
+    const fn advice(self, credentials: &Credentials<'_>) -> Option<&'static str> {
+        match (self, credentials) {
+            (Self::Nobody, _) => None,
+            (Self::Closed, _) => Some(
+                "see whether the aggregator runs, and whether this is the port of its `ingest.listen`, 4641 if it says none",
+            ),
+            (Self::OtherProtocol, _) => Some(
+                "give the port of the aggregator's `ingest.listen`, 4641 if it says none: this one is likely its page's",
+            ),
+            (Self::Stranger, Credentials::Join(_)) => Some(
+                "it is not the one that made the join token: correct the address, or take a token that was made there",
+            ),
+            (Self::Stranger, Credentials::Identity(_) | Credentials::Renew(_)) => Some(
+                "it is not the one that this host has joined: correct the address, or run the line that \
+                 `lapwing-aggregator token create` prints there, if this host is to join this one",
+            ),
+        }
+    }
+
+    fn by_tcp(error: &io::Error) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match (error.kind(), inner) {
+            (io::ErrorKind::ConnectionRefused, _) => Self::Closed,
+            (_, Some(rustls::Error::InvalidMessage(_) | rustls::Error::PeerIncompatible(_)))
+            | (_, Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol))) => Self::OtherProtocol,
+            (_, _) => Self::Nobody,
+        }
+    }
+
+    fn by_quic(error: &ConnectionError) -> Self {
+        let no_protocol = TransportErrorCode::crypto(AlertDescription::NoApplicationProtocol.into());
+        let is_other = matches!(error, ConnectionError::ConnectionClosed(close) if close.error_code == no_protocol);
+        if is_other { Self::OtherProtocol } else { Self::Nobody }
+    }
 }
 
 /// One way to an aggregator.
@@ -141,7 +195,7 @@ impl Way<'_> {
             Self::Proxy(proxy, aggregator) => proxy::tunnel(proxy, aggregator).await,
         };
         let wire = async { Link::connect_tcp(stream?, tls).await };
-        wire.await.map_err(|error| Failure::Other(error.to_string()))
+        wire.await.map_err(|error| Failure::Met(Met::by_tcp(&error), error.to_string()))
     }
 }
 
@@ -162,8 +216,10 @@ impl Link {
         credentials: &Credentials<'_>,
         transports: &[Transport],
     ) -> Result<Self, LinkError> {
-        let tls = Arc::new(client_config(credentials)?);
+        let (tls, verifier) = client_config(credentials)?;
+        let tls = Arc::new(tls);
         let mut failures = Vec::new();
+        let mut met = Met::Nobody;
         for aggregator in &uplink.aggregators {
             for transport in transports {
                 let ways = match (transport, &uplink.proxy) {
@@ -190,12 +246,18 @@ impl Link {
                             return Ok(Self { wire, aggregator, reader, torn: false });
                         }
                         Ok(Err(Failure::TurnedAway)) => return Err(LinkError::TurnedAway),
-                        Ok(Err(Failure::Other(why))) => failures.push(format!("{way}: {why}")),
+                        Ok(Err(Failure::Met(here, why))) => {
+                            let is_stranger = verifier.met_stranger();
+                            met = met.max(if is_stranger { Met::Stranger } else { here });
+                            let why = if is_stranger { "another aggregator answers" } else { &why };
+                            failures.push(format!("{way}: {why}"));
+                        }
                         Err(_) => failures.push(format!("{way}: no answer within {CONNECT_TIMEOUT:?}")),
                     }
                 }
             }
         }
+        failures.extend(met.advice(credentials).map(str::to_owned));
         Err(LinkError::Reach(failures))
     }
 
@@ -205,7 +267,7 @@ impl Link {
         match timeout(QUIC_AFTER_ALL_TIMEOUT, Self::connect_quic(address, tls)).await {
             Ok(Ok(wire)) => Ok(Some(wire)),
             Ok(Err(Failure::TurnedAway)) => Err(LinkError::TurnedAway),
-            Ok(Err(Failure::Other(_))) | Err(_) => Ok(None),
+            Ok(Err(Failure::Met(..))) | Err(_) => Ok(None),
         }
     }
 
@@ -216,7 +278,7 @@ impl Link {
     }
 
     async fn connect_quic(address: SocketAddr, tls: Arc<ClientConfig>) -> Result<Wire, Failure> {
-        let other = |error: &dyn ToString| Failure::Other(error.to_string());
+        let other = |error: &dyn ToString| Failure::Met(Met::Nobody, error.to_string());
         let crypto = QuicClientConfig::try_from(tls).map_err(|error| other(&error))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport()));
@@ -229,7 +291,7 @@ impl Link {
         let connection = connecting.await.map_err(|error| {
             let refused = TransportErrorCode::CONNECTION_REFUSED;
             let no_room = matches!(&error, ConnectionError::ConnectionClosed(close) if close.error_code == refused);
-            if no_room { Failure::TurnedAway } else { other(&error) }
+            if no_room { Failure::TurnedAway } else { Failure::Met(Met::by_quic(&error), error.to_string()) }
         })?;
         let (send, receive) = connection.open_bi().await.map_err(|error| other(&error))?;
         Ok(Wire::Quic { endpoint, connection, send, receive })
@@ -332,7 +394,7 @@ async fn write(stream: &mut TlsStream<TcpStream>, frame: &[u8]) -> io::Result<()
     stream.flush().await
 }
 
-fn client_config(credentials: &Credentials<'_>) -> Result<ClientConfig, LinkError> {
+fn client_config(credentials: &Credentials<'_>) -> Result<(ClientConfig, Arc<Verifier>), LinkError> {
     let error = |error: &dyn ToString| LinkError::Tls(error.to_string());
     let provider = Arc::new(default_provider());
     let (believe, protocol) = match credentials {
@@ -345,7 +407,7 @@ fn client_config(credentials: &Credentials<'_>) -> Result<ClientConfig, LinkErro
         .with_protocol_versions(&[&TLS13])
         .map_err(|why| error(&why))?
         .dangerous()
-        .with_custom_certificate_verifier(verifier);
+        .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>);
     let mut tls = match credentials {
         Credentials::Identity(identity) | Credentials::Renew(identity) => tls
             .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())
@@ -353,7 +415,7 @@ fn client_config(credentials: &Credentials<'_>) -> Result<ClientConfig, LinkErro
         Credentials::Join(_) => tls.with_no_client_auth(),
     };
     tls.alpn_protocols = vec![protocol.to_vec()];
-    Ok(tls)
+    Ok((tls, verifier))
 }
 
 fn transport() -> TransportConfig {
@@ -372,10 +434,82 @@ fn transport() -> TransportConfig {
 #[cfg(test)]
 mod tests {
     use quinn::ServerConfig;
+    use quinn::crypto::rustls::QuicServerConfig;
     use rcgen::generate_simple_self_signed;
     use rustls_pki_types::PrivateKeyDer;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
+
+    /// An aggregator of its own, with these protocols.
+    fn tls(protocols: &[&[u8]]) -> rustls::ServerConfig {
+        let made = generate_simple_self_signed([SERVER_NAME.to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let tls = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let tls = tls.with_protocol_versions(&[&TLS13]).unwrap().with_no_client_auth();
+        let mut tls = tls.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        tls
+    }
+
+    fn at(address: SocketAddr) -> config::Uplink {
+        let state_dir = std::path::PathBuf::new();
+        config::Uplink { aggregators: vec![address.to_string()], proxy: None, join: None, state_dir }
+    }
+
+    /// What a host that joins is told of what listens on a port of TCP.
+    async fn told(listens: impl AsyncFnOnce(TcpListener)) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = listener.local_addr().unwrap();
+        tokio::join!(refusal(there, Transport::Tcp), listens(listener)).0
+    }
+
+    async fn refusal(there: SocketAddr, transport: Transport) -> String {
+        let dialled = Link::dial(&at(there), &Credentials::Join([0; 32]), &[transport]).await;
+        dialled.map(drop).unwrap_err().to_string()
+    }
+
+    async fn accept(listener: TcpListener, tls: rustls::ServerConfig) {
+        let (stream, _) = listener.accept().await.unwrap();
+        drop(TlsAcceptor::from(Arc::new(tls)).accept(stream).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_likely_wrong_is_told() {
+        let page =
+            "give the port of the aggregator's `ingest.listen`, 4641 if it says none: this one is likely its page's";
+        let plain = async |listener: TcpListener| {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        };
+        let told_of = told(plain).await;
+        assert!(told_of.ends_with(page), "{told_of}");
+        let told_of = told(async |listener| accept(listener, tls(&[b"http/1.1"])).await).await;
+        assert!(told_of.ends_with(page), "{told_of}");
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let told_of = refusal(closed, Transport::Tcp).await;
+        assert!(told_of.contains("; see whether the aggregator runs"), "{told_of}");
+        let told_of = told(async |listener| accept(listener, tls(&[ALPN_ENROLL])).await).await;
+        assert!(
+            told_of.contains(": another aggregator answers; it is not the one that made the join token: correct"),
+            "{told_of}"
+        );
+    }
+
+    #[tokio::test]
+    async fn another_aggregator_is_known_by_quic_too() {
+        let tls = QuicServerConfig::try_from(tls(&[ALPN_ENROLL])).unwrap();
+        let config = ServerConfig::with_crypto(Arc::new(tls));
+        let other = Endpoint::server(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let there = other.local_addr().unwrap();
+        let accept = async { drop(other.accept().await.unwrap().await) };
+        let (told, ()) = tokio::join!(refusal(there, Transport::Quic), accept);
+        assert!(
+            told.contains(": another aggregator answers; it is not the one that made the join token: correct"),
+            "{told}"
+        );
+    }
 
     #[tokio::test]
     async fn an_aggregator_without_room_is_not_tried_by_tcp() {
@@ -384,13 +518,8 @@ mod tests {
         let config = ServerConfig::with_single_cert(vec![made.cert.der().clone()], key).unwrap();
         let full = Endpoint::server(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = full.local_addr().unwrap();
-        let tcp = tokio::net::TcpListener::bind(address).await.unwrap();
-        let there = config::Uplink {
-            aggregators: vec![address.to_string()],
-            proxy: None,
-            join: None,
-            state_dir: std::path::PathBuf::new(),
-        };
+        let tcp = TcpListener::bind(address).await.unwrap();
+        let there = at(address);
         let refuse = async { full.accept().await.unwrap().refuse() };
         let credentials = Credentials::Join([0; 32]);
         let dial = Link::dial(&there, &credentials, &[Transport::Quic, Transport::Tcp]);

@@ -1,9 +1,12 @@
 //! Whom the agent believes to be the aggregator: the one name and its CA, whatever address was dialled.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use common::trust::SERVER_NAME;
 use common::trust::VALIDITY_TOLERANCE;
+use rustls::CertificateError;
 use rustls::DigitallySignedStruct;
 use rustls::RootCertStore;
 use rustls::SignatureScheme;
@@ -32,11 +35,17 @@ pub(super) enum Believe {
 pub(super) struct Verifier {
     believe: Believe,
     provider: Arc<CryptoProvider>,
+    met_stranger: AtomicBool,
 }
 
 impl Verifier {
     pub(super) const fn new(believe: Believe, provider: Arc<CryptoProvider>) -> Self {
-        Self { believe, provider }
+        Self { believe, provider, met_stranger: AtomicBool::new(false) }
+    }
+
+    /// Whether somebody else showed a certificate since this was asked last: the errors of transports do not tell.
+    pub(super) fn met_stranger(&self) -> bool {
+        self.met_stranger.swap(false, Relaxed)
     }
 
     fn strict(&self, chain: &[CertificateDer<'_>]) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
@@ -65,11 +74,15 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let strict = self.strict(intermediates)?;
-        let name = ServerName::try_from(SERVER_NAME).map_err(|error| rustls::Error::General(error.to_string()))?;
-        let at = |now| strict.verify_server_cert(end_entity, intermediates, &name, ocsp_response, now);
-        let (earlier, later) = around(now);
-        at(now).or_else(|error| at(earlier).or_else(|_| at(later)).map_err(|_| error))
+        let verified = self.strict(intermediates).and_then(|strict| {
+            let name = ServerName::try_from(SERVER_NAME).map_err(|error| rustls::Error::General(error.to_string()))?;
+            let at = |now| strict.verify_server_cert(end_entity, intermediates, &name, ocsp_response, now);
+            let (earlier, later) = around(now);
+            at(now).or_else(|error| at(earlier).or_else(|_| at(later)).map_err(|_| error))
+        });
+        let is_stranger = verified.as_ref().is_err_and(|error| !is_of_time(error));
+        self.met_stranger.fetch_or(is_stranger, Relaxed);
+        verified
     }
 
     fn verify_tls12_signature(
@@ -94,6 +107,13 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// Whether it is only that a certificate was valid at other times.
+const fn is_of_time(error: &rustls::Error) -> bool {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let rustls::Error::InvalidCertificate(error) = error else { return false };
+    matches!(error, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
 }
 
 fn around(now: UnixTime) -> (UnixTime, UnixTime) {
@@ -149,6 +169,10 @@ mod tests {
         let chain = [shown.ca.clone()];
         let verified = verifier.verify_server_cert(&shown.server, &chain, &dialled, &[], now);
         assert_eq!(verified.is_ok(), expect, "{verified:?}");
+        // All that is refused within the time of the certificates is somebody else's.
+        let within = (FROM..FROM + 31 * DAY).contains(&at);
+        assert_eq!(verifier.met_stranger(), !expect && within, "{verified:?}");
+        assert!(!verifier.met_stranger(), "it is told once");
     }
 
     #[test]
