@@ -1,10 +1,8 @@
 //! Commands that ask the aggregator something, whether it runs or not: what they ask, and how they write the answer.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,8 +10,6 @@ use common::time::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::alert::files;
-use crate::alert::rule;
 use crate::http::control::Question;
 use crate::ingest::trust::Authority;
 use crate::ingest::trust::date;
@@ -198,33 +194,6 @@ fn number_of<'a>(host: &str, list: &'a Value) -> anyhow::Result<&'a Value> {
     Ok(&found["id"])
 }
 
-/// Reads rule files and says all that is wrong with each; whether all are good.
-#[must_use]
-pub fn check_rules(files: &[PathBuf]) -> (String, bool) {
-    let mut text = String::new();
-    let mut good = true;
-    // Writing to a string does not fail.
-    let mut tell = |file: &Path, what: &dyn Display| writeln!(text, "{}: {what}", file.display()).unwrap_or_default();
-    for file in files {
-        match files::read(file).map(|text| rule::parse(&text)) {
-            Ok(Ok(rules)) => {
-                let count = rules.groups.iter().map(|group| group.rules.len()).sum::<usize>();
-                tell(file, &format_args!("{count} rules"));
-                continue;
-            }
-            Ok(Err(errors)) => {
-                errors.iter().for_each(|error| tell(file, error));
-                if 0 < errors.untold() {
-                    tell(file, &format_args!("and {} more", errors.untold()));
-                }
-            }
-            Err(error) => tell(file, &format_args!("cannot read it: {error}")),
-        }
-        good = false;
-    }
-    (text, good)
-}
-
 /// Makes another certificate authority for a data directory.
 ///
 /// # Errors
@@ -366,8 +335,6 @@ fn labels(metric: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn check(command: &Command, answer: &Value, expect: &str) {
@@ -402,23 +369,6 @@ mod tests {
         check("3", Some(3));
         check("we", None);
         check("", None);
-    }
-
-    #[test]
-    fn rule_files_are_checked_one_by_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = ["good.yml", "bad.yml", "missing.yml"].map(|name| dir.path().join(name));
-        fs::write(&files[0], "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up == 0\n").unwrap();
-        fs::write(&files[1], "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up ==\n  - {alert: B}\n").unwrap();
-        let (text, good) = check_rules(&files);
-        assert!(!good);
-        let text = text.replace(&format!("{}/", dir.path().display()), "");
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "good.yml: 1 rules");
-        assert!(lines[1].starts_with("bad.yml: line 5: group \"g\", rule \"A\": "), "{}", lines[1]);
-        assert_eq!(lines[2], "bad.yml: line 6: group \"g\", rule \"B\": a rule needs `expr`");
-        assert!(lines[3].starts_with("missing.yml: cannot read it: "), "{}", lines[3]);
-        assert!(check_rules(&files[..1]).1);
     }
 
     #[test]

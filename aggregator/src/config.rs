@@ -1,9 +1,11 @@
 //! What the operator wrote, and what it means. The one reader of the environment.
 
 mod forward;
+mod unit;
 
 pub use crate::config::forward::Forward;
 pub use crate::config::forward::Relabel;
+pub use crate::config::unit::duration;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -23,6 +25,8 @@ use common::config::Layers;
 use common::wire::message::SETTINGS_BYTES_MAX;
 use serde::Deserialize;
 use serde::Deserializer;
+use serde::Serialize;
+use serde::Serializer;
 use serde::de::Error as _;
 
 /// Where a configuration is looked for when none is named.
@@ -69,7 +73,7 @@ pub struct Config {
 }
 
 /// The API and the page.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
     /// Where they are served.
@@ -79,7 +83,11 @@ pub struct Http {
     /// Whether they may be served beyond this machine without TLS.
     pub plain: bool,
     /// The certificate to serve them with; none is plain HTTP.
-    #[serde(deserialize_with = "certificate")]
+    #[serde(
+        serialize_with = "write_certificate",
+        deserialize_with = "certificate",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub tls: Option<Tls>,
     /// Whether `/metrics` answers everybody.
     pub metrics_open: bool,
@@ -100,7 +108,7 @@ pub enum Tls {
 }
 
 /// What agents connect to.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ingest {
     /// Where sessions are taken.
@@ -114,11 +122,11 @@ pub struct Ingest {
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 /// How data is written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
     /// How long a commit of samples waits for others to share its write.
-    #[serde(deserialize_with = "interval")]
+    #[serde(serialize_with = "unit::write_duration", deserialize_with = "interval")]
     pub commit_interval: Duration,
     /// How many series there may be at once.
     pub series_max: u64,
@@ -129,25 +137,25 @@ pub struct Store {
 }
 
 /// How long data is kept.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// Samples as they came.
-    #[serde(deserialize_with = "stretch")]
+    #[serde(serialize_with = "unit::write_duration", deserialize_with = "unit::stretch")]
     pub raw: Duration,
     /// Their windows of five minutes.
-    #[serde(deserialize_with = "stretch")]
+    #[serde(serialize_with = "unit::write_duration", deserialize_with = "unit::stretch")]
     pub five_minutes: Duration,
     /// Those of an hour.
-    #[serde(deserialize_with = "stretch")]
+    #[serde(serialize_with = "unit::write_duration", deserialize_with = "unit::stretch")]
     pub one_hour: Duration,
     /// Bytes of all block files, after which the oldest go whatever their age.
-    #[serde(deserialize_with = "size")]
+    #[serde(serialize_with = "unit::write_size", deserialize_with = "unit::size")]
     pub bytes: Option<u64>,
 }
 
 /// What a query may cost.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
     /// Samples that one may hold.
@@ -157,22 +165,22 @@ pub struct Query {
     /// Bytes of what range queries answered that are kept.
     pub cache_max: usize,
     /// How long one may take.
-    #[serde(deserialize_with = "stretch")]
+    #[serde(serialize_with = "unit::write_duration", deserialize_with = "unit::stretch")]
     pub deadline: Duration,
     /// One that takes so long is logged.
-    #[serde(deserialize_with = "stretch")]
+    #[serde(serialize_with = "unit::write_duration", deserialize_with = "unit::stretch")]
     pub slow: Duration,
 }
 
 /// When rules are evaluated.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Alert {
     /// Between two evaluations of a group that says nothing else.
-    #[serde(deserialize_with = "stretch")]
+    #[serde(serialize_with = "unit::write_duration", deserialize_with = "unit::stretch")]
     pub interval: Duration,
     /// How long the alerts of a host that fell silent are held.
-    #[serde(deserialize_with = "stretch")]
+    #[serde(serialize_with = "unit::write_duration", deserialize_with = "unit::stretch")]
     pub hold_silent: Duration,
 }
 
@@ -207,6 +215,9 @@ pub enum ReadError {
         /// What is wrong, and what to do.
         why: &'static str,
     },
+    /// They cannot be printed.
+    #[error("print the configuration: {0}")]
+    Print(toml::ser::Error),
 }
 
 impl Config {
@@ -215,15 +226,16 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, a key is unknown or a value makes no sense.
     pub fn read(command_line: CommandLine) -> Result<Self, ReadError> {
-        let file = read_file(command_line.config)?;
-        let named = file.as_ref().map(|(path, text)| (path.display().to_string(), text.as_str()));
-        let layers = Layers {
-            file: named.as_ref().map(|(name, text)| (name.as_str(), *text)),
-            environment: environment(),
-            command_line: command_line.values,
-        };
-        let raw: RawConfig = layers.read()?;
-        raw.meaning(file.as_ref().and_then(|(path, _)| path.parent()))
+        let (raw, path) = RawConfig::read(command_line)?;
+        raw.meaning(path.as_deref().and_then(Path::parent))
+    }
+
+    /// Rules and routes lie beside the configuration file, if there is one: what lies where they would be without it, and
+    /// what is read instead.
+    #[must_use]
+    pub fn unread(&self) -> Vec<(PathBuf, PathBuf)> {
+        let places = ["rules", "alertmanager.yml"].map(|name| (self.data_dir.join(name), self.rules_dir.join(name)));
+        places.into_iter().filter(|(unread, read)| unread != read && unread.exists()).collect()
     }
 
     /// The socket on which commands reach a running aggregator.
@@ -233,8 +245,19 @@ impl Config {
     }
 }
 
+/// The layers put together, as a file that says the same. Secrets are not shown.
+///
+/// # Errors
+/// As [`Config::read`].
+pub fn print(command_line: CommandLine) -> Result<String, ReadError> {
+    Config::read(command_line.clone())?;
+    let (mut raw, _) = RawConfig::read(command_line)?;
+    raw.forward.iter_mut().for_each(Forward::hide);
+    toml::to_string(&raw).map_err(ReadError::Print)
+}
+
 /// What was written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawConfig {
     data_dir: PathBuf,
@@ -249,7 +272,7 @@ struct RawConfig {
 }
 
 /// Some hosts, and what is set of their agents. The agent checks what it means.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Agents {
     hosts: BTreeMap<String, String>,
@@ -268,6 +291,18 @@ impl Agents {
 }
 
 impl RawConfig {
+    /// Reads all layers, and says which file is one of them.
+    fn read(command_line: CommandLine) -> Result<(Self, Option<PathBuf>), ReadError> {
+        let file = read_file(command_line.config)?;
+        let named = file.as_ref().map(|(path, text)| (path.display().to_string(), text.as_str()));
+        let layers = Layers {
+            file: named.as_ref().map(|(name, text)| (name.as_str(), *text)),
+            environment: environment(),
+            command_line: command_line.values,
+        };
+        Ok((layers.read()?, file.map(|(path, _)| path)))
+    }
+
     fn meaning(mut self, beside: Option<&Path>) -> Result<Config, ReadError> {
         let refuse = |key, why| Err(ReadError::Meaning { key, why });
         if !self.http.external_url.is_empty() && !is_page_address(&self.http.external_url) {
@@ -415,64 +450,23 @@ fn certificate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Tls>
     }
 }
 
+fn write_certificate<S: Serializer>(tls: &Option<Tls>, serializer: S) -> Result<S::Ok, S::Error> {
+    match tls {
+        Some(Tls::Files { certificate, key }) => serializer.collect_map([("certificate", certificate), ("key", key)]),
+        Some(Tls::SelfMade) => serializer.collect_map([("self_made", true)]),
+        None => serializer.serialize_none(),
+    }
+}
+
 fn hostname() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
 }
 
-fn stretch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    duration(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is not a duration such as 200ms, 10s or 1h30m")))
-}
-
 fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let interval = stretch(deserializer)?;
+    let interval = unit::stretch(deserializer)?;
     let why = || D::Error::custom(format!("it is {COMMIT_INTERVAL_MAX:?} at most: agents and senders wait for it"));
     (interval <= COMMIT_INTERVAL_MAX).then_some(interval).ok_or_else(why)
-}
-
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let known = bytes(&text).map(Some);
-    known.ok_or_else(|| D::Error::custom(format!("{text:?} is not a size such as 500MB, 50GB or 2TB")))
-}
-
-/// A size as Prometheus writes it: `512KB`, `500MB`, `50GB`, `2TB`, each 1,024 of the one before.
-fn bytes(text: &str) -> Option<u64> {
-    const UNITS: &[(&str, u32)] = &[("KB", 10), ("MB", 20), ("GB", 30), ("TB", 40), ("B", 0)];
-    let (digits, shift) = UNITS.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))?;
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
-/// A duration as Prometheus writes it: `200ms`, `10s`, `1h30m`, `2d`.
-#[must_use]
-pub fn duration(text: &str) -> Option<Duration> {
-    const UNITS: &[(&str, u64)] = &[
-        ("ms", 1),
-        ("s", 1_000),
-        ("m", 60_000),
-        ("h", 3_600_000),
-        ("d", 86_400_000),
-        ("w", 604_800_000),
-        ("y", 31_536_000_000),
-    ];
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut millis = 0_u64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let letters = rest[digits..].find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len() - digits);
-        let (_, unit) = UNITS.iter().find(|(name, _)| *name == &rest[digits..digits + letters])?;
-        let count: u64 = rest[..digits].parse().ok()?;
-        millis = millis.checked_add(count.checked_mul(*unit)?)?;
-        rest = &rest[digits + letters..];
-    }
-    (!text.is_empty()).then(|| Duration::from_millis(millis))
 }
 
 /// `https://lapwing.example.com`, as links begin.
@@ -483,6 +477,8 @@ fn is_page_address(url: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use common::config::NOT_SHOWN;
+
     use super::*;
 
     /// Reads this text as `aggregator.toml` and gives the error.
@@ -534,6 +530,36 @@ mod tests {
     }
 
     #[test]
+    fn a_printed_configuration_says_the_same_and_no_secret() {
+        let text = "data_dir = '/d'\n[http]\ntls = { certificate = 'c', key = 'k' }\n[retention]\nraw = '36h'\nbytes = \
+                    '1536MB'\n[store]\ncommit_interval = '1s500ms'\n[[agents]]\nhosts = { env = 'a' }\n\
+                    processes.interval_seconds = 5\n[[forward]]\nname = 'f'\nurl = 'https://u:sesame@a/x?key=friend'\n\
+                    headers = { Authorization = 'Bearer mellon' }\nbearer_file = 't'\nrelabel = [{ source_labels = ['a'] }]";
+        let dir = tempfile::tempdir().unwrap();
+        let named = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            CommandLine { config: Some(path), values: Vec::new() }
+        };
+        let printed = print(named("written.toml", text)).unwrap();
+        assert!(!printed.contains("sesame") && !printed.contains("mellon") && !printed.contains("friend"), "{printed}");
+        for line in
+            ["raw = \"36h\"", "bytes = \"1536MB\"", "commit_interval = \"1500ms\"", "url = \"https://a/x?(not shown)\""]
+        {
+            assert!(printed.contains(line), "{printed}");
+        }
+        let text = text.replace("u:sesame@", "").replace("Bearer mellon", NOT_SHOWN).replace("key=friend", NOT_SHOWN);
+        let [again, expect] = [printed.as_str(), &text].map(|text| Config::read(named("again.toml", text)).unwrap());
+        assert_eq!(format!("{again:?}"), format!("{expect:?}"));
+        let own = tempfile::tempdir().unwrap();
+        let empty = own.path().join("empty.toml");
+        fs::write(&empty, "").unwrap();
+        let printed = print(CommandLine { config: Some(empty), values: Vec::new() }).unwrap();
+        let layers = Layers { file: Some(("printed", &*printed)), ..Layers::default() };
+        assert_eq!(format!("{:?}", layers.read::<RawConfig>().unwrap()), format!("{:?}", RawConfig::default()));
+    }
+
+    #[test]
     fn the_packaged_file_says_the_defaults() {
         let text = include_str!("../../packaging/aggregator.toml");
         let layers = |text| Layers { file: Some(("aggregator.toml", text)), ..Layers::default() };
@@ -570,23 +596,5 @@ mod tests {
         let long = format!("[[agents]]\ncontainers.labels = ['{}']", "x".repeat(SETTINGS_BYTES_MAX));
         assert!(read(&long).unwrap_err().starts_with("agents: 64 KiB"));
         assert!(read(&"[[agents]]\n".repeat(AGENTS_MAX + 1)).unwrap_err().starts_with("agents: more than 256"));
-    }
-
-    #[test]
-    fn durations_are_written_as_in_prometheus() {
-        let check =
-            |text: &str, millis: Option<u64>| assert_eq!(duration(text), millis.map(Duration::from_millis), "{text}");
-        check("200ms", Some(200));
-        check("1h30m", Some(5_400_000));
-        check("2d", Some(172_800_000));
-        check("0", Some(0));
-        check("0s", Some(0));
-        check("", None);
-        check("10", None);
-        check("s", None);
-        check("1.5s", None);
-        check("1 s", None);
-        check("99999999999999999999s", None);
-        check("1µs", None);
     }
 }

@@ -1,6 +1,7 @@
 //! The aggregator: takes batches in, keeps them, answers questions, raises alerts, tells people.
 
 pub mod alert;
+pub mod check;
 pub mod command;
 pub mod config;
 pub mod forward;
@@ -147,10 +148,9 @@ pub async fn run(
     ended
 }
 
-/// Rules and routes lie beside the configuration file, if there is one: says what lies where they would be without it.
+/// Says what is not read of what seems to be meant to be.
 fn warn_of_unread(config: &Config) {
-    let unread = ["rules", "alertmanager.yml"].map(|name| (config.data_dir.join(name), config.rules_dir.join(name)));
-    for (unread, read) in unread.iter().filter(|(unread, read)| unread != read && unread.exists()) {
+    for (unread, read) in config.unread() {
         let (unread, read) = (unread.display(), read.display());
         tracing::warn!(%unread, %read, "rules and routes are read beside the configuration file, not in the data directory");
     }

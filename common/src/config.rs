@@ -14,6 +14,9 @@ use toml::de::DeTable;
 /// What the names of environment variables begin with: `LAPWING__SECTION__KEY`.
 pub const ENVIRONMENT_PREFIX: &str = "LAPWING__";
 
+/// What stands for a secret where a configuration is printed.
+pub const NOT_SHOWN: &str = "(not shown)";
+
 /// Where values come from, weakest first.
 #[derive(Clone, Debug, Default)]
 pub struct Layers<'a> {
@@ -126,6 +129,15 @@ impl Layers<'_> {
     fn whole(&self) -> Place {
         Place::File { name: self.file.map_or("configuration", |(name, _)| name).to_owned(), line: 1 }
     }
+}
+
+/// An address as it may be shown: without the name and the password that may stand before its host.
+#[must_use]
+pub fn without_user(url: &str) -> String {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    // A password may have a slash in it, though it should not: all before the last `@` goes.
+    let host = url[begin..].rfind('@').map_or(begin, |at| begin + at + 1);
+    format!("{}{}", &url[..begin], &url[host..])
 }
 
 /// The value as TOML where that fits (`8`, `true`, `["a"]`), otherwise as the plain text that it is.
@@ -270,6 +282,18 @@ mod tests {
         let uplink = Uplink { aggregator: "line".to_owned(), retries: 2, mode: Mode::Full };
         assert_eq!(config, Config { uplink, labels: labels.into() });
         assert_eq!(read(None, &[], vec![]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_user() {
+        let check = |url, expect| assert_eq!(without_user(url), expect);
+        check("http://a:1", "http://a:1");
+        check("http://u:p@a:1/x", "http://a:1/x");
+        check("http://u:p@ss@a:1", "http://a:1");
+        check("http://u:p/ss@a:1", "http://a:1");
+        check("https://a/x?mail=b@c", "https://c");
+        check("u:p@a", "a");
+        check("", "");
     }
 
     #[test]

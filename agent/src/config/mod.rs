@@ -15,6 +15,8 @@ use std::time::Duration;
 use common::config::ConfigError;
 use common::config::ENVIRONMENT_PREFIX;
 use common::config::Layers;
+use common::config::NOT_SHOWN;
+use common::config::without_user;
 use common::metric::Labels;
 use serde::Deserialize;
 use serde::Serialize;
@@ -356,11 +358,9 @@ pub fn print(layers: &Layers<'_>) -> Result<String, ConfigError> {
     Config::read(layers)?;
     let mut raw: RawConfig = layers.read()?;
     if let Some(join) = &mut raw.uplink.join {
-        "(not shown)".clone_into(join);
+        NOT_SHOWN.clone_into(join);
     }
-    if let Some((_, address)) = raw.uplink.proxy.as_ref().and_then(|proxy| proxy.rsplit_once('@')) {
-        raw.uplink.proxy = Some(format!("http://{address}"));
-    }
+    raw.uplink.proxy = raw.uplink.proxy.as_deref().map(without_user);
     toml::to_string(&raw).map_err(|error| layers.refuse("uplink", error.to_string()))
 }
 
@@ -499,10 +499,10 @@ mod tests {
 
     #[test]
     fn a_printed_configuration_says_the_same_and_no_secret() {
-        let text = "[host]\ninstance = 'web'\n[[processes.groups]]\ncmdline = ['a']\n[uplink]\njoin = 'sesame'\naggregator = 'a:1, b:1'\nproxy = 'http://c:1'";
+        let text = "[host]\ninstance = 'web'\n[[processes.groups]]\ncmdline = ['a']\n[uplink]\njoin = 'sesame'\naggregator = 'a:1, b:1'\nproxy = 'http://u:mellon@c:1'";
         let printed = print(&Layers { file: Some(("agent.toml", text)), ..Layers::default() }).unwrap();
-        assert!(!printed.contains("sesame"), "{printed}");
-        let expect = read(text).unwrap();
+        assert!(!printed.contains("sesame") && !printed.contains("mellon"), "{printed}");
+        let expect = read(&text.replace("u:mellon@", "")).unwrap();
         let uplink = Uplink { join: Some("(not shown)".to_owned()), ..expect.uplink.clone() };
         assert_eq!(read(&printed).unwrap(), Config { uplink, ..expect });
     }

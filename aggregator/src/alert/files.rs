@@ -120,6 +120,14 @@ struct Listing {
     ignored: Vec<String>,
 }
 
+/// Where the rule files lie in `rules` below this directory.
+///
+/// # Errors
+/// When it cannot be listed. One that is not there is empty.
+pub fn paths(beside: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(list(&beside.join("rules"))?.found.keys().map(|path| beside.join(&**path)).collect())
+}
+
 /// Lists the directory. One that is not there is empty.
 fn list(directory: &Path) -> io::Result<Listing> {
     let Listing { mut found, mut ignored } = Listing::default();

@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use common::config::NOT_SHOWN;
+use common::config::without_user;
 use serde::Deserialize;
+use serde::Serialize;
 
 /// Somebody who is written to by remote write.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forward {
     /// What people call it. What was sent is known by it.
@@ -28,7 +31,7 @@ pub struct Forward {
 }
 
 /// One rule.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Relabel {
     /// Whose values are looked at …
@@ -43,6 +46,18 @@ pub struct Relabel {
     pub target_label: String,
     /// … to this.
     pub replacement: String,
+}
+
+impl Forward {
+    /// Hides what may be secret.
+    pub(super) fn hide(&mut self) {
+        self.url = without_user(&self.url);
+        // Some take a key behind the question mark.
+        if let Some((address, _)) = self.url.split_once('?') {
+            self.url = format!("{address}?{NOT_SHOWN}");
+        }
+        self.headers.values_mut().for_each(|value| NOT_SHOWN.clone_into(value));
+    }
 }
 
 impl Default for Relabel {

@@ -157,6 +157,17 @@ impl fmt::Debug for Kept {
     }
 }
 
+/// Reads the files that a configuration names, if it does.
+///
+/// # Errors
+/// When one cannot be used.
+pub fn check(config: &config::Tls) -> Result<(), TlsError> {
+    match config {
+        config::Tls::Files { certificate, key } => read(certificate, key).map(drop),
+        config::Tls::SelfMade => Ok(()),
+    }
+}
+
 fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let pem = |file: &Path| fs::read(file).map_err(|error| TlsError::File(file.to_owned(), error));
     let content = |file: &Path, why: String| TlsError::Content(file.to_owned(), why);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +21,9 @@ use crate::notify::receiver::webhook::Webhook;
 use crate::notify::route::GroupBy;
 use crate::notify::route::Route;
 
+/// What its file is called.
+pub const FILE: &str = "alertmanager.yml";
+
 /// Who is told of which alerts.
 #[derive(Clone, Debug)]
 pub struct NotifyConfig {
@@ -31,6 +36,18 @@ pub struct NotifyConfig {
 }
 
 impl NotifyConfig {
+    /// Reads `alertmanager.yml` in this directory, if it is there.
+    ///
+    /// # Errors
+    /// When it cannot be read, or as [`Self::parse`].
+    pub fn read(directory: &Path) -> Result<Option<Self>, String> {
+        match fs::read_to_string(directory.join(FILE)) {
+            Ok(text) => Self::parse(&text, directory).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("cannot read it: {error}")),
+        }
+    }
+
     /// Reads the file's text. Files that it names are relative to `directory`.
     ///
     /// # Errors
@@ -80,6 +97,11 @@ impl NotifyConfig {
         let (receiver, place) = name.rsplit_once("/webhook/")?;
         let (receiver, webhooks) = self.receivers.get_key_value(receiver)?;
         Some((receiver, webhooks.get(place.parse::<usize>().ok()?)?))
+    }
+
+    /// Files of secrets that it names.
+    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        self.receivers.values().flatten().flat_map(Webhook::secrets).filter_map(Secret::file)
     }
 
     /// The names of a receiver's webhooks.
@@ -291,7 +313,7 @@ mod tests {
 
     use super::*;
 
-    const FILE: &str = r#"
+    const TEXT: &str = r#"
 global: {resolve_timeout: 5m, smtp_smarthost: 'x:25'}
 route:
   receiver: all
@@ -321,7 +343,7 @@ inhibit_rules: [{source_match: {a: b}}]
 "#;
 
     fn check_routed(labels: &[(&str, &str)], expect: &[(&str, &str)]) {
-        let config = NotifyConfig::parse(FILE, Path::new("/etc/lapwing")).unwrap();
+        let config = NotifyConfig::parse(TEXT, Path::new("/etc/lapwing")).unwrap();
         let labels: Labels = labels.iter().copied().collect();
         let routes = config.route.matching(&labels);
         let got: Vec<_> = routes.iter().map(|route| (route.receiver.as_str(), route.key.as_str())).collect();
@@ -341,7 +363,7 @@ inhibit_rules: [{source_match: {a: b}}]
 
     #[test]
     fn what_is_inherited_and_what_is_not() {
-        let config = NotifyConfig::parse(FILE, Path::new("/etc/lapwing")).unwrap();
+        let config = NotifyConfig::parse(TEXT, Path::new("/etc/lapwing")).unwrap();
         let deep = &config.route.routes[1].routes[0];
         assert_eq!((deep.group_wait, deep.group_interval), (Duration::ZERO, Duration::from_secs(60)));
         assert_eq!(deep.repeat_interval, Duration::from_secs(4 * 3_600));

@@ -1,6 +1,5 @@
 //! The stage without its waiting: evaluation, decision, and the one commit that holds both.
 
-use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use crate::alert::seen::Seen;
 use crate::alert::snapshot::Snapshot;
 use crate::alert::state::State;
 use crate::ingest::hearing::Unheard;
+use crate::notify::config::FILE;
 use crate::notify::config::NotifyConfig;
 use crate::notify::group::Firing;
 use crate::notify::notifier::Notifier;
@@ -161,23 +161,18 @@ impl Core {
 impl Routing {
     /// The configuration if it is different: `Some(None)` if there is none any more. After an error the old one stays.
     fn look(&mut self, again: bool) -> Option<Option<NotifyConfig>> {
-        let path = self.directory.join("alertmanager.yml");
-        let seen = Seen::at(&path);
+        let seen = Seen::at(&self.directory.join(FILE));
         if seen == self.seen && !again {
             return None;
         }
         self.seen = seen;
         self.error = None;
-        if seen == Seen::Absent {
-            return Some(None);
-        }
-        let text = fs::read_to_string(&path).map_err(|error| format!("cannot read it: {error}"));
-        match text.and_then(|text| NotifyConfig::parse(&text, &self.directory)) {
+        match NotifyConfig::read(&self.directory) {
             Ok(config) => {
-                for warning in &config.warnings {
+                for warning in config.iter().flat_map(|config| &config.warnings) {
                     tracing::warn!(warning, "alertmanager.yml asks for what is not done");
                 }
-                Some(Some(config))
+                Some(config)
             }
             Err(error) => {
                 tracing::warn!(error, "alertmanager.yml is not in use");
@@ -190,6 +185,7 @@ impl Routing {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,7 +39,25 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl Authorization {
+    /// What is secret of it.
+    pub(super) const fn secret(&self) -> &Secret {
+        match self {
+            Self::Scheme(_, secret) | Self::Basic(_, secret) => secret,
+        }
+    }
+}
+
 impl Secret {
+    /// Its file, if it has one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Inline(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// The text.
     ///
     /// # Errors

@@ -34,6 +34,13 @@ pub struct Webhook {
     pub timeout: Duration,
 }
 
+impl Webhook {
+    /// What is secret of it.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        [&self.url].into_iter().chain(self.authorization.as_ref().map(Authorization::secret))
+    }
+}
+
 /// Tells a webhook.
 ///
 /// # Errors
