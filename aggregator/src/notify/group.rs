@@ -77,9 +77,9 @@ impl Groups {
     /// Takes over what an evaluation found: firing alerts join the groups of their routes, all others have resolved.
     pub fn take(&mut self, root: &Route, firing: &[Firing], at: Timestamp) {
         let mut seen: BTreeMap<String, BTreeSet<Fingerprint>> = BTreeMap::new();
-        for alert in firing {
+        for (alert, fired) in distinct(firing) {
             for route in root.matching(&alert.labels) {
-                let key = self.join(route, alert, at);
+                let key = self.join(route, (alert, fired), at);
                 seen.entry(key).or_default().insert(alert.fingerprint);
             }
         }
@@ -171,12 +171,12 @@ impl Groups {
     }
 
     /// Puts an alert into its group on this route, and gives the group's key.
-    fn join(&mut self, route: &Route, alert: &Firing, at: Timestamp) -> String {
+    fn join(&mut self, route: &Route, (alert, fired): (&Firing, Timestamp), at: Timestamp) -> String {
         let (key, labels) = route.group(&alert.labels);
-        let member = Member {
+        let mut member = Member {
             labels: map(&alert.labels),
             annotations: map(&alert.annotations),
-            starts_at: alert.fired,
+            starts_at: fired,
             ends_at: None,
             generator_url: alert.generator_url.clone(),
         };
@@ -189,15 +189,30 @@ impl Groups {
         });
         if group.next_flush.is_none() {
             // An alert that has waited elsewhere, before a restart or a change of routes, waits for no company.
-            let waited = route.group_wait <= at.since(alert.fired);
+            let waited = route.group_wait <= at.since(fired);
             group.next_flush = Some(if waited { at } else { at.after(route.group_wait) });
         }
-        if group.members.get(&alert.fingerprint) != Some(&member) {
+        // One that fires already began when it did, whichever rule it is of by now: receivers know it by its beginning.
+        let before = group.members.get(&alert.fingerprint);
+        if let Some(firing) = before.filter(|before| before.ends_at.is_none()) {
+            member.starts_at = member.starts_at.min(firing.starts_at);
+        }
+        if before != Some(&member) {
             group.members.insert(alert.fingerprint, member);
             self.dirty.insert(key.clone());
         }
         key
     }
+}
+
+/// Each alert once, by its labels, and since when it fires: several rules may raise it. The last of them says what to say.
+fn distinct(firing: &[Firing]) -> impl Iterator<Item = (&Firing, Timestamp)> {
+    let mut distinct: BTreeMap<Fingerprint, (&Firing, Timestamp)> = BTreeMap::new();
+    for alert in firing {
+        let (last, fired) = distinct.entry(alert.fingerprint).or_insert((alert, alert.fired));
+        (*last, *fired) = (alert, alert.fired.min(*fired));
+    }
+    distinct.into_values()
 }
 
 impl Group {

@@ -286,6 +286,54 @@ receivers:
         assert_eq!(notifier.committed(), [], "nothing is new");
     }
 
+    /// One alert, an evaluation each 10 s: since when those rules say that it fires that have it. Gives what is told: when,
+    /// whether it fires, and since when.
+    fn told(evaluations: &[&[i64]]) -> Vec<(i64, bool, i64)> {
+        let config = "route: {receiver: a, group_wait: 0s, group_interval: 30s}\n\
+                      receivers: [{name: a, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}]\n";
+        let mut notifier = Notifier::default();
+        notifier.configure(Some(NotifyConfig::parse(config, Path::new("")).unwrap()));
+        let mut told = Vec::new();
+        for (second, fired) in (1..).map(|round| 10 * round).zip(evaluations) {
+            let firing: Vec<_> = fired.iter().map(|fired| page(1, Timestamp::from_seconds(*fired))).collect();
+            notifier.take(&firing, Timestamp::from_seconds(second));
+            for (address, pending) in notifier.depart(Duration::ZERO, 9) {
+                let alert = &pending.message.alerts[0];
+                let seconds = alert.starts_at.as_millis() / 1_000;
+                told.push((second, alert.ends_at.is_none(), seconds));
+                notifier.arrived(Attempt { address, pending, result: Ok(()) }, Duration::ZERO, 0.0);
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn an_alert_that_goes_on_firing_keeps_its_beginning() {
+        // Two rules have the same labels, and the first stops.
+        assert_eq!(told(&[&[10], &[10, 20], &[10, 20], &[20], &[], &[], &[]]), [(10, true, 10), (70, false, 10)]);
+        assert_eq!(told(&[&[10], &[20, 10], &[], &[]]), [(10, true, 10), (40, false, 10)]);
+        // A rule is moved to another file: its alert begins anew, and never stopped.
+        assert_eq!(told(&[&[10], &[20], &[], &[]]), [(10, true, 10), (40, false, 10)]);
+        // One that stopped and fires anew begins anew, also when nobody heard of it in between: as in Alertmanager.
+        assert_eq!(told(&[&[10], &[], &[30], &[30], &[], &[], &[]]), [(10, true, 10), (70, false, 30)]);
+    }
+
+    #[test]
+    fn rules_that_raise_one_alert_do_not_write_at_each_evaluation() {
+        let mut notifier = Notifier::default();
+        notifier.configure(Some(NotifyConfig::parse(SIBLINGS, Path::new("")).unwrap()));
+        let firing = [10, 20].map(|fired| Firing {
+            annotations: [("summary", fired.to_string().as_str())].into_iter().collect(),
+            ..page(1, Timestamp::from_seconds(fired))
+        });
+        for second in [20, 30, 40] {
+            notifier.take(&firing, Timestamp::from_seconds(second));
+            let written = notifier.records().len();
+            assert_eq!(written == 0, 20 < second, "{written} records at {second}");
+            notifier.committed();
+        }
+    }
+
     #[test]
     fn routes_with_the_same_matchers_tell_both_their_receivers() {
         let mut notifier = Notifier::default();
