@@ -1,4 +1,4 @@
-//! Embeds `web/dist/page` when the page was built, else a placeholder that says how to build it. Never runs npm.
+//! Embeds `web/dist/page` when the page was built, else sets `unbuilt`: what says how to build it is served. Never runs npm.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use std::path::Path;
 const PAGE: &str = "web/dist/page";
 
 fn main() {
+    println!("cargo::rustc-check-cfg=cfg(unbuilt)");
     println!("cargo::rerun-if-env-changed=REQUIRE_UI");
     // The directory above exists without a build: a watched path that is absent would make every build start here.
     println!("cargo::rerun-if-changed=web/dist");
@@ -17,6 +18,6 @@ fn main() {
         println!("cargo::error=REQUIRE_UI=1, but the page is not built: npm ci && npm run build, in aggregator/ui/web");
     } else {
         println!("cargo::warning=embedding a placeholder: for the page, npm ci && npm run build, in aggregator/ui/web");
-        memory_serve::load_directory("placeholder");
+        println!("cargo::rustc-cfg=unbuilt");
     }
 }

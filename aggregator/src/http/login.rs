@@ -9,10 +9,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
-use axum::http::header::ACCEPT_LANGUAGE;
 use axum::http::header::LOCATION;
 use axum::http::header::SET_COOKIE;
-use axum::response::Html;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use common::time::Timestamp;
@@ -106,6 +104,5 @@ pub async fn spend(
 }
 
 fn page(status: StatusCode, page: &ui::Plain, headers: &HeaderMap) -> Response {
-    let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    (status, Html(page.in_language(accepted))).into_response()
+    (status, page.answer(headers)).into_response()
 }

@@ -3,11 +3,16 @@
 //! The page shows nothing that the public API does not give: this crate knows no data, only files.
 
 use axum::Router;
+use axum::http::HeaderMap;
 use axum::http::HeaderName;
+#[cfg(not(unbuilt))]
 use axum::http::StatusCode;
+use axum::http::header::ACCEPT_LANGUAGE;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::header::CONTENT_TYPE;
+use axum::response::Html;
 use axum::routing::get;
+#[cfg(not(unbuilt))]
 use memory_serve::CacheControl;
 
 /// What pages without a script are drawn with: the page's own tokens and elements, and the system's light or dark.
@@ -37,10 +42,20 @@ pub const SIGN_IN: Plain =
 pub const SPENT: Plain =
     Plain { english: include_str!("../plain/spent.en.html"), chinese: include_str!("../plain/spent.zh.html") };
 
+/// What stands for the page where it was not built: how to build it.
+#[cfg(unbuilt)]
+const UNBUILT: Plain =
+    Plain { english: include_str!("../plain/unbuilt.en.html"), chinese: include_str!("../plain/unbuilt.zh.html") };
+
 impl Plain {
-    /// The page in the language that comes first in an `Accept-Language` header.
-    #[must_use]
-    pub fn in_language(&self, accepted: &str) -> &'static str {
+    /// The page in the language of who asks.
+    pub fn answer(&self, headers: &HeaderMap) -> Html<&'static str> {
+        let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        Html(self.in_language(accepted))
+    }
+
+    /// That which comes first in an `Accept-Language` header.
+    fn in_language(&self, accepted: &str) -> &'static str {
         let chinese = accepted.trim_start().get(..2).is_some_and(|first| first.eq_ignore_ascii_case("zh"));
         if chinese { self.chinese } else { self.english }
     }
@@ -50,8 +65,20 @@ impl Plain {
 ///
 /// The names of scripts and styles carry a hash of their content, so browsers keep them for good and ask only for the
 /// page again.
-#[expect(unused_qualifications, reason = "in what memory-serve generates")]
 pub fn router() -> Router {
+    page()
+        .route("/plain.css", get(plain("text/css; charset=utf-8", PLAIN_STYLE)))
+        .route("/mark.svg", get(plain("image/svg+xml", MARK)))
+}
+
+#[cfg(unbuilt)]
+fn page() -> Router {
+    Router::new().fallback(async |headers: HeaderMap| ([(CACHE_CONTROL, "no-cache")], UNBUILT.answer(&headers)))
+}
+
+#[cfg(not(unbuilt))]
+#[expect(unused_qualifications, reason = "in what memory-serve generates")]
+fn page() -> Router {
     memory_serve::load!()
         .index_file(Some("/index.html"))
         .fallback(Some("/index.html"))
@@ -62,8 +89,6 @@ pub fn router() -> Router {
         // Compressed by a release build; a debug build would do it at each start, which takes it seconds.
         .enable_brotli(!cfg!(debug_assertions))
         .into_router()
-        .route("/plain.css", get(plain("text/css; charset=utf-8", PLAIN_STYLE)))
-        .route("/mark.svg", get(plain("image/svg+xml", MARK)))
 }
 
 /// A file whose name stays the same from version to version.
@@ -75,6 +100,7 @@ const fn plain(kind: &'static str, text: &'static str) -> ([(HeaderName, &'stati
 mod tests {
     use axum::body::Body;
     use axum::http::Request;
+    use axum::http::StatusCode;
     use axum::http::header::CONTENT_TYPE;
     use http_body_util::BodyExt;
     use tower::ServiceExt;
@@ -82,7 +108,11 @@ mod tests {
     use super::*;
 
     async fn ask(path: &str) -> (StatusCode, String, String) {
-        let request = Request::get(path).body(Body::empty()).expect("request");
+        ask_in("en", path).await
+    }
+
+    async fn ask_in(language: &str, path: &str) -> (StatusCode, String, String) {
+        let request = Request::get(path).header(ACCEPT_LANGUAGE, language).body(Body::empty()).expect("request");
         let response = router().oneshot(request).await.expect("infallible");
         let (status, kind) = (response.status(), response.headers()[CONTENT_TYPE].to_str().expect("text").to_owned());
         let body = response.into_body().collect().await.expect("body").to_bytes();
@@ -92,7 +122,7 @@ mod tests {
     /// Every screen's address answers with the page, so that a link can be opened, shared and reloaded.
     async fn check(path: &str) {
         let (status, kind, body) = ask(path).await;
-        assert_eq!((status, &*kind), (StatusCode::OK, "text/html"), "{path}");
+        assert!(status == StatusCode::OK && kind.starts_with("text/html"), "{path}: {status} {kind}");
         assert!(body.contains("<title>Lapwing</title>"), "{path}");
     }
 
@@ -119,6 +149,16 @@ mod tests {
         let (_, kind, style) = ask("/plain.css").await;
         assert!(kind.starts_with("text/css") && style.contains("prefers-color-scheme: dark"), "{kind}");
         assert_eq!(ask("/mark.svg").await.1, "image/svg+xml");
+    }
+
+    #[cfg(unbuilt)]
+    #[tokio::test]
+    async fn how_to_build_the_page_is_told_in_each_language() {
+        for (language, lang, says) in [("de", "en", "is not built"), ("zh-CN,en;q=0.5", "zh-CN", "尚未构建")] {
+            let (_, _, body) = ask_in(language, "/hosts/1").await;
+            assert!(body.contains(&format!("<html lang=\"{lang}\"")) && body.contains(says), "{language}: {body}");
+            assert!(body.contains("npm ci &amp;&amp; npm run build"), "{body}");
+        }
     }
 
     #[tokio::test]
