@@ -62,6 +62,15 @@ pub(super) fn give_back(connection: &Connection, bytes: u32) -> rusqlite::Result
     Ok(())
 }
 
+/// Puts what is in the WAL where it belongs, as far as no reader needs it: not before that is the file as short as what was given
+/// back makes it. Who commits meanwhile waits for nothing.
+pub(super) fn checkpoint(file: &Path) -> rusqlite::Result<()> {
+    let connection =
+        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
 fn page_bytes(connection: &Connection) -> rusqlite::Result<u32> {
     connection.query_row("PRAGMA page_size", [], |row| row.get(0))
 }
@@ -76,6 +85,11 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) const fn new(file: PathBuf) -> Self {
         Self { file, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// What they read.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Asks a question. Blocks: on a thread that may.

@@ -241,11 +241,15 @@ impl Settler {
         let free = || self.shared.readers.ask(database::free_bytes);
         let mut before = u64::MAX;
         let mut left = free()?;
+        if left <= FREE_BYTES_KEPT {
+            return Ok(());
+        }
         while FREE_BYTES_KEPT < left && left < before {
             self.change(|transaction, _| database::give_back(transaction, BYTES_IN_CHANGE))?;
             (before, left) = (left, free()?);
         }
-        Ok(())
+        // Where little comes behind it, it would be hours until the disk had it.
+        Ok(database::checkpoint(self.shared.readers.file())?)
     }
 
     /// Puts series into the catalog, so that files can name them.
