@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0012_ended.sql"),
     include_str!("../../migrations/0013_forward.sql"),
     include_str!("../../migrations/0014_bare_log.sql"),
+    include_str!("../../migrations/0015_ordered.sql"),
 ];
 
 /// Why a database cannot be used.

@@ -84,7 +84,7 @@ impl Chunk {
             | has(ODD, odd.contains(&1));
         let mut out = Vec::with_capacity(64);
         put_varint(&mut out, entries.len() as u64);
-        out.push(flags | scale.0.unwrap_or(FLOATS) << SCALE_SHIFT);
+        out.push(flags | scale.byte() << SCALE_SHIFT);
         let columns = [(STAMPS, &stamps), (MARKS, &marks), (COUNTS, &counts), (ODD, &odd)];
         columns.iter().filter(|(what, _)| flags & what != 0).for_each(|(_, column)| put_integers(&mut out, column));
         if flags & COUNTS == 0 {
@@ -233,12 +233,28 @@ const fn counter(window: Window) -> Counter {
     }
 }
 
-const FLOATS: u8 = 15;
+/// Digits that the values of some entries mean: what their series says, or the fewest that give all of them back to the bit.
+pub(super) fn meant(shape: Shape, entries: &[Entry]) -> Decimals {
+    if shape.decimals != Decimals::FULL {
+        return shape.decimals;
+    }
+    let windows: Vec<Window> = entries.iter().filter_map(|entry| entry.window).collect();
+    Scale::of(shape, &windows).decimals()
+}
 
-/// How a chunk writes its values: as integers with so many digits behind the point, or, if there is no number of digits
-/// that gives all of them back to the bit, as floats.
+const FLOATS: u8 = 15;
+const ORDERED: u8 = 14;
+
+/// How a chunk writes its values.
 #[derive(Clone, Copy, Debug)]
-struct Scale(Option<u8>);
+enum Scale {
+    /// As integers with so many digits behind the point.
+    Digits(u8),
+    /// As floats, if there is no number of digits that gives all of them back to the bit.
+    Floats,
+    /// As integers that ascend as the floats do, where that is shorter: what moves a little in each window is.
+    Ordered,
+}
 
 impl Scale {
     fn of(shape: Shape, windows: &[Window]) -> Self {
@@ -253,15 +269,43 @@ impl Scale {
             windows.iter().flat_map(fields).all(|value| decimals.mantissa(value).is_some())
         };
         let meant = (0..=Decimals::MAX).find(|digits| Decimals::new(*digits) == shape.decimals);
-        Self(meant.into_iter().chain([0, 3, 6]).find(|digits| fits(*digits)))
+        // The fewest: what each digit more multiplies by is no power of two, so that it is not shifted out again.
+        let digits = meant.into_iter().chain(0..=Decimals::MAX).find(|digits| fits(*digits));
+        digits.map_or_else(|| Self::exact(windows), Self::Digits)
+    }
+
+    /// The shorter of the ways that give everything back.
+    fn exact(windows: &[Window]) -> Self {
+        let last: Vec<f64> = windows.iter().map(Window::last).collect();
+        let bytes = |scale: &Self| {
+            let mut out = Vec::new();
+            scale.put(&mut out, &last, &[]);
+            out.len()
+        };
+        if bytes(&Self::Floats) < bytes(&Self::Ordered) { Self::Floats } else { Self::Ordered }
     }
 
     const fn read(byte: u8) -> Self {
-        if byte == FLOATS { Self(None) } else { Self(Some(byte)) }
+        match byte {
+            FLOATS => Self::Floats,
+            ORDERED => Self::Ordered,
+            digits => Self::Digits(digits),
+        }
     }
 
-    fn decimals(self) -> Decimals {
-        self.0.map_or(Decimals::FULL, Decimals::new)
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Floats => FLOATS,
+            Self::Ordered => ORDERED,
+            Self::Digits(digits) => digits,
+        }
+    }
+
+    const fn decimals(self) -> Decimals {
+        match self {
+            Self::Digits(digits) => Decimals::new(digits),
+            Self::Floats | Self::Ordered => Decimals::FULL,
+        }
     }
 
     fn round(self, value: f64) -> f64 {
@@ -270,21 +314,22 @@ impl Scale {
 
     /// Writes a column; as differences from `base` if there is one.
     fn put(self, out: &mut Vec<u8>, values: &[f64], base: &[f64]) {
-        if self.0.is_none() {
-            put_floats(out, values);
-            return;
-        }
-        let mantissa = |value: f64| self.decimals().mantissa(value).unwrap_or(0);
-        let base = base.iter().copied().chain(std::iter::repeat(0.0));
-        let integers: Vec<i64> =
-            values.iter().zip(base).map(|(value, base)| mantissa(*value) - mantissa(base)).collect();
+        let integers: Vec<i64> = match self {
+            Self::Floats => return put_floats(out, values),
+            Self::Ordered => values.iter().map(|value| ordered(value.to_bits().cast_signed())).collect(),
+            Self::Digits(_) => {
+                let mantissa = |value: f64| self.decimals().mantissa(value).unwrap_or(0);
+                let base = base.iter().copied().chain(std::iter::repeat(0.0));
+                values.iter().zip(base).map(|(value, base)| mantissa(*value) - mantissa(base)).collect()
+            }
+        };
         put_integers(out, &integers);
     }
+}
 
-    /// Whether values are written as floats.
-    const fn is_exact(self) -> bool {
-        self.0.is_none()
-    }
+/// The bits of a float as an integer that is greater where the float is; and the other way round.
+const fn ordered(bits: i64) -> i64 {
+    bits ^ (bits >> 63 & i64::MAX)
 }
 
 #[cfg(test)]
@@ -341,6 +386,26 @@ mod tests {
             peak: f64::NAN,
         };
         check(COUNTER, &series((0..360).map(|step| Window::Counter(steady(step)))), 28);
+    }
+
+    /// What others write, of values that each differ from the one before by so much at most, up and down without a pattern.
+    fn walk(step: f64, digits: u8) -> Vec<Entry> {
+        let mut random: u32 = 1;
+        let values = (0..360).scan(30.0, |value, _| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *value =
+                Decimals::new(digits).round(*value + step * (f64::from(random >> 8) / f64::from(1_u32 << 23) - 1.0));
+            Some(Window::Gauge(Gauge::of(*value)))
+        });
+        series(values)
+    }
+
+    #[test]
+    fn what_others_write_costs_what_it_tells() {
+        // Differences of 41 values, and of 2^50.
+        check(Shape::WRITTEN, &walk(2.0, 1), 360 * 6 / 8 + 40);
+        check(Shape::WRITTEN, &walk(0.2, 2), 360 * 6 / 8 + 40);
+        check(Shape::WRITTEN, &walk(0.2, 255), 360 * 51 / 8);
     }
 
     fn value() -> impl Strategy<Value = f64> {

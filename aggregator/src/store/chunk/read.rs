@@ -20,6 +20,7 @@ use crate::store::chunk::column::floats;
 use crate::store::chunk::column::integers;
 use crate::store::chunk::column::unzigzag;
 use crate::store::chunk::growth;
+use crate::store::chunk::ordered;
 use crate::store::chunk::still;
 use crate::store::select::Field;
 use crate::store::select::STALE;
@@ -241,15 +242,18 @@ fn append_values(
     out: &mut Vec<f64>,
 ) {
     let decimals = scale.decimals();
-    if scale.is_exact() {
-        floats(reader, len, out);
-    } else if base.is_empty() {
-        append_integers(reader, len, decimals.values(), out);
-    } else {
-        integers(reader, len, mantissas);
-        let base = base.iter().map(|base| decimals.mantissa(*base).unwrap_or(0));
-        let mantissas = mantissas.iter().zip(base).map(|(mantissa, base)| mantissa.wrapping_add(base));
-        out.extend(mantissas.map(decimals.values()));
+    match scale {
+        Scale::Floats => floats(reader, len, out),
+        Scale::Ordered => {
+            append_integers(reader, len, |integer| f64::from_bits(ordered(integer).cast_unsigned()), out);
+        }
+        Scale::Digits(_) if base.is_empty() => append_integers(reader, len, decimals.values(), out),
+        Scale::Digits(_) => {
+            integers(reader, len, mantissas);
+            let base = base.iter().map(|base| decimals.mantissa(*base).unwrap_or(0));
+            let mantissas = mantissas.iter().zip(base).map(|(mantissa, base)| mantissa.wrapping_add(base));
+            out.extend(mantissas.map(decimals.values()));
+        }
     }
 }
 

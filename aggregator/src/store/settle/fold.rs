@@ -7,12 +7,15 @@ use common::window::Window;
 
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
+use crate::store::chunk::meant;
 
 /// Windows of a resolution made of finer ones, which ascend.
 ///
 /// One is stamped with the end of its stretch. A mark stays where it is and is never folded: the windows of the stretch
 /// before it are stamped as the last of them, so that the mark is behind them, and those after it are a window of their own.
 pub(super) fn fold(shape: Shape, entries: &[Entry], resolution: Duration) -> Vec<Entry> {
+    // A sum of what has two digits has two, though that of the floats has more.
+    let decimals = meant(shape, entries);
     let mut folded: Vec<Entry> = Vec::new();
     let mut open: Option<(Timestamp, Entry)> = None;
     for entry in entries {
@@ -23,7 +26,7 @@ pub(super) fn fold(shape: Shape, entries: &[Entry], resolution: Duration) -> Vec
             (before, None) => folded.extend(before.map(|(_, of)| of).into_iter().chain([*entry])),
             (before, Some(window)) => {
                 let earlier = before.and_then(|(_, of)| of.window);
-                let window = earlier.map_or(window, |earlier: Window| earlier.merge(window, shape.decimals));
+                let window = earlier.map_or(window, |earlier: Window| earlier.merge(window, decimals));
                 open = Some((end, Entry { stamp: entry.stamp, window: Some(window) }));
             }
         }
@@ -64,6 +67,23 @@ mod tests {
         check("1@10 2@20 3@300 4@310", "3:6:3@300 1:4:4@600");
         check("1@300 2@900", "1:1:1@300 1:2:2@900");
         check("1@0 2@10", "1:1:1@0 1:2:2@300");
+    }
+
+    #[test]
+    fn a_sum_has_the_digits_of_what_it_is_made_of() {
+        let shape = Shape::WRITTEN;
+        let sums = |values: &[f64]| {
+            let entry = |(second, value): (i64, &f64)| Entry {
+                stamp: Timestamp::from_seconds(second),
+                window: Some(Window::Gauge(Gauge::of(*value))),
+            };
+            let entries: Vec<Entry> = (1..).zip(values).map(entry).collect();
+            let folded = fold(shape, &entries, Duration::from_secs(300)).into_iter().filter_map(|entry| entry.window);
+            let sum = |window| if let Window::Gauge(Gauge { sum, .. }) = window { sum } else { f64::NAN };
+            folded.map(sum).collect::<Vec<f64>>()
+        };
+        assert_eq!(sums(&[0.1, 0.2]), [0.3]);
+        assert_eq!(sums(&[0.1, 0.2, 1.0 / 3.0]), [0.1 + 0.2 + 1.0 / 3.0]);
     }
 
     #[test]

@@ -1,0 +1,2 @@
+-- Chunks in logs and block files may have floats as integers that ascend as they do: a program that does not know them is not to
+-- read them.
