@@ -221,7 +221,7 @@ struct Errors {
 
 impl Errors {
     fn add<T>(&mut self, place: &Spanned<T>, what: impl Into<String>) {
-        if self.found.len() == RULE_ERRORS_MAX {
+        if self.is_full() {
             self.more += 1;
             return;
         }
@@ -232,6 +232,11 @@ impl Errors {
             what: first_line(&what.into()),
         };
         self.found.push(error);
+    }
+
+    /// Whether what is found besides is only counted.
+    const fn is_full(&self) -> bool {
+        self.found.len() == RULE_ERRORS_MAX
     }
 
     fn unknown(&mut self, keys: Vec<Text>) {
@@ -309,6 +314,10 @@ fn rule(raw: Spanned<Sieved<RawRule>>, errors: &mut Errors) -> Option<Rule> {
         }
     }
     let expr = raw.expr.as_ref().and_then(|written| {
+        if errors.is_full() && !query::is_query(&written.value) {
+            errors.add(written, "");
+            return None;
+        }
         let parsed = query::parse(&written.value);
         parsed.map_err(|error| errors.add(written, error.to_string())).ok()
     });
@@ -467,8 +476,10 @@ mod tests {
 
     #[test]
     fn what_is_told_has_an_end() {
-        let errors = parse(&format!("{HEAD}{}", "  - expr: up\n".repeat(RULE_ERRORS_MAX + 2))).unwrap_err();
-        assert_eq!((errors.iter().count(), errors.untold()), (RULE_ERRORS_MAX, 2));
+        for rule in ["  - expr: up\n", "  - alert: A\n    expr: up up\n"] {
+            let errors = parse(&format!("{HEAD}{}", rule.repeat(RULE_ERRORS_MAX + 2))).unwrap_err();
+            assert_eq!((errors.iter().count(), errors.untold()), (RULE_ERRORS_MAX, 2));
+        }
     }
 
     #[test]

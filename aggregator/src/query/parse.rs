@@ -22,6 +22,7 @@ use crate::query::desugar::LINE_ENDS;
 use crate::query::desugar::desugar;
 use crate::query::function;
 use crate::query::function::How;
+use crate::query::mistake::located;
 use crate::query::place::Calls;
 use crate::query::plan::Aggregate;
 use crate::query::plan::AggregateOp;
@@ -61,8 +62,16 @@ pub const QUERY_DEPTH_MAX: usize = 100;
 pub fn parse(text: &str) -> Result<Expr, QueryError> {
     register_functions();
     check_size(text)?;
-    let ast = parse_quietly(&desugar(text)?)?;
+    let ast = parsed(text)?;
     Ok(Expr { text: text.to_owned(), root: root(&ast, text)? })
+}
+
+/// Whether a text is a query: what is wrong with it is not looked for, which takes longer than to parse it.
+#[must_use]
+pub fn is_query(text: &str) -> bool {
+    register_functions();
+    let ast = check_size(text).and_then(|()| parse_quietly(&desugar(text)?));
+    ast.is_ok_and(|ast| ast.is_ok_and(|ast| root(&ast, text).is_ok()))
 }
 
 /// A query as it is written well, a line for each part of a long one. Durations that are calculated are numbers.
@@ -102,9 +111,20 @@ fn name_matchers(tree: &mut Value) {
 fn checked(text: &str) -> Result<parser::Expr, QueryError> {
     register_functions();
     check_size(text)?;
-    let ast = parse_quietly(&desugar(text)?)?;
+    let ast = parsed(text)?;
     root(&ast, text)?;
     Ok(ast)
+}
+
+fn parsed(text: &str) -> Result<parser::Expr, QueryError> {
+    let found = parse_quietly(&desugar(text)?)?;
+    found.map_err(|complaint| QueryError::BadData(located(text, &complaint, self::complaint)))
+}
+
+/// What the parser says of a text that it does not take.
+pub(super) fn complaint(text: &str) -> Option<String> {
+    let parsed = desugar(text).and_then(|plain| parse_quietly(&plain));
+    parsed.map_or_else(|error| Some(error.to_string()), Result::err)
 }
 
 thread_local! {
@@ -113,7 +133,7 @@ thread_local! {
 }
 
 /// The parser panics on some durations that do not fit its type (`[1e30]`).
-fn parse_quietly(text: &str) -> Result<parser::Expr, QueryError> {
+fn parse_quietly(text: &str) -> Result<Result<parser::Expr, String>, QueryError> {
     static HOOKED: Once = Once::new();
     HOOKED.call_once(|| {
         let before = panic::take_hook();
@@ -126,7 +146,7 @@ fn parse_quietly(text: &str) -> Result<parser::Expr, QueryError> {
     IN_PARSER.set(true);
     let parsed = catch_unwind(|| parser::parse(text));
     IN_PARSER.set(false);
-    parsed.map_err(|_panic| QueryError::bad("a duration or a number is out of range"))?.map_err(QueryError::BadData)
+    parsed.map_err(|_panic| QueryError::bad("a duration or a number is out of range"))
 }
 
 fn register_functions() {

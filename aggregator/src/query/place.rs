@@ -20,6 +20,15 @@ impl fmt::Display for Place {
     }
 }
 
+impl Place {
+    /// That of a byte.
+    pub(super) fn of(text: &str, at: usize) -> Self {
+        let before = &text.as_bytes()[..at.min(text.len())];
+        let begin = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        Self { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), column: 1 + before.len() - begin }
+    }
+}
+
 /// The calls of a text, functions and aggregations, in the order in which they are written: that of the parser's tree, walked
 /// from the left.
 pub(super) struct Calls {
@@ -70,13 +79,13 @@ impl Calls {
 }
 
 /// A word, a string, or one other character.
-struct Token<'a> {
-    at: usize,
-    text: &'a str,
+pub(super) struct Token<'a> {
+    pub(super) at: usize,
+    pub(super) text: &'a str,
 }
 
 /// Without spaces and comments.
-fn tokens(text: &str) -> Vec<Token<'_>> {
+pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {

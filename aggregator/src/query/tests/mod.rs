@@ -92,8 +92,8 @@ fn says_what_is_wrong_with_a_query() {
         assert!(answer.starts_with(expect), "{query}: {answer}");
     };
     check("", "bad_data: ");
-    check("sum(", "bad_data: unclosed left parenthesis");
-    check("nonsense(up)", "bad_data: unknown function with name 'nonsense'");
+    check("sum(", "bad_data: 1:4: parse error: unclosed left parenthesis");
+    check("nonsense(up)", "bad_data: 1:1: parse error: unknown function with name 'nonsense'");
     check("rate(up)", "bad_data: expected type");
     check("up[1e30]", "bad_data: ");
     check("up[0s]", "bad_data: ");
