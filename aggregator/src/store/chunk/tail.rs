@@ -123,7 +123,8 @@ impl Tail {
         self.bytes.capacity()
     }
 
-    fn entries(&self, shape: Shape) -> Vec<Entry> {
+    /// All of them.
+    pub(in crate::store) fn entries(&self, shape: Shape) -> Vec<Entry> {
         self.lend().into_iter().flat_map(|tail| tail.runs(shape)).flat_map(Run::entries).collect()
     }
 

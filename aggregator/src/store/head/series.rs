@@ -2,8 +2,6 @@
 //!
 //! A backlog comes in its own order behind the live windows; it is gathered and merged a chunk at a time.
 
-use std::sync::Arc;
-
 use common::time::{TimeRange, Timestamp};
 
 use crate::store::chunk::Chunk;
@@ -21,11 +19,21 @@ const RUNS_IN_CHUNK: u32 = 60;
 /// Windows that make a chunk however few of them differ: an hour, so that retention can drop whole chunks.
 const WINDOWS_IN_CHUNK: u32 = 360;
 
+/// What is set aside to be written to block files.
+#[derive(Debug, Default)]
+enum Aside {
+    #[default]
+    Nothing,
+    /// What is not after a stamp: nothing of its time has come since.
+    Through(Timestamp),
+    /// Chunks beside the others: what is behind may say something else about the same stamp, and is right.
+    Apart(Box<[Chunk]>),
+}
+
 /// The windows of one series.
 #[derive(Debug, Default)]
 pub(super) struct Series {
-    /// Set aside to be written to block files: what is behind may say something else about the same stamp, and is right.
-    frozen: Option<Arc<[Chunk]>>,
+    aside: Aside,
     /// Ascending, none overlapping another.
     chunks: Vec<Chunk>,
     /// Behind all chunks.
@@ -40,6 +48,9 @@ impl Series {
     /// Adds an entry, wherever its stamp belongs. Answers how many entries are known to have been replaced since the
     /// last call: late ones meet those with the same stamp when they are merged.
     pub(super) fn append(&mut self, shape: Shape, entry: Entry) -> u64 {
+        if matches!(self.aside, Aside::Through(cut) if entry.stamp <= cut) {
+            self.part(shape);
+        }
         if self.latest.is_none_or(|(latest, _)| latest <= entry.stamp) {
             self.latest = Some((entry.stamp, entry.window.is_none()));
         }
@@ -63,7 +74,7 @@ impl Series {
     /// Puts what there is in a range on a pile. Where only the latest entry counts, no more than what that lies in, if that
     /// is easily known; then it answers the first stamp of that.
     pub(super) fn put(&self, shape: Shape, (range, latest): (TimeRange, bool), pile: &mut Pile) -> Option<Timestamp> {
-        let frozen = self.frozen.as_deref().unwrap_or_default();
+        let frozen = self.apart();
         let is_late = self.late.as_ref().is_some_and(|late| late.touches(range));
         if latest && !is_late && !self.is_overlapped() {
             return self.put_latest(shape, range, pile);
@@ -85,7 +96,7 @@ impl Series {
             pile.push_run((Author::Growing, shape), run, range);
             return Some(run.first);
         }
-        let frozen = self.frozen.as_deref().unwrap_or_default();
+        let frozen = self.apart();
         let mut chunks = frozen
             .iter()
             .map(|chunk| (Author::Frozen, chunk))
@@ -97,14 +108,16 @@ impl Series {
 
     /// Whether there is an entry in `range`. May err towards yes by what lies between the entries of one chunk.
     pub(super) fn touches(&self, range: TimeRange) -> bool {
-        let chunks = self.frozen.as_deref().unwrap_or_default().iter().chain(&self.chunks);
+        let chunks = self.apart().iter().chain(&self.chunks);
         let chunk = chunks.into_iter().any(|chunk| range.after < chunk.last && chunk.first <= range.through);
         chunk || self.tail.touches(range) || self.late.as_ref().is_some_and(|late| late.touches(range))
     }
 
     /// Drops what is not after `cutoff`; a chunk goes when its last entry does.
     pub(super) fn drop_through(&mut self, shape: Shape, cutoff: Timestamp) {
-        self.frozen.take_if(|chunks| chunks.iter().all(|chunk| chunk.last <= cutoff));
+        if matches!(&self.aside, Aside::Apart(chunks) if chunks.iter().all(|chunk| chunk.last <= cutoff)) {
+            self.aside = Aside::Nothing;
+        }
         self.chunks.retain(|chunk| cutoff < chunk.last);
         for tail in std::iter::once(&mut self.tail).chain(self.late.as_deref_mut()) {
             if tail.first_stamp().is_some_and(|first| first <= cutoff) {
@@ -117,23 +130,37 @@ impl Series {
 
     /// Whether it has no entry.
     pub(super) fn is_empty(&self) -> bool {
-        self.frozen.is_none() && !self.is_growing()
+        self.apart().is_empty() && self.first_stamp().is_none() && self.late.is_none()
     }
 
     /// The first stamp of what is set aside.
     pub(super) fn frozen_first(&self) -> Option<Timestamp> {
-        Some(self.frozen.as_ref()?.first()?.first)
+        match &self.aside {
+            Aside::Nothing => None,
+            Aside::Through(cut) => self.first_stamp().filter(|first| first <= cut),
+            Aside::Apart(chunks) => chunks.first().map(|chunk| chunk.first),
+        }
     }
 
     /// The last stamp of what is set aside, and whether it marks the end there.
     pub(super) fn frozen_last(&self, shape: Shape) -> Option<(Timestamp, bool)> {
-        let entry = self.frozen.as_ref()?.last()?.decode(shape).pop()?;
-        Some((entry.stamp, entry.window.is_none()))
+        let of = |entry: Entry| (entry.stamp, entry.window.is_none());
+        match &self.aside {
+            Aside::Nothing => None,
+            Aside::Through(cut) => {
+                let growing = self.tail.latest(shape, *cut).map(|run| (run.first, run.window.is_none()));
+                let chunk = || self.chunks.iter().rfind(|chunk| chunk.first <= *cut);
+                let in_chunk = || chunk()?.decode(shape).into_iter().rfind(|entry| entry.stamp <= *cut).map(of);
+                growing.or_else(in_chunk)
+            }
+            Aside::Apart(chunks) => chunks.last()?.decode(shape).pop().map(of),
+        }
     }
 
     /// Whether it has entries that are not set aside.
     pub(super) fn is_growing(&self) -> bool {
-        self.first_stamp().is_some() || self.late.is_some()
+        let is_behind = |last: Timestamp| !matches!(self.aside, Aside::Through(cut) if last <= cut);
+        self.growing_at().is_some_and(is_behind) || self.late.is_some()
     }
 
     /// What it had before it came to be in the head.
@@ -146,59 +173,90 @@ impl Series {
         self.latest.is_some_and(|(latest, marked)| stamp < latest && !marked)
     }
 
-    /// Sets aside what is not after `cut`, and what was set aside before: it stays readable until it is released.
-    pub(super) fn freeze(&mut self, shape: Shape, cut: Timestamp) -> Option<Arc<[Chunk]>> {
+    /// What is not after `cut`, and what was set aside before, to be written to block files: it stays readable until it is
+    /// released, and where it is. A copy of all series at once would be a fifth of a head.
+    pub(super) fn freeze(&mut self, shape: Shape, cut: Timestamp) -> Vec<Chunk> {
         self.settle(shape);
+        if let Aside::Apart(before) = &self.aside {
+            let merged = merge(decoded(shape, before), decoded(shape, &self.through(shape, cut)));
+            self.aside = Aside::Through(cut);
+            self.drop_aside(shape);
+            let merged = encoded(shape, &merged);
+            self.aside = Aside::Apart(merged.clone().into());
+            return merged;
+        }
+        let frozen = self.through(shape, cut);
+        self.aside = if frozen.is_empty() { Aside::Nothing } else { Aside::Through(cut) };
+        frozen
+    }
+
+    /// Drops what was set aside: block files have it.
+    pub(super) fn release(&mut self, shape: Shape) {
+        self.drop_aside(shape);
+        self.aside = Aside::Nothing;
+    }
+
+    /// Chunks of what is not after `cut`.
+    fn through(&self, shape: Shape, cut: Timestamp) -> Vec<Chunk> {
         let whole = self.chunks.partition_point(|chunk| chunk.last <= cut);
-        let mut frozen: Vec<Chunk> = self.chunks.drain(..whole).collect();
+        let (through, behind) = self.chunks.split_at(whole);
+        let mut through = through.to_vec();
+        let straddling = behind.first().filter(|chunk| chunk.first <= cut).map(|chunk| chunk.decode(shape));
+        let growing = self.tail.first_stamp().filter(|first| *first <= cut).map(|_| self.tail.entries(shape));
+        for mut entries in [straddling, growing].into_iter().flatten() {
+            entries.truncate(entries.partition_point(|entry| entry.stamp <= cut));
+            through.push(Chunk::encode(shape, &entries));
+        }
+        through
+    }
+
+    /// Keeps apart what is set aside: something of its time comes, and is not to go with it.
+    fn part(&mut self, shape: Shape) {
+        if let Aside::Through(cut) = self.aside {
+            let through = self.through(shape, cut);
+            self.drop_aside(shape);
+            self.aside = Aside::Apart(through.into());
+        }
+    }
+
+    /// Drops what is set aside from where it is.
+    fn drop_aside(&mut self, shape: Shape) {
+        let Aside::Through(cut) = self.aside else {
+            return;
+        };
+        self.chunks.drain(..self.chunks.partition_point(|chunk| chunk.last <= cut));
+        let behind = |mut entries: Vec<Entry>| entries.split_off(entries.partition_point(|entry| entry.stamp <= cut));
         if let Some(chunk) = self.chunks.first_mut().filter(|chunk| chunk.first <= cut) {
-            let entries = chunk.decode(shape);
-            let (through, behind) = entries.split_at(entries.partition_point(|entry| entry.stamp <= cut));
-            *chunk = Chunk::encode(shape, behind);
-            frozen.push(Chunk::encode(shape, through));
+            *chunk = Chunk::encode(shape, &behind(chunk.decode(shape)));
         }
         if self.tail.first_stamp().is_some_and(|first| first <= cut) {
-            let entries = self.tail.drain(shape);
-            let (through, behind) = entries.split_at(entries.partition_point(|entry| entry.stamp <= cut));
-            frozen.push(Chunk::encode(shape, through));
-            behind.iter().for_each(|entry| self.tail.push(shape, *entry));
-            if behind.is_empty() {
+            let entries = behind(self.tail.drain(shape));
+            entries.iter().for_each(|entry| self.tail.push(shape, *entry));
+            if entries.is_empty() {
                 // It may be silent from here on.
                 self.tail = Tail::default();
             }
         }
-        match (self.frozen.take(), frozen.is_empty()) {
-            (before, true) => self.frozen = before,
-            (None, false) => self.frozen = Some(frozen.into()),
-            (Some(before), false) => {
-                let decoded =
-                    |chunks: &[Chunk]| -> Vec<Entry> { chunks.iter().flat_map(|chunk| chunk.decode(shape)).collect() };
-                let merged = merge(decoded(&before), decoded(&frozen));
-                self.frozen = Some(encoded(shape, &merged).into());
-            }
-        }
-        self.frozen.clone()
-    }
-
-    /// Drops what was set aside: block files have it.
-    pub(super) fn release(&mut self) {
-        self.frozen = None;
     }
 
     /// Bytes of the compressed chunks, the tail and what came late.
     pub(super) fn bytes(&self) -> usize {
-        let chunks = self.frozen.as_deref().unwrap_or_default().iter().chain(&self.chunks);
+        let chunks = self.apart().iter().chain(&self.chunks);
         let chunks: usize = chunks.map(|chunk| size_of::<Chunk>() + chunk.bytes.len()).sum();
         chunks + self.tail.bytes() + self.late.as_ref().map_or(0, |late| size_of::<Tail>() + late.bytes())
     }
 
     /// Whether what is set aside goes on behind the beginning of the rest.
     fn is_overlapped(&self) -> bool {
-        let frozen = self.frozen.as_ref().and_then(|frozen| frozen.last());
-        frozen.is_some_and(|frozen| self.first_stamp().is_some_and(|first| first <= frozen.last))
+        self.apart().last().is_some_and(|frozen| self.first_stamp().is_some_and(|first| first <= frozen.last))
     }
 
-    /// The latest stamp of what is not set aside.
+    /// What is set aside and kept apart.
+    fn apart(&self) -> &[Chunk] {
+        if let Aside::Apart(chunks) = &self.aside { chunks } else { &[] }
+    }
+
+    /// The latest stamp of what is not kept apart.
     fn growing_at(&self) -> Option<Timestamp> {
         self.tail.last_stamp().or_else(|| self.chunks.last().map(|chunk| chunk.last))
     }
@@ -238,6 +296,10 @@ const fn is_full(tail: &Tail) -> bool {
 fn reaching(chunks: &[Chunk], range: TimeRange) -> &[Chunk] {
     let chunks = &chunks[chunks.partition_point(|chunk| chunk.last <= range.after)..];
     &chunks[..chunks.partition_point(|chunk| chunk.first <= range.through)]
+}
+
+fn decoded(shape: Shape, chunks: &[Chunk]) -> Vec<Entry> {
+    chunks.iter().flat_map(|chunk| chunk.decode(shape)).collect()
 }
 
 fn encoded(shape: Shape, entries: &[Entry]) -> Vec<Chunk> {
@@ -316,6 +378,43 @@ mod tests {
             prop_assert_eq!(read(&series, range), inside);
             prop_assert_eq!(replaced + series.settle(SHAPE), expected);
             prop_assert_eq!(read(&series, ALL), oracle.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn what_is_set_aside_goes_and_what_came_since_stays(
+            appends in prop::array::uniform4(appends()),
+            cuts in prop::array::uniform3(800_000..4_000_000_i64),
+            released in prop::array::uniform3(any::<bool>()),
+        ) {
+            let mut series = Series::default();
+            // What was set aside, and what is not.
+            let (mut aside, mut rest) = (BTreeMap::new(), BTreeMap::new());
+            for (at, appends) in appends.into_iter().enumerate() {
+                for (stamp, value) in appends {
+                    let window = value.map(|value| Window::Gauge(Gauge::of(value)));
+                    series.append(SHAPE, Entry { stamp: Timestamp::from_millis(stamp), window });
+                    rest.insert(stamp, value);
+                }
+                let mut all = aside.clone();
+                all.extend(rest.clone());
+                prop_assert_eq!(read(&series, ALL), all.into_iter().collect::<Vec<_>>());
+                let Some(cut) = cuts.get(at) else { continue };
+                let behind = rest.split_off(&(cut + 1));
+                aside.append(&mut std::mem::replace(&mut rest, behind));
+                let frozen = decoded(SHAPE, &series.freeze(SHAPE, Timestamp::from_millis(*cut)));
+                let value = |entry: Entry| (entry.stamp.as_millis(), entry.window.map(|window| window.last()));
+                let frozen: Vec<_> = frozen.into_iter().map(value).collect();
+                prop_assert_eq!(&frozen, &aside.clone().into_iter().collect::<Vec<_>>());
+                let last = frozen.last().map(|(stamp, value)| (Timestamp::from_millis(*stamp), value.is_none()));
+                prop_assert_eq!((series.frozen_last(SHAPE), series.is_growing()), (last, !rest.is_empty()));
+                if released[at] {
+                    series.release(SHAPE);
+                    aside.clear();
+                }
+            }
         }
     }
 

@@ -48,7 +48,7 @@ pub(in crate::store) struct Frozen {
 pub(in crate::store) struct FrozenSeries {
     pub(in crate::store) number: u32,
     pub(in crate::store) shape: Shape,
-    pub(in crate::store) chunks: Arc<[Chunk]>,
+    pub(in crate::store) chunks: Vec<Chunk>,
 }
 
 impl Host {
@@ -114,7 +114,8 @@ impl Host {
         for at in 0..self.series.len() {
             let slot = &mut self.series[at];
             let (number, shape) = (slot.number, slot.column.shape);
-            if let Some(chunks) = slot.series.freeze(shape, cut) {
+            let chunks = slot.series.freeze(shape, cut);
+            if !chunks.is_empty() {
                 frozen.series.push(FrozenSeries { number, shape, chunks });
             }
             let slot = &self.series[at];
@@ -152,7 +153,7 @@ impl Host {
     pub(in crate::store::head) fn release(&mut self) {
         for slot in &mut self.series {
             slot.sealed = slot.through_frozen();
-            slot.series.release();
+            slot.series.release(slot.column.shape);
         }
         self.frozen_events.clear();
     }
