@@ -21,12 +21,16 @@ use benches::percentiles;
 use benches::program;
 use benches::synthetic::SERIES;
 use common::time::Clock;
+use common::time::Timestamp;
 
 /// How many seconds nothing may change on the disk before it counts as settled.
 const QUIET: u32 = 30;
 
 /// Longest that settling is waited for, in seconds.
 const SETTLING_MAX: u32 = 600;
+
+/// How long after its end a day is merged, and a little more: what comes then is nothing but late.
+const MERGED_AFTER: Duration = Duration::from_secs(2 * 3_600);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -42,7 +46,7 @@ async fn main() -> anyhow::Result<()> {
     }
     row("", peers.iter().map(|peer| peer.name.to_owned()))?;
 
-    let end = Clock::real().wall().as_millis() / STEP_MS * STEP_MS;
+    let end = end(Clock::real().wall(), hours).as_millis() / STEP_MS * STEP_MS;
     let filled = fill(&peers, end, hours * 3_600_000 / STEP_MS, recorded.as_deref()).await?;
     let samples = filled.samples as f64;
     row("M samples a second of one core", filled.used.iter().map(|used| ratio(samples / 1e6, used.as_secs_f64())))?;
@@ -67,6 +71,12 @@ async fn main() -> anyhow::Result<()> {
         ask(name, &peers, &[("query", query), ("time", at.to_string())], times).await?;
     }
     Ok(())
+}
+
+/// Where what is stored ends: with the last day of which everything is made that is made when a day is over, if it is a day.
+fn end(now: Timestamp, hours: i64) -> Timestamp {
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+    if hours < 24 { now } else { now.before(MERGED_AFTER).align_down(DAY) }
 }
 
 /// Name, expression, and when.
