@@ -43,7 +43,24 @@ pub struct Counter {
     pub peak: f64,
 }
 
+/// Whether numbers are the same to the bit: NaN is itself, and the two zeros differ. Bits are gathered because arrays that are
+/// compared as such are put into memory and waited for: windows are compared wherever they come, go and lie.
+#[must_use]
+pub fn same_bits<const N: usize>(left: [f64; N], right: [f64; N]) -> bool {
+    left.iter().zip(&right).fold(0, |differing, (left, right)| differing | (left.to_bits() ^ right.to_bits())) == 0
+}
+
 impl Window {
+    /// Whether it is the same to the bit.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Gauge(left), Self::Gauge(right)) => left.is(right),
+            (Self::Counter(left), Self::Counter(right)) => left.is(right),
+            (Self::Gauge(_), Self::Counter(_)) | (Self::Counter(_), Self::Gauge(_)) => false,
+        }
+    }
+
     /// Ticks folded in.
     #[must_use]
     pub const fn count(&self) -> u32 {
@@ -75,6 +92,13 @@ impl Window {
 }
 
 impl Gauge {
+    /// Whether it is the same to the bit.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let fields = |gauge: &Self| [gauge.min, gauge.max, gauge.sum, gauge.last];
+        self.count == other.count && same_bits(fields(self), fields(other))
+    }
+
     /// A window of one tick. `value` is rounded already.
     #[must_use]
     pub const fn of(value: f64) -> Self {
@@ -95,6 +119,13 @@ impl Gauge {
 }
 
 impl Counter {
+    /// Whether it is the same to the bit.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let fields = |counter: &Self| [counter.last, counter.increase, counter.peak];
+        self.count == other.count && same_bits(fields(self), fields(other))
+    }
+
     /// A window of one tick: what happened since the tick before, `elapsed` ago. A value below `previous` is a counter
     /// that started again at zero. Values are rounded already.
     #[must_use]

@@ -17,10 +17,10 @@ pub(super) struct Recall<'a> {
 }
 
 impl Recall<'_> {
-    /// Appends one window of a host, which is a row of its log.
-    pub(super) fn append(&self, (host, run): (HostId, RunId), version: u32, (row, batch): (i64, &Batch)) -> Appended {
-        self.recall(host, &self.head.absent((host, run), version, batch));
-        self.head.append((host, run), version, (row, batch))
+    /// Appends windows of a host, each of which is a row of its log.
+    pub(super) fn append(&self, (host, run): (HostId, RunId), version: u32, rows: &[(i64, Batch)]) -> Appended {
+        self.recall(host, &self.head.absent((host, run), version, rows));
+        self.head.append((host, run), version, rows)
     }
 
     /// Leaves of series that come with their whole label sets those that there is room for; what is refused of the rest.

@@ -2,18 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::collections::VecDeque;
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
-use std::sync::mpsc::SyncSender;
-use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::thread::ScopedJoinHandle;
 
+use common::batch::Batch;
 use common::batch::HostId;
+use common::batch::RunId;
 use common::metric::Labels;
 use common::time::Timestamp;
 use common::wire::codec::State;
@@ -31,12 +29,15 @@ use crate::store::origin;
 use crate::store::recall::Recall;
 use crate::store::stage::decode;
 
-/// Threads that append what another one reads: a machine with more of them has a disk that is slower than that.
-const HANDS_MAX: usize = 4;
+/// Threads that read and append: a machine with more of them has a disk that is slower than that.
+const HANDS_MAX: usize = 8;
 
-/// Bytes of rows that are handed over at once: enough that each host has some of them, and the series of one host stay
-/// near the processor while its rows are appended.
-const STEP_BYTES: usize = 2 << 20;
+/// Rows of a host that are appended at once, series after series: a series is looked for once and not once for each of
+/// them, and they stay near the processor meanwhile.
+const ROWS_AT_ONCE: usize = 16;
+
+/// Samples that wait to be appended: of a host of many series fewer rows are at once.
+const SAMPLES_WAITING_MAX: usize = 1 << 16;
 
 /// Rebuilds the head and answers the ledger. Rows that cannot be read are counted and passed over; of those that block
 /// files cover only is taken what later ones are decoded against.
@@ -116,33 +117,26 @@ impl<'a> Books<'a> {
         })
     }
 
-    /// Reads the log: this thread the rows of batches, and others, each of which has hosts of its own, append them. What
-    /// came with whole label sets is of others than batches are.
+    /// Reads the log of batches, host after host. What came with whole label sets is of others than batches are.
     fn rows(&self, connection: &Connection) -> rusqlite::Result<Ledger> {
-        let count = hands();
-        let mut labels = vec![HashMap::<HostId, VecDeque<(i64, Labels)>>::new(); count];
+        let mut labels = HashMap::<HostId, Vec<(i64, Labels)>>::new();
         for (after_log, host, set) in log::host_labels(connection)? {
-            labels[host.0 as usize % count].entry(host).or_default().push_back((after_log, set));
+            labels.entry(host).or_default().push((after_log, set));
         }
+        let hosts: BTreeSet<HostId> = self.shared.rows().hosts().chain(labels.keys().copied()).collect();
+        let hosts: Vec<HostId> = hosts.into_iter().collect();
+        let next = AtomicUsize::new(0);
+        let append = |connection: &Connection| {
+            let recall = Recall { connection, head: &self.shared.head };
+            let mut hand = Hand { books: self, recall, ledger: Ledger::default() };
+            while let Some(host) = hosts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                hand.host(*host, labels.get(host).map_or(&[], Vec::as_slice))?;
+            }
+            Ok(hand.ledger)
+        };
         thread::scope(|scope| {
             let written = scope.spawn(|| self.shared.readers.ask(|connection| self.written(connection)));
-            let mut hands: Vec<_> = labels
-                .into_iter()
-                .map(|labels| {
-                    let (give, steps) = sync_channel(1);
-                    let append = |connection: &Connection| {
-                        let recall = Recall { connection, head: &self.shared.head };
-                        Ok(Hand { books: self, recall, labels, ledger: Ledger::default() }.run(steps))
-                    };
-                    Step { rows: Vec::new(), bytes: 0, give, hand: scope.spawn(|| self.shared.readers.ask(append)) }
-                })
-                .collect();
-            log::each(connection, |row| {
-                hands[row.host.0 as usize % count].push(row);
-                self.shared.progress.note();
-                self.shared.progress.goes_on()
-            })?;
-            let hands: Vec<_> = hands.into_iter().map(Step::finish).collect();
+            let hands: Vec<_> = (0..hands()).map(|_| scope.spawn(|| self.shared.readers.ask(append))).collect();
             let mut ledger = Ledger::default();
             hands.into_iter().try_for_each(|hand| joined(hand).map(|read| ledger.join(read)))?;
             joined(written)?;
@@ -174,7 +168,7 @@ impl<'a> Books<'a> {
     }
 }
 
-/// How many threads append.
+/// How many threads read and append.
 fn hands() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get).min(HANDS_MAX)
 }
@@ -183,70 +177,53 @@ fn joined<T>(hand: ScopedJoinHandle<'_, T>) -> T {
     hand.join().unwrap_or_else(|panicked| resume_unwind(panicked))
 }
 
-/// Rows that wait until there are enough of them for whoever appends them.
-struct Step<'scope> {
-    rows: Vec<LogRow>,
-    bytes: usize,
-    give: SyncSender<Vec<LogRow>>,
-    hand: ScopedJoinHandle<'scope, rusqlite::Result<Ledger>>,
-}
-
-impl<'scope> Step<'scope> {
-    fn push(&mut self, row: LogRow) {
-        self.bytes += row.batch.payload.len();
-        self.rows.push(row);
-        if STEP_BYTES <= self.bytes {
-            self.bytes = 0;
-            // Whoever ended early says why when it is joined.
-            self.give.send(std::mem::take(&mut self.rows)).unwrap_or_default();
-        }
-    }
-
-    /// Hands over the rest. Who appends ends then.
-    fn finish(self) -> ScopedJoinHandle<'scope, rusqlite::Result<Ledger>> {
-        self.give.send(self.rows).unwrap_or_default();
-        self.hand
-    }
-}
-
-/// Who appends the rows of some hosts.
+/// Who reads and appends the rows of some hosts.
 struct Hand<'a> {
     books: &'a Books<'a>,
     recall: Recall<'a>,
-    /// Labels that its hosts have from some row on.
-    labels: HashMap<HostId, VecDeque<(i64, Labels)>>,
     ledger: Ledger,
 }
 
+/// Rows of one host that wait to be appended together: of one run, and one version of its schema.
+struct Waiting {
+    host: HostId,
+    run: RunId,
+    version: u32,
+    rows: Vec<(i64, Batch)>,
+    samples: usize,
+}
+
 impl Hand<'_> {
-    fn run(mut self, steps: Receiver<Vec<LogRow>>) -> Ledger {
-        for mut rows in steps {
-            // Host after host; those of one stay in their order.
-            rows.sort_by_key(|row| row.host);
-            for row in rows {
-                self.relabel(row.host, row.id);
-                self.row(row);
+    /// Reads the rows of a host, which had labels behind some of them.
+    fn host(&mut self, host: HostId, mut labels: &[(i64, Labels)]) -> rusqlite::Result<()> {
+        let progress = &self.books.shared.progress;
+        let ids = self.books.shared.rows().in_order(host);
+        let mut waiting = Waiting { host, run: RunId([0; 16]), version: 0, rows: Vec::new(), samples: 0 };
+        for ids in ids.chunks(ROWS_AT_ONCE) {
+            for row in log::at(self.recall.connection, ids)? {
+                self.relabel(&mut labels, row.id, &mut waiting);
+                self.row(row, &mut waiting);
+                progress.note();
+                if !progress.goes_on() {
+                    return Ok(());
+                }
             }
         }
-        let hosts: Vec<HostId> = self.labels.keys().copied().collect();
-        hosts.into_iter().for_each(|host| self.relabel(host, i64::MAX));
-        self.ledger
+        self.append(&mut waiting);
+        self.relabel(&mut labels, i64::MAX, &mut waiting);
+        Ok(())
     }
 
     /// Gives a host the labels that it had when a row came.
-    fn relabel(&mut self, host: HostId, row: i64) {
-        let Some(labels) = self.labels.get_mut(&host) else {
-            return;
-        };
-        let is_due = |(after_log, _): &(i64, Labels)| *after_log < row;
-        while labels.front().is_some_and(is_due)
-            && let Some((_, labels)) = labels.pop_front()
-        {
-            self.recall.head.set_labels(host, &labels);
+    fn relabel(&self, labels: &mut &[(i64, Labels)], row: i64, waiting: &mut Waiting) {
+        while let Some(((_, next), behind)) = labels.split_first().filter(|((after_log, _), _)| *after_log < row) {
+            self.append(waiting);
+            self.recall.head.set_labels(waiting.host, next);
+            *labels = behind;
         }
     }
 
-    fn row(&mut self, LogRow { id, host, batch, intact }: LogRow) {
+    fn row(&mut self, LogRow { id, host, batch, intact }: LogRow, waiting: &mut Waiting) {
         let Books { shared, cutoff, now, .. } = *self.books;
         let key = (host, batch.spool);
         if !intact {
@@ -268,14 +245,32 @@ impl Hand<'_> {
             return;
         };
         self.ledger.store(key, batch.seq, (batch.run, state, now));
-        let (run, version) = ((host, batch.run), batch.schema_version);
+        let (run, version) = (batch.run, batch.schema_version);
         if batch.stamp <= cutoff {
             return;
         }
         if self.books.is_covered(host, (id, batch.stamp)) {
-            shared.head.pass(run, version, batch.stamp);
-        } else {
-            shared.counters.append(self.recall.append(run, version, (id, &decoded)));
+            self.append(waiting);
+            shared.head.pass((host, run), version, batch.stamp);
+            return;
         }
+        let is_full = ROWS_AT_ONCE <= waiting.rows.len() || SAMPLES_WAITING_MAX <= waiting.samples;
+        if is_full || (waiting.run, waiting.version) != (run, version) {
+            self.append(waiting);
+            (waiting.run, waiting.version) = (run, version);
+        }
+        waiting.samples += decoded.samples.len();
+        // Which processes did most is asked of the rows themselves.
+        waiting.rows.push((id, Batch { processes: Vec::new(), ..decoded }));
+    }
+
+    /// Appends what waits.
+    fn append(&self, waiting: &mut Waiting) {
+        if !waiting.rows.is_empty() {
+            let appended = self.recall.append((waiting.host, waiting.run), waiting.version, &waiting.rows);
+            self.books.shared.counters.append(appended);
+        }
+        waiting.rows.clear();
+        waiting.samples = 0;
     }
 }

@@ -70,6 +70,18 @@ impl Rows {
         (count, first)
     }
 
+    /// Whose there are.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = HostId> {
+        self.hosts.keys().copied()
+    }
+
+    /// Those of a host, in the order in which they came.
+    pub(super) fn in_order(&self, host: HostId) -> Vec<i64> {
+        let mut ids: Vec<i64> = self.spools(host).flat_map(|(_, spool)| &spool.rows).map(|row| row.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Those of a host through a place and a stamp, spool by spool in order.
     pub(super) fn of_host(&self, host: HostId, (row, cut): (i64, Timestamp)) -> Vec<i64> {
         let rows = self.spools(host).flat_map(|(_, spool)| &spool.rows);

@@ -47,7 +47,7 @@ pub(super) struct Stage<'a> {
 /// What is to be done to the head once the rows are durable.
 pub(super) enum Effect {
     Row { key: Key, run: RunId, row: Row },
-    Batch { host: HostId, run: RunId, version: u32, row: i64, batch: Batch },
+    Batch { host: HostId, run: RunId, version: u32, row: (i64, Batch) },
     Labels { host: HostId, labels: Labels },
     Written { origin: HostId, row: i64, series: Vec<Written> },
     Event { host: HostId, row: i64, event: Event },
@@ -232,7 +232,7 @@ impl Stage<'_> {
         }
         self.forwarding.note(self.transaction, (host, batch.stamp, batch.stamp))?;
         let (run, version) = (batch.run, batch.schema_version);
-        staged.effects.push(Effect::Batch { host, run, version, row, batch: decoded });
+        staged.effects.push(Effect::Batch { host, run, version, row: (row, decoded) });
         Ok(())
     }
 

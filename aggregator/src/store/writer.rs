@@ -315,8 +315,8 @@ impl Shared {
         for effect in staged.effects {
             match effect {
                 Effect::Row { key, run, row } => self.rows().push(key, run, row),
-                Effect::Batch { host, run, version, row, batch } => {
-                    self.counters.append(recall.append((host, run), version, (row, &batch)));
+                Effect::Batch { host, run, version, row } => {
+                    self.counters.append(recall.append((host, run), version, &[row]));
                 }
                 Effect::Written { origin, row, series } => {
                     self.counters.append(self.head.append_written(origin, (row, &series)));

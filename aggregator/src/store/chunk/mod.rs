@@ -187,7 +187,7 @@ fn still(count: u32, last: f64, scale: Scale) -> Gauge {
 }
 
 fn stood_still(gauge: Gauge, scale: Scale) -> bool {
-    same(Window::Gauge(gauge), Window::Gauge(still(gauge.count, gauge.last, scale)))
+    gauge.is(&still(gauge.count, gauge.last, scale))
 }
 
 fn put_counters(out: &mut Vec<u8>, scale: Scale, shape: Shape, (windows, odd): (&[Window], &[i64])) {
@@ -205,17 +205,6 @@ fn put_counters(out: &mut Vec<u8>, scale: Scale, shape: Shape, (windows, odd): (
 /// What a counter grew by when no reset happened; nothing is known before the first.
 fn growth(before: Option<f64>, last: f64, scale: Scale) -> f64 {
     before.map_or(0.0, |before| scale.round(last - before))
-}
-
-/// Whether two windows are the same to the bit.
-pub(super) fn same(left: Window, right: Window) -> bool {
-    let bits = |window| match window {
-        Window::Gauge(Gauge { count, min, max, sum, last }) => (count, [min, max, sum, last].map(f64::to_bits)),
-        Window::Counter(Counter { count, last, increase, peak }) => {
-            (count, [last, increase, peak, f64::NAN].map(f64::to_bits))
-        }
-    };
-    bits(left) == bits(right)
 }
 
 /// A window of the other kind has no place in the column; its last value has.
@@ -347,7 +336,7 @@ mod tests {
         let equal = |(left, right): (&Entry, &Entry)| {
             left.stamp == right.stamp
                 && match (left.window, right.window) {
-                    (Some(left), Some(right)) => same(left, right),
+                    (Some(left), Some(right)) => left.is(&right),
                     (left, right) => left.is_none() && right.is_none(),
                 }
         };

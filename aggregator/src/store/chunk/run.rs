@@ -6,7 +6,6 @@ use common::window::Window;
 
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
-use crate::store::chunk::same;
 use crate::store::select::Field;
 use crate::store::select::STALE;
 use crate::store::select::Samples;
@@ -60,7 +59,7 @@ impl Run {
     /// Whether an entry is one more.
     pub(in crate::store) fn continues(self, entry: Entry) -> bool {
         let alike = match (self.window, entry.window) {
-            (Some(left), Some(right)) => same(left, right),
+            (Some(left), Some(right)) => left.is(&right),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };

@@ -3,7 +3,7 @@
 
 use common::metric::{Decimals, Kind};
 use common::time::{TimeRange, Timestamp};
-use common::window::{Counter, Gauge, Window};
+use common::window::{Counter, Gauge, Window, same_bits};
 
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
@@ -366,7 +366,7 @@ fn put_window(out: &mut Vec<u8>, decimals: Decimals, past: Past, window: Window)
         Window::Gauge(Gauge { count, min, max, sum, last }) => {
             let usual = [last, last, Known::of(last, decimals).still(count)];
             let found = [min, max, sum];
-            if found.map(f64::to_bits) == usual.map(f64::to_bits) {
+            if same_bits(found, usual) {
                 return Some(0);
             }
             found.into_iter().zip(usual).try_for_each(|(value, base)| put(value, base))?;
@@ -442,7 +442,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::chunk::same;
     use crate::store::select::STALE;
 
     fn value() -> impl Strategy<Value = f64> {
@@ -519,7 +518,7 @@ mod tests {
         let equal = |(found, expected): (&Entry, &Entry)| {
             found.stamp == expected.stamp
                 && match (found.window, expected.window) {
-                    (Some(found), Some(expected)) => same(found, expected),
+                    (Some(found), Some(expected)) => found.is(&expected),
                     (found, expected) => found.is_none() && expected.is_none(),
                 }
         };

@@ -1,17 +1,18 @@
 //! One host in the head: its labels, its entities and its series, each numbered and kept once.
 
+mod append;
 mod find;
 mod leave;
 mod schemas;
 mod sealing;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use common::batch::{Batch, Event, RunId};
+use common::batch::{Event, RunId};
 use common::metric::{Labels, NAME};
-use common::schema::{Schema, SchemaChange, SeriesIndex};
+use common::schema::{Schema, SchemaChange};
 use common::time::{TimeRange, Timestamp};
 use common::window::{Gauge, Window};
 
@@ -191,30 +192,6 @@ impl Host {
         (run.schema, run.bytes) = (schema, bytes);
     }
 
-    /// Appends one window of all series of a run, and the marks of those that ended.
-    pub(super) fn append(&mut self, run: RunId, version: u32, batch: &Batch, columns: &RwLock<Columns>) -> Appended {
-        self.place_all(run, batch, columns);
-        self.mark_ended((run, version), batch.stamp, columns);
-        let mut appended = Appended::default();
-        let places = self.runs.get(&run).map_or(&[][..], |run| &run.places);
-        for (index, window) in &batch.samples {
-            if let Some(Some(place)) = places.get(index.0 as usize) {
-                let entry = Entry { stamp: batch.stamp, window: Some(*window) };
-                appended.samples += 1;
-                appended.replaced += self.series[*place as usize].append(entry);
-            }
-        }
-        if batch.stamp <= self.cut {
-            appended.late = appended.samples;
-        }
-        batch.events.iter().for_each(|event| self.push_event(event.clone()));
-        self.last_stamp = self.last_stamp.max(Some(batch.stamp));
-        if let Some(run) = self.runs.get_mut(&run) {
-            run.used = run.used.max(batch.stamp);
-        }
-        appended
-    }
-
     /// Appends samples of a series whose whole label set is given.
     pub(super) fn append_written(&mut self, written: &Written, columns: &RwLock<Columns>) -> Appended {
         let Written { labels, samples } = written;
@@ -326,94 +303,6 @@ impl Host {
             self.push(Slot { key, ..slot });
         }
         self.runs.values_mut().for_each(|run| run.places.fill(None));
-    }
-
-    fn mark_ended(&mut self, (run, version): (RunId, u32), stamp: Timestamp, columns: &RwLock<Columns>) {
-        let mut ending: Vec<u32> = Vec::new();
-        if self.relabelled {
-            let earlier = || (0..).zip(&self.series).filter(|(_, slot)| slot.key.2 != self.current);
-            // What comes late says nothing of those that lived on behind it.
-            let before = stamp.before(Duration::from_millis(1));
-            let is_late = earlier().any(|(_, slot)| slot.series.lives_at(before));
-            if !is_late {
-                ending.extend(earlier().map(|(place, _)| place));
-            }
-            self.relabelled = is_late;
-        }
-        ending.extend(self.ended_by(run, version).into_iter().filter_map(|index| {
-            let (sets, kind) = self.sets(run, index)?;
-            self.known(&sets, kind, columns)
-        }));
-        if let Some(run) = self.runs.get_mut(&run) {
-            run.marked = run.marked.max(version);
-        }
-        if ending.is_empty() {
-            return;
-        }
-        let living = self.living(run, version);
-        for place in ending.into_iter().filter(|place| !living.contains(place)) {
-            let slot = &mut self.series[place as usize];
-            if slot.series.lives_at(stamp.before(MARKED_WITHIN)) {
-                slot.append(Entry { stamp, window: None });
-            }
-        }
-    }
-
-    /// The places of the series that a version of a run's schema has: one that ended may be there again.
-    fn living(&self, run: RunId, version: u32) -> HashSet<u32> {
-        let Some(Run { schema, places, .. }) = self.runs.get(&run) else { return HashSet::new() };
-        schema.living(version).filter_map(|(index, _)| places.get(index.0 as usize).copied().flatten()).collect()
-    }
-
-    /// The series of a run that ended with `version` or before it and are not marked.
-    fn ended_by(&self, run: RunId, version: u32) -> Vec<SeriesIndex> {
-        let Some(run) = self.runs.get(&run).filter(|run| run.marked < version) else {
-            return Vec::new();
-        };
-        let is_new = |ended: u32| run.marked < ended && ended <= version;
-        let ended = (0..).zip(run.schema.series()).filter(|(_, series)| series.ended.is_some_and(is_new));
-        ended.map(|(index, _)| SeriesIndex(index)).collect()
-    }
-
-    /// Gives a place to the series that have their first sample.
-    fn place_all(&mut self, run: RunId, batch: &Batch, columns: &RwLock<Columns>) {
-        for index in self.unplaced(run, batch) {
-            self.place(run, index, columns);
-        }
-    }
-
-    /// The series of a batch that have no place yet.
-    fn unplaced(&self, run: RunId, batch: &Batch) -> Vec<SeriesIndex> {
-        let places = self.runs.get(&run).map_or(&[][..], |run| &run.places);
-        let indices = batch.samples.iter().map(|(index, _)| *index);
-        indices.filter(|index| places.get(index.0 as usize).is_none_or(Option::is_none)).collect()
-    }
-
-    fn place(&mut self, run: RunId, index: SeriesIndex, columns: &RwLock<Columns>) -> Option<u32> {
-        let known = self.runs.get(&run)?;
-        let at = index.0 as usize;
-        if let Some(Some(place)) = known.places.get(at) {
-            return Some(*place);
-        }
-        let (sets, kind) = self.sets(run, index)?;
-        let place = match self.known(&sets, kind, columns) {
-            Some(place) => place,
-            None => {
-                if let Some(limit) = read(columns).limit(sets.column.get(NAME), self.series.len()) {
-                    self.refuse(limit, 1, &sets);
-                    return None;
-                }
-                let schema = &self.runs.get(&run)?.schema;
-                let column = schema.columns().get(schema.series().get(at)?.column as usize)?;
-                let column = write(columns).intern(column);
-                let entity = self.entity(&sets.entity);
-                self.intern((column, entity, self.current), columns)?
-            }
-        };
-        let known = self.runs.get_mut(&run)?;
-        known.places.resize(known.schema.series().len(), None);
-        known.places[at] = Some(place);
-        Some(place)
     }
 
     /// Counts samples for whose series there is no room, and says so when they are the first.

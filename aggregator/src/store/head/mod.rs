@@ -65,6 +65,16 @@ pub(super) struct Appended {
     pub(super) late: u64,
 }
 
+impl Appended {
+    /// Adds what more of it did.
+    const fn join(&mut self, other: Self) {
+        let Self { samples, replaced, late } = other;
+        self.samples += samples;
+        self.replaced += replaced;
+        self.late += late;
+    }
+}
+
 impl Head {
     pub(super) fn new(limits: Limits) -> Self {
         Self { columns: RwLock::new(Columns::new(limits)), ..Self::default() }
@@ -123,9 +133,9 @@ impl Head {
         write(&self.host(host)).recall(identity, latest, &self.columns);
     }
 
-    /// The series that a batch is about and that are not here.
-    pub(super) fn absent(&self, (host, run): (HostId, RunId), version: u32, batch: &Batch) -> Absent {
-        self.known(host).map(|host| read(&host).absent((run, version), batch, &self.columns)).unwrap_or_default()
+    /// The series that batches are about and that are not here.
+    pub(super) fn absent(&self, (host, run): (HostId, RunId), version: u32, rows: &[(i64, Batch)]) -> Absent {
+        self.known(host).map(|host| read(&host).absent((run, version), rows, &self.columns)).unwrap_or_default()
     }
 
     /// The same of series that come with their whole label sets.
@@ -155,14 +165,14 @@ impl Head {
         self.all().into_iter().for_each(|(_, host)| write(&host).let_go());
     }
 
-    /// Appends one window of a host, which is a row of its log.
-    pub(super) fn append(&self, (host, run): (HostId, RunId), version: u32, (row, batch): (i64, &Batch)) -> Appended {
+    /// Appends windows of a host, each of which is a row of its log.
+    pub(super) fn append(&self, (host, run): (HostId, RunId), version: u32, rows: &[(i64, Batch)]) -> Appended {
         let host = self.host(host);
         let mut locked = write(&host);
-        locked.note_row(row);
-        let appended = locked.append(run, version, batch, &self.columns);
+        rows.iter().for_each(|(row, _)| locked.note_row(*row));
+        let appended = locked.append((run, version), rows, &self.columns);
         drop(locked);
-        self.changed.note([batch.stamp].into_iter());
+        self.changed.note(rows.iter().map(|(_, batch)| batch.stamp));
         appended
     }
 
@@ -178,12 +188,9 @@ impl Head {
         locked.note_row(row);
         let series = || series.iter().filter(|written| !written.samples.is_empty());
         let appended = series().fold(Appended::default(), |sum, written| {
-            let one = locked.append_written(written, &self.columns);
-            Appended {
-                samples: sum.samples + one.samples,
-                replaced: sum.replaced + one.replaced,
-                late: sum.late + one.late,
-            }
+            let mut sum = sum;
+            sum.join(locked.append_written(written, &self.columns));
+            sum
         });
         drop(locked);
         self.changed.note(series().flat_map(|written| &written.samples).map(|(stamp, _)| *stamp));

@@ -20,6 +20,7 @@ use crate::time::Timestamp;
 use crate::window::Counter;
 use crate::window::Gauge;
 use crate::window::Window;
+use crate::window::same_bits;
 use crate::wire::bytes::BitReader;
 use crate::wire::bytes::Bits;
 use crate::wire::bytes::Reader;
@@ -43,6 +44,13 @@ pub(super) struct Coding {
     shift: u8,
     /// Of the kinds of numbers that it has.
     spreads: [Spread; 4],
+}
+
+impl Coding {
+    /// Whether it is the same. Byte by byte, as they were just written: what is compared as one word is waited for.
+    fn is(self, other: Self) -> bool {
+        self.shift == other.shift && self.spreads.iter().zip(&other.spreads).all(|(left, right)| left == right)
+    }
 }
 
 /// Kinds of numbers, as places in [`Coding::spreads`]: of a gauge the growth of its last value, how far its extremes are
@@ -141,7 +149,7 @@ pub(super) fn decode(
             Kind::Counter => Window::Counter(eye.counter(count, column, &mut previous)?),
         };
         samples.push((index, window));
-        if previous.coding != before {
+        if !previous.coding.is(before) {
             codings.push((index, previous.coding));
         }
     }
@@ -276,10 +284,10 @@ impl Pen {
     fn gauge(&mut self, gauge: &Gauge, decimals: Decimals, previous: &mut Previous) {
         let before = *previous;
         previous.last = gauge.last;
-        if same_gauge(&flat(before.last, gauge.count, decimals), gauge) {
+        if flat(before.last, gauge.count, decimals).is(gauge) {
             return self.form([false]);
         }
-        let is_flat = same_gauge(&flat(gauge.last, gauge.count, decimals), gauge);
+        let is_flat = flat(gauge.last, gauge.count, decimals).is(gauge);
         let fields = [gauge.last, gauge.min, gauge.max, gauge.sum];
         let mantissas = fields.map(|field| decimals.mantissa(field));
         let [Some(last), Some(min), Some(max), Some(sum)] = mantissas else {
@@ -306,9 +314,7 @@ impl Pen {
         previous.last = counter.last;
         let decimals = column.decimals;
         let peak = if column.peak { counter.peak } else { 0.0 };
-        let stood =
-            [counter.last, counter.increase, peak].map(f64::to_bits) == [before.last, 0.0, 0.0].map(f64::to_bits);
-        if stood {
+        if same_bits([counter.last, counter.increase, peak], [before.last, 0.0, 0.0]) {
             return self.form([false]);
         }
         let fields = [counter.last, counter.increase, peak];
@@ -467,12 +473,6 @@ fn flat(last: f64, count: u32, decimals: Decimals) -> Gauge {
         None => last * f64::from(count),
     };
     Gauge { count, min: last, max: last, sum, last }
-}
-
-/// Equal to the bit: NaN is itself, and the two zeros differ.
-fn same_gauge(left: &Gauge, right: &Gauge) -> bool {
-    let fields = |gauge: &Gauge| [gauge.min, gauge.max, gauge.sum, gauge.last].map(f64::to_bits);
-    fields(left) == fields(right)
 }
 
 /// The integer that the next is told against.

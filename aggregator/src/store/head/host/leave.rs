@@ -60,20 +60,20 @@ impl Host {
         (self.ended, self.recalled)
     }
 
-    /// The series that a batch is about, or marks, and that are not here.
+    /// The series that batches are about, or mark, and that are not here.
     pub(in crate::store::head) fn absent(
         &self,
         (run, version): (RunId, u32),
-        batch: &Batch,
+        rows: &[(i64, Batch)],
         columns: &RwLock<Columns>,
     ) -> Absent {
-        if self.ended.is_none() {
+        let Some(first) = rows.iter().map(|(_, batch)| batch.stamp).min().filter(|_| self.ended.is_some()) else {
             return Absent::default();
-        }
-        let indices = self.unplaced(run, batch).into_iter().chain(self.ended_by(run, version));
+        };
+        let indices = self.unplaced(run, rows).into_iter().chain(self.ended_by(run, version));
         let series = indices.filter_map(|index| self.sets(run, index));
         let absent = series.filter(|(sets, kind)| self.known(sets, *kind, columns).is_none()).collect();
-        let unmarked = self.relabelled.then(|| batch.stamp.before(MARKED_WITHIN));
+        let unmarked = self.relabelled.then(|| first.before(MARKED_WITHIN));
         Absent { series: absent, unmarked, may_be: true }
     }
 
