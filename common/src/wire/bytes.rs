@@ -114,11 +114,32 @@ impl<'a> BitReader<'a> {
         Ok(ones)
     }
 
+    /// A number whose highest bits come as so many ones and the zero behind them, and its `low` lowest, at most 63, as they are;
+    /// or nothing behind `most` ones.
+    #[inline]
+    pub(super) fn rice(&mut self, low: u32, most: u32) -> Result<Option<u64>, CodecError> {
+        let seen = self.seen();
+        let ones = seen.trailing_ones();
+        if most <= ones {
+            self.skip(most)?;
+            return Ok(None);
+        }
+        let told = if ones + 1 + low <= SEEN {
+            self.skip(ones + 1 + low)?;
+            seen >> (ones + 1) & ((1 << low) - 1)
+        } else {
+            self.skip(ones + 1)?;
+            self.take(low)?
+        };
+        Ok(Some(u64::from(ones) << low | told))
+    }
+
     /// Whether nothing but the padding of the last byte is left.
     pub(super) fn is_at_end(&self) -> bool {
         self.bytes.len() == self.at.div_ceil(8) && self.seen() == 0
     }
 
+    #[inline]
     fn skip(&mut self, count: u32) -> Result<(), CodecError> {
         let at = self.at + count as usize;
         if 8 * self.bytes.len() < at {
@@ -129,6 +150,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// At least the next [`SEEN`] bits; zeros behind the last.
+    #[inline]
     fn seen(&self) -> u64 {
         let rest = self.bytes.get(self.at / 8..).unwrap_or_default();
         let word = rest.first_chunk::<8>().copied().unwrap_or_else(|| {

@@ -376,6 +376,11 @@ impl Pen {
     }
 }
 
+// The forms, as ones before the zero behind them; behind those of the last is none.
+const UNCHANGED: u32 = 0;
+const COMMON: u32 = 1;
+const FLOATS: u32 = 3;
+
 /// Reads what [`Pen`] wrote.
 struct Eye<'a> {
     bits: BitReader<'a>,
@@ -386,23 +391,22 @@ struct Eye<'a> {
 impl Eye<'_> {
     fn gauge(&mut self, count: u32, decimals: Decimals, at: &mut Previous) -> Result<Gauge, CodecError> {
         let before = at.last;
-        if !self.bits.bit()? {
-            return Ok(flat(before, count, decimals));
-        }
-        if !self.bits.bit()? {
-            let shift = self.grid(at)?;
-            let last = base(before, decimals).wrapping_add(unzigzag(self.number(kind::GROWTH, at)?) << shift);
-            return Ok(flat(decimals.value(last), count, decimals));
-        }
-        if self.bits.bit()? {
+        let form = self.form()?;
+        if form == FLOATS {
             if self.bits.bit()? {
                 return Ok(flat(self.float()?, count, decimals));
             }
             let [last, min, max, sum] = [self.float()?, self.float()?, self.float()?, self.float()?];
             return Ok(Gauge { count, min, max, sum, last });
         }
+        if form == UNCHANGED {
+            return Ok(flat(before, count, decimals));
+        }
         let shift = self.grid(at)?;
         let last = base(before, decimals).wrapping_add(unzigzag(self.number(kind::GROWTH, at)?) << shift);
+        if form == COMMON {
+            return Ok(flat(decimals.value(last), count, decimals));
+        }
         let min = last.wrapping_sub(self.number(kind::BELOW, at)?.cast_signed() << shift);
         let max = last.wrapping_add(self.number(kind::ABOVE, at)?.cast_signed() << shift);
         let guess = likely_sum(min, max, count);
@@ -414,27 +418,31 @@ impl Eye<'_> {
     fn counter(&mut self, count: u32, column: &Column, at: &mut Previous) -> Result<Counter, CodecError> {
         let before = at.last;
         let decimals = column.decimals;
-        if !self.bits.bit()? {
-            return Ok(Counter { count, last: before, increase: 0.0, peak: 0.0 });
-        }
-        let explicit = self.bits.bit()?;
-        if explicit && self.bits.bit()? {
+        let form = self.form()?;
+        if form == FLOATS {
             let [last, increase, peak] = [self.float()?, self.float()?, self.float()?];
             return Ok(Counter { count, last, increase, peak });
         }
+        if form == UNCHANGED {
+            return Ok(Counter { count, last: before, increase: 0.0, peak: 0.0 });
+        }
         let shift = self.grid(at)?;
-        let (delta, increase) = if explicit {
-            let delta = unzigzag(self.number(kind::LOST, at)?);
-            (delta << shift, unzigzag(self.number(kind::INCREASE, at)?) << shift)
-        } else {
+        let (delta, increase) = if form == COMMON {
             let delta = self.number(kind::GROWTH, at)?.cast_signed() << shift;
             (delta, delta)
+        } else {
+            let delta = unzigzag(self.number(kind::LOST, at)?);
+            (delta << shift, unzigzag(self.number(kind::INCREASE, at)?) << shift)
         };
         let last = base(before, decimals).wrapping_add(delta);
         let faster = if column.peak { Some(unzigzag(self.number(kind::PEAK, at)?)) } else { None };
         let peak = faster.map_or(0, |faster| mean_rate(increase).wrapping_add(faster));
         let [last, increase, peak] = [last, increase, peak].map(|mantissa| decimals.value(mantissa));
         Ok(Counter { count, last, increase, peak })
+    }
+
+    fn form(&mut self) -> Result<u32, CodecError> {
+        self.bits.ones(FLOATS)
     }
 
     fn number(&mut self, kind: usize, at: &mut Previous) -> Result<u64, CodecError> {

@@ -57,11 +57,10 @@ impl Spread {
 
     /// What [`Self::put`] was given.
     pub(super) fn take(&mut self, from: &mut BitReader<'_>) -> Result<u64, CodecError> {
-        let low = self.low();
-        let high = if low.is_some() { from.ones(ESCAPE)? } else { ESCAPE };
-        let number = match low {
-            Some(low) if high < ESCAPE => u64::from(high) << low | from.take(low)?,
-            _ => {
+        let told = self.low().map_or(Ok(None), |low| from.rice(low, ESCAPE))?;
+        let number = match told {
+            Some(number) => number,
+            None => {
                 let behind_first = u32::try_from(from.take(LENGTH_BITS)?).unwrap_or(0);
                 let first = if behind_first == 0 { 0 } else { 1 << behind_first };
                 first | from.take(behind_first.max(1))?
