@@ -69,6 +69,7 @@ pub struct Dialogue {
     waiting: VecDeque<Message>,
     in_flight: VecDeque<InFlight>,
     silent_until: Duration,
+    is_busy: bool,
     /// When the next batch of the backlog may go.
     backlog_at: Duration,
     recalls: Recalls,
@@ -130,6 +131,7 @@ impl Dialogue {
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
             silent_until: Duration::ZERO,
+            is_busy: false,
             backlog_at: Duration::ZERO,
             recalls,
             asked_at: now,
@@ -151,6 +153,7 @@ impl Dialogue {
             Message::Busy(busy) => {
                 let pause = Duration::from_millis(busy.retry_ms.into());
                 self.silent_until = now.saturating_add(pause);
+                self.is_busy = true;
                 Heard::Busy(pause)
             }
             Message::Goodbye(goodbye) => Heard::End(goodbye),
@@ -227,6 +230,12 @@ impl Dialogue {
         self.welcomed
     }
 
+    /// Whether the aggregator could not store when it was asked last.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
     /// When there may be something to send without anything else happening, in time since boot; none if not for time
     /// alone.
     #[must_use]
@@ -264,6 +273,7 @@ impl Dialogue {
     fn ack(&mut self, ack: &Ack) -> Heard {
         self.in_flight.retain(|sent| sent.spool != ack.spool || ack.next <= sent.seq);
         self.spool.ack(ack.spool, ack.next);
+        self.is_busy = false;
         Heard::Nothing
     }
 }
@@ -284,9 +294,38 @@ mod tests {
     use common::schema::Entity;
     use common::schema::Schema;
     use common::schema::SchemaChange;
+    use common::wire::message::Busy;
 
     use super::*;
     use crate::recorder::Recorder;
+
+    fn opened(spool: &Spool) -> Dialogue {
+        let recalls = Recalls::new(Recorder::default(), spool.run());
+        let introduction = Introduction {
+            agent_version: String::new(),
+            boot_id: [0; 16],
+            hostname: String::new(),
+            labels: Labels::new(),
+            lineage: Lineage { session: [1; 16], before: None },
+        };
+        Dialogue::open(spool.clone(), recalls, &introduction, (Timestamp::default(), Duration::ZERO)).0
+    }
+
+    #[test]
+    fn an_aggregator_is_busy_until_it_takes_something() {
+        let mut dialogue = opened(&Spool::new(RunId([1; 16]), SpoolId([1; 16])));
+        let mut check = |message: Message, expect: bool| {
+            dialogue.hear(message, Duration::ZERO);
+            assert_eq!(dialogue.is_busy(), expect);
+        };
+        let busy = || Message::Busy(Busy { retry_ms: 2_000, ext: Vec::new() });
+        let ack = || Message::Ack(Ack { spool: SpoolId([1; 16]), next: Seq(0), ext: Vec::new() });
+        for _ in 0..2 {
+            check(ack(), false);
+            check(busy(), true);
+            check(busy(), true);
+        }
+    }
 
     #[test]
     fn a_run_that_begins_before_the_welcome_is_no_copy_and_tells_its_whole_schema() {
@@ -303,16 +342,7 @@ mod tests {
             let spool = Spool::new(RunId([1; 16]), SpoolId([1; 16]));
             let first = spool.run();
             spool.push(&batch(10), &schema(2), Duration::ZERO);
-            let introduction = Introduction {
-                agent_version: String::new(),
-                boot_id: [0; 16],
-                hostname: String::new(),
-                labels: Labels::new(),
-                lineage: Lineage { session: [1; 16], before: None },
-            };
-            let recalls = Recalls::new(Recorder::default(), first);
-            let times = (Timestamp::default(), Duration::ZERO);
-            let (mut dialogue, _) = Dialogue::open(spool.clone(), recalls, &introduction, times);
+            let mut dialogue = opened(&spool);
             spool.renew();
             spool.push(&batch(20), &schema(versions_of_next), Duration::ZERO);
             let welcome = Welcome {

@@ -344,7 +344,9 @@ impl Uplink {
         message: Message,
         (due, comeback): (&Due, &mut Comeback),
     ) -> Result<(), Ended> {
+        let was_busy = dialogue.is_busy();
         match dialogue.hear(message, self.clock.boot()) {
+            Heard::Nothing if was_busy && !dialogue.is_busy() => tracing::info!("the aggregator stores again"),
             Heard::Nothing => {}
             Heard::Welcome(welcome) => {
                 comeback.hear(read_return_within(&welcome.ext));
@@ -357,7 +359,8 @@ impl Uplink {
                 let state = StateDir::new(self.config.state_dir.clone());
                 dialogue.answer(self.settings.hear(&text, &state, &self.counts));
             }
-            Heard::Busy(pause) => tracing::info!(?pause, "the aggregator cannot store at present"),
+            Heard::Busy(_) if was_busy => {}
+            Heard::Busy(_) => tracing::info!("the aggregator cannot store: windows wait until it can"),
             Heard::Copied(now) => {
                 // What begins anew does so in the aggregator's time.
                 self.set_stamps(now, dialogue.asked_at());

@@ -38,6 +38,7 @@ use crate::store::Health;
 use crate::store::Store;
 use crate::store::commit::Append;
 use crate::store::commit::Commit;
+use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
 use crate::store::record::Record;
 use crate::store::record::hosts::Host;
@@ -190,9 +191,10 @@ impl Presence {
             if commit.appends.is_empty() && commit.records.is_empty() {
                 continue;
             }
-            // `up` is not worth a retry: what is missing says that the store was in trouble.
-            if let Err(error) = store.commit(commit).await {
-                tracing::warn!(%error, "cannot write the presence of hosts");
+            // `up` is not worth a retry: what is missing says that the store was in trouble. It says itself when it is full.
+            match store.commit(commit).await {
+                Ok(_) | Err(CommitError::Full) => {}
+                Err(error) => tracing::warn!(%error, "cannot write the presence of hosts"),
             }
         }
     }

@@ -208,12 +208,9 @@ impl Stage {
             }
             Err(CommitError::Closed) if self.around.stop.is_cancelled() => Ok(()),
             Err(CommitError::Closed) => Err(anyhow::anyhow!("the store has ended")),
-            Err(
-                error @ (CommitError::Full
-                | CommitError::Io(_)
-                | CommitError::Malformed { .. }
-                | CommitError::Unfounded { .. }),
-            ) => {
+            // The store says itself when that begins and ends.
+            Err(CommitError::Full) => Ok(()),
+            Err(error @ (CommitError::Io(_) | CommitError::Malformed { .. } | CommitError::Unfounded { .. })) => {
                 tracing::warn!(%error, "state of alerts is not stored");
                 Ok(())
             }
