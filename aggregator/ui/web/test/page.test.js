@@ -114,6 +114,7 @@ for (const [screen, address] of Object.entries(SCREENS)) {
       await page.setViewportSize({ width: 360, height: 800 });
       await drawn(page, screen);
       assert.equal(await overflow(page), 0, "scrolls sideways");
+      assert.deepEqual(await violations(page), [], "on a phone");
     }));
 }
 
