@@ -235,7 +235,7 @@ impl End {
     /// A newer session of the same host took over.
     #[must_use]
     pub fn replaced() -> Self {
-        let text = "a newer session with the same key took over: is this machine a copy of another?";
+        let text = "a newer session of this host took over: its agent began anew, or a copy of the machine did";
         Self::new(Reason::Replaced, text.to_owned())
     }
 
