@@ -322,6 +322,15 @@ impl RawConfig {
         if self.retention.bytes.is_some_and(|bytes| bytes < RETENTION_BYTES_MIN) {
             return refuse("retention.bytes", "100MB is the least: below that nothing is left of a day");
         }
+        let Query { samples_max, memory_max, deadline, .. } = self.query;
+        let nothing = [
+            ("query.samples_max", samples_max == 0),
+            ("query.memory_max", memory_max == 0),
+            ("query.deadline", deadline.is_zero()),
+        ];
+        if let Some((key, _)) = nothing.into_iter().find(|(_, is_nothing)| *is_nothing) {
+            return refuse(key, "no query could be answered: leave it out for the default");
+        }
         if AGENTS_MAX < self.agents.len() {
             return refuse("agents", "more than 256 groups of hosts: give hosts a label that several share");
         }
@@ -512,6 +521,9 @@ mod tests {
             "aggregator.toml, line 2: give `certificate` and `key`",
         );
         check("[alert]\ninterval = \"0s\"", "alert.interval: ");
+        check("[query]\nsamples_max = 0", "query.samples_max: ");
+        check("[query]\nmemory_max = 0", "query.memory_max: ");
+        check("[query]\ndeadline = \"0s\"", "query.deadline: ");
         check("[[forward]]\nname = \"a b\"\nurl = \"http://x\"", "forward.name: ");
         check("[[forward]]\nname = \"a\"\nurl = \"x\"\nbasic_user = \"u\"", "forward.basic_user: ");
         check("[[forward]]\nname = \"a\"", "aggregator.toml, line 1: missing field `url`");
