@@ -43,17 +43,21 @@ async fn the_series_of_a_relabelled_host_begin_anew() {
 
 #[tokio::test]
 async fn what_comes_late_behind_new_labels_ends_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let running = Running::start(dir.path(), &clock());
-    let mut agents = [Agent::start(1), Agent::start(101)];
-    for (env, agent, window) in [("test", 0, 5), ("live", 1, 3), ("live", 0, 6)] {
-        running.store.set_host_labels(HOST, Labels::new().with("env", env)).await.unwrap();
-        running.store.commit(agents[agent].batch(stamp(window), [1.0, 5.0])).await.unwrap();
+    // Of another run, or of the same, whose rows a start appends together.
+    for late in [1, 0] {
+        let dir = tempfile::tempdir().unwrap();
+        let running = Running::start(dir.path(), &clock());
+        let mut agents = [Agent::start(1), Agent::start(101)];
+        for (env, agent, window) in [("test", 0, 5), ("live", late, 3), ("live", 0, 6)] {
+            running.store.set_host_labels(HOST, Labels::new().with("env", env)).await.unwrap();
+            running.store.commit(agents[agent].batch(stamp(window), [1.0, 5.0])).await.unwrap();
+        }
+        let expect =
+            [r#"node_load1{env="live", job="node"} 1@30 1@60"#, r#"node_load1{env="test", job="node"} 1@50 !@60"#];
+        assert_eq!(dump(&running.store, &[equal(NAME, "node_load1")]), expect);
+        running.stop();
+        let again = Running::start(dir.path(), &clock());
+        assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), expect);
+        again.stop();
     }
-    let expect = [r#"node_load1{env="live", job="node"} 1@30 1@60"#, r#"node_load1{env="test", job="node"} 1@50 !@60"#];
-    assert_eq!(dump(&running.store, &[equal(NAME, "node_load1")]), expect);
-    running.stop();
-    let again = Running::start(dir.path(), &clock());
-    assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), expect);
-    again.stop();
 }
