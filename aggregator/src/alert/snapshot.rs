@@ -1,5 +1,6 @@
 //! What others see of rules and alerts: an immutable picture, made anew by each evaluation.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,9 +92,19 @@ impl Snapshot {
         picture
     }
 
-    /// The alerts that fire.
+    /// The alerts that fire. One that is held still does: people were told of it, and nothing says that it is over.
     pub fn firing(&self) -> impl Iterator<Item = &Alert> {
         self.alerts.iter().filter(|alert| matches!(alert.state, State::Firing { .. }))
+    }
+
+    /// How many alerts fire about each host.
+    #[must_use]
+    pub fn firing_by_instance(&self) -> HashMap<&str, usize> {
+        let mut counts = HashMap::new();
+        for alert in self.firing() {
+            *counts.entry(alert.labels.get("instance")).or_default() += 1;
+        }
+        counts
     }
 }
 
@@ -205,4 +216,41 @@ pub enum Health {
     Ok,
     /// Not at all, and why.
     Error(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alert(instance: &str, state: State) -> Alert {
+        Alert {
+            fingerprint: Fingerprint(0),
+            file: "x.yml".into(),
+            group: "g".into(),
+            rule: "A".into(),
+            expr: "1".into(),
+            state,
+            value: 1.0,
+            labels: Labels::new().with("instance", instance),
+            annotations: Labels::new(),
+            groups: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_fires_is_counted_once_whoever_asks_and_goes_on_firing_while_it_is_held() {
+        let at = Timestamp::from_seconds(10);
+        let firing = |held| State::Firing { since: at, fired: at, ceased: None, held };
+        let alerts = vec![
+            alert("a", firing(None)),
+            // Another rule that says the same of the same: one series of `ALERTS`, two alerts.
+            alert("a", firing(None)),
+            alert("b", firing(Some(at))),
+            alert("b", State::Pending { since: at, held: Some(at) }),
+            alert("c", State::Pending { since: at, held: None }),
+        ];
+        let snapshot = Snapshot { alerts, ..Snapshot::default() };
+        assert_eq!(snapshot.firing().count(), 3);
+        assert_eq!(snapshot.firing_by_instance(), HashMap::from([("a", 2), ("b", 1)]));
+    }
 }

@@ -1,6 +1,7 @@
 //! Hosts: who they are, how they are, and their totals.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -77,6 +78,7 @@ pub struct Host {
     transmit_bytes_per_second: Option<f64>,
     load1: Option<f64>,
     containers: i64,
+    /// Alerts whose state is `firing`, held ones among them, as `/api/v1/alerts` has them.
     alerts_firing: usize,
 }
 
@@ -115,6 +117,7 @@ pub struct Hosts {
 pub struct Totals {
     hosts: usize,
     hosts_up: usize,
+    /// Alerts whose state is `firing`, held ones among them, as `/api/v1/alerts` has them.
     alerts_firing: usize,
     containers: i64,
     samples_per_second: f64,
@@ -180,7 +183,6 @@ const FIGURES: &[(&str, &str)] = &[
     ("transmit", traffic!("node_network_transmit_bytes_total")),
     ("load1", r#"node_load1{job="node"$host}"#),
     ("containers", r#"count by (instance) (container_memory_working_set_bytes{id!="",service=""$host})"#),
-    ("alerts", r#"count by (instance) (ALERTS{alertstate="firing"$host})"#),
 ];
 
 /// All hosts, by name.
@@ -284,7 +286,9 @@ async fn describe(app: &Arc<App>, states: Vec<HostState>, only: Option<String>) 
     let now = app.clock.wall();
     let figures =
         app.ask(move |engine, turn| Figures::ask((engine, turn), FIGURES, "instance", only.as_deref(), now)).await?;
-    Ok(states.into_iter().map(|state| host(state, &figures)).collect())
+    let alerts = app.alerts.snapshot();
+    let firing = alerts.firing_by_instance();
+    Ok(states.into_iter().map(|state| host(state, &figures, &firing)).collect())
 }
 
 fn set(text: String, settled: Settlement) -> Set {
@@ -296,7 +300,7 @@ fn set(text: String, settled: Settlement) -> Set {
     Set { text, state, why, overruled }
 }
 
-fn host(state: HostState, figures: &Figures) -> Host {
+fn host(state: HostState, figures: &Figures, firing: &HashMap<&str, usize>) -> Host {
     let key = state.instance.clone();
     let get = |name| figures.get(name, &key);
     let whole = |name| figures.whole(name, &key);
@@ -327,7 +331,7 @@ fn host(state: HostState, figures: &Figures) -> Host {
         transmit_bytes_per_second: get("transmit"),
         load1: get("load1"),
         containers: whole("containers").unwrap_or(0),
-        alerts_firing: whole("alerts").and_then(|count| usize::try_from(count).ok()).unwrap_or(0),
+        alerts_firing: firing.get(key.as_str()).copied().unwrap_or(0),
         instance: state.instance,
     }
 }

@@ -203,7 +203,7 @@ const STATES = new Map([
 const FIRING = new Map([
   ["web-3", 1],
   ["db-1", 2],
-  ["db-3", 1],
+  ["db-3", 2],
 ]);
 
 const HOSTS = ROLES.flatMap((role) =>
@@ -226,7 +226,7 @@ function totals(hosts) {
   return {
     hosts: hosts.length,
     hosts_up: up,
-    alerts_firing: hosts.length ? 4 : 0,
+    alerts_firing: hosts.reduce((sum, host) => sum + (FIRING.get(host.instance) ?? 0), 0),
     containers: hosts.length ? 212 : 0,
     samples_per_second: up * 223.4,
   };

@@ -241,6 +241,20 @@ test("an image that is not known is a dash, and its runtime is one look away", (
     assert.deepEqual([await image.innerText(), await image.getAttribute("title")], ["–", "docker"]);
   }));
 
+test("as many alerts fire in the header as on the screen of alerts, held ones among them", () =>
+  visit("/alerts", async (page) => {
+    await drawn(page, "alerts");
+    const header = await page.getByRole("link", { name: /^Alerts/ }).innerText();
+    const totals = await page.locator(".totals > div").allInnerTexts();
+    const cards = page.getByRole("region", { name: /^Firing/ }).getByRole("article");
+    assert.deepEqual(
+      totals.map((total) => total.split(/\s+/).join(" ")),
+      ["5 Firing 1 of them held", "1 Pending"],
+    );
+    assert.deepEqual([header.replace(/\D/g, ""), await cards.count()], ["5", 5]);
+    await cards.filter({ hasText: "HostHighLoad" }).getByText("Firing, held").waitFor();
+  }));
+
 test("a broken alertmanager.yml is said before everything else", async () => {
   const misrouted = await serve({ misrouted: true });
   const steps = async (/** @type {Page} */ page) => {
