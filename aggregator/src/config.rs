@@ -1,10 +1,12 @@
 //! What the operator wrote, and what it means. The one reader of the environment.
 
 mod forward;
+mod retention;
 mod unit;
 
 pub use crate::config::forward::Forward;
 pub use crate::config::forward::Relabel;
+pub use crate::config::retention::Retention;
 pub use crate::config::unit::duration;
 
 use std::collections::BTreeMap;
@@ -31,9 +33,6 @@ use serde::de::Error as _;
 
 /// Where a configuration is looked for when none is named.
 const FILE: &str = "/etc/lapwing/aggregator.toml";
-
-/// Less would not hold a day of one host, its rollups and the files that are being merged.
-const RETENTION_BYTES_MIN: u64 = 100 << 20;
 
 /// Groups of hosts of whose agents something is set: each host is looked up among them at each greeting.
 const AGENTS_MAX: usize = 256;
@@ -136,24 +135,6 @@ pub struct Store {
     pub series_per_metric_max: u64,
 }
 
-/// How long data is kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retention {
-    /// Samples as they came.
-    #[serde(serialize_with = "unit::write_duration", deserialize_with = "unit::stretch")]
-    pub raw: Duration,
-    /// Their windows of five minutes.
-    #[serde(serialize_with = "unit::write_duration", deserialize_with = "unit::stretch")]
-    pub five_minutes: Duration,
-    /// Those of an hour.
-    #[serde(serialize_with = "unit::write_duration", deserialize_with = "unit::stretch")]
-    pub one_hour: Duration,
-    /// Bytes of all block files, after which the oldest go whatever their age.
-    #[serde(serialize_with = "unit::write_size", deserialize_with = "unit::size")]
-    pub bytes: Option<u64>,
-}
-
 /// What a query may cost.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -204,17 +185,9 @@ pub enum ReadError {
         /// Why.
         why: io::Error,
     },
-    /// A key is unknown or its value does not fit.
+    /// A key is unknown, or its value does not fit or means nothing.
     #[error(transparent)]
     Layer(#[from] ConfigError),
-    /// The values do not fit together.
-    #[error("{key}: {why}")]
-    Meaning {
-        /// Dotted.
-        key: &'static str,
-        /// What is wrong, and what to do.
-        why: &'static str,
-    },
     /// They cannot be printed.
     #[error("print the configuration: {0}")]
     Print(toml::ser::Error),
@@ -226,8 +199,10 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, a key is unknown or a value makes no sense.
     pub fn read(command_line: CommandLine) -> Result<Self, ReadError> {
-        let (raw, path) = RawConfig::read(command_line)?;
-        raw.meaning(path.as_deref().and_then(Path::parent))
+        let written = Written::read(command_line)?;
+        let layers = written.layers();
+        let raw: RawConfig = layers.read()?;
+        Ok(raw.meaning(&layers, written.directory())?)
     }
 
     /// Rules and routes lie beside the configuration file, if there is one: what lies where they would be without it, and
@@ -251,7 +226,7 @@ impl Config {
 /// As [`Config::read`].
 pub fn print(command_line: CommandLine) -> Result<String, ReadError> {
     Config::read(command_line.clone())?;
-    let (mut raw, _) = RawConfig::read(command_line)?;
+    let mut raw: RawConfig = Written::read(command_line)?.layers().read()?;
     raw.forward.iter_mut().for_each(Forward::hide);
     toml::to_string(&raw).map_err(ReadError::Print)
 }
@@ -290,38 +265,52 @@ impl Agents {
     }
 }
 
-impl RawConfig {
-    /// Reads all layers, and says which file is one of them.
-    fn read(command_line: CommandLine) -> Result<(Self, Option<PathBuf>), ReadError> {
+/// All that is written, wherever.
+struct Written {
+    file: Option<(PathBuf, String)>,
+    /// What the file is called in errors.
+    name: String,
+    environment: Vec<(String, String)>,
+    command_line: Vec<(&'static str, toml::Value)>,
+}
+
+impl Written {
+    fn read(command_line: CommandLine) -> Result<Self, ReadError> {
         let file = read_file(command_line.config)?;
-        let named = file.as_ref().map(|(path, text)| (path.display().to_string(), text.as_str()));
-        let layers = Layers {
-            file: named.as_ref().map(|(name, text)| (name.as_str(), *text)),
-            environment: environment(),
-            command_line: command_line.values,
-        };
-        Ok((layers.read()?, file.map(|(path, _)| path)))
+        let name = file.as_ref().map(|(path, _)| path.display().to_string()).unwrap_or_default();
+        Ok(Self { file, name, environment: environment(), command_line: command_line.values })
     }
 
-    fn meaning(mut self, beside: Option<&Path>) -> Result<Config, ReadError> {
-        let refuse = |key, why| Err(ReadError::Meaning { key, why });
+    fn layers(&self) -> Layers<'_> {
+        Layers {
+            file: self.file.as_ref().map(|(_, text)| (self.name.as_str(), text.as_str())),
+            environment: self.environment.clone(),
+            command_line: self.command_line.clone(),
+        }
+    }
+
+    /// Where the file lies.
+    fn directory(&self) -> Option<&Path> {
+        self.file.as_ref().and_then(|(path, _)| path.parent())
+    }
+}
+
+impl RawConfig {
+    fn meaning(mut self, layers: &Layers<'_>, beside: Option<&Path>) -> Result<Config, ConfigError> {
+        let refuse = |key, why| Err(layers.refuse(key, why));
         if !self.http.external_url.is_empty() && !is_page_address(&self.http.external_url) {
-            return refuse("http.external_url", "write it as https://lapwing.example.com, without a slash at its end");
+            let why = "is not how links begin: write it as https://lapwing.example.com, without a slash at its end";
+            return refuse("http.external_url", why);
         }
         if !self.http.plain && self.http.tls.is_none() && !self.http.listen.ip().is_loopback() {
-            let why = "an address that others can reach needs TLS: set tls, use a loopback address behind a proxy that \
-                       does TLS, or set plain = true if the network is trusted";
+            let why = "is an address that others can reach, which needs TLS: set tls, use a loopback address behind a \
+                       proxy that does TLS, or set plain = true if the network is trusted";
             return refuse("http.listen", why);
         }
         if self.alert.interval.is_zero() {
-            return refuse("alert.interval", "rules cannot be evaluated without a pause: use 10s");
+            return refuse("alert.interval", "is 0: rules cannot be evaluated without a pause, use 10s");
         }
-        if self.retention.raw < Duration::from_secs(3_600) {
-            return refuse("retention.raw", "an hour is the least: rules and charts look back");
-        }
-        if self.retention.bytes.is_some_and(|bytes| bytes < RETENTION_BYTES_MIN) {
-            return refuse("retention.bytes", "100MB is the least: below that nothing is left of a day");
-        }
+        self.retention.check(layers)?;
         let Query { samples_max, memory_max, deadline, .. } = self.query;
         let nothing = [
             ("query.samples_max", samples_max == 0),
@@ -329,13 +318,13 @@ impl RawConfig {
             ("query.deadline", deadline.is_zero()),
         ];
         if let Some((key, _)) = nothing.into_iter().find(|(_, is_nothing)| *is_nothing) {
-            return refuse(key, "no query could be answered: leave it out for the default");
+            return refuse(key, "is 0: no query could be answered, leave it out for the default");
         }
         if AGENTS_MAX < self.agents.len() {
-            return refuse("agents", "more than 256 groups of hosts: give hosts a label that several share");
+            return refuse("agents", "has more than 256 groups of hosts: give hosts a label that several share");
         }
         let Some(agents) = self.agents.into_iter().map(Agents::meaning).collect() else {
-            return refuse("agents", "64 KiB is the most that one group of hosts may be told");
+            return refuse("agents", "says more than 64 KiB, the most that one group of hosts may be told");
         };
         if let Some((key, why)) = forward::refusal(&self.forward) {
             return refuse(key, why);
@@ -399,13 +388,6 @@ impl Default for Store {
             series_per_host_max: 1_000_000,
             series_per_metric_max: 2_000_000,
         }
-    }
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
-        Self { raw: days(15), five_minutes: days(90), one_hour: days(730), bytes: None }
     }
 }
 
@@ -509,9 +491,15 @@ mod tests {
         check("[alerts]\n", "aggregator.toml, line 1: unknown key `alerts`, did you mean `alert`?");
         check("[store]\ncommit_interval = \"11s\"", "aggregator.toml, line 2: it is 10s at most");
         check("[store]\ncommit_interval = \"1 s\"", "aggregator.toml, line 2: \"1 s\" is not a duration");
-        check("[http]\nexternal_url = \"lapwing.example.com/\"", "http.external_url: write it as https://");
+        check(
+            "[http]\nexternal_url = \"lapwing.example.com/\"",
+            "aggregator.toml, line 2: `http.external_url` is not how links begin: write it as https://",
+        );
         check("[http]\nlisten = \"localhost\"", "aggregator.toml, line 2: invalid socket address");
-        check("[http]\nlisten = \"0.0.0.0:80\"", "http.listen: an address that others can reach needs TLS");
+        check(
+            "[http]\nlisten = \"0.0.0.0:80\"",
+            "aggregator.toml, line 2: `http.listen` is an address that others can reach, which needs TLS",
+        );
         check(
             "[http.tls]\ncertificate = \"x\"",
             "aggregator.toml, line 1: give `certificate` and `key`, or `self_made = true`",
@@ -520,12 +508,15 @@ mod tests {
             "[http]\ntls = { self_made = true, key = \"x\" }",
             "aggregator.toml, line 2: give `certificate` and `key`",
         );
-        check("[alert]\ninterval = \"0s\"", "alert.interval: ");
-        check("[query]\nsamples_max = 0", "query.samples_max: ");
-        check("[query]\nmemory_max = 0", "query.memory_max: ");
-        check("[query]\ndeadline = \"0s\"", "query.deadline: ");
-        check("[[forward]]\nname = \"a b\"\nurl = \"http://x\"", "forward.name: ");
-        check("[[forward]]\nname = \"a\"\nurl = \"x\"\nbasic_user = \"u\"", "forward.basic_user: ");
+        check("[alert]\ninterval = \"0s\"", "aggregator.toml, line 2: `alert.interval` is 0: ");
+        check("[query]\nsamples_max = 0", "aggregator.toml, line 2: `query.samples_max` is 0: ");
+        check("[query]\nmemory_max = 0", "aggregator.toml, line 2: `query.memory_max` is 0: ");
+        check("[query]\ndeadline = \"0s\"", "aggregator.toml, line 2: `query.deadline` is 0: ");
+        check("[[forward]]\nname = \"a b\"\nurl = \"http://x\"", "aggregator.toml, line 1: `forward.name` ");
+        check(
+            "[[forward]]\nname = \"a\"\nurl = \"x\"\nbasic_user = \"u\"",
+            "aggregator.toml, line 1: `forward.basic_user` ",
+        );
         check("[[forward]]\nname = \"a\"", "aggregator.toml, line 1: missing field `url`");
     }
 
@@ -596,7 +587,7 @@ mod tests {
         let read = |text: &str| {
             let layers = Layers { file: Some(("aggregator.toml", text)), ..Layers::default() };
             let raw: RawConfig = layers.read().unwrap();
-            raw.meaning(None).map(|config| config.agents).map_err(|error| error.to_string())
+            raw.meaning(&layers, None).map(|config| config.agents).map_err(|error| error.to_string())
         };
         let text = "[[agents]]\nhosts = { env = 'prod' }\nprocesses.interval_seconds = 5\ncontainers.labels = ['team']\n\
                     [[agents.processes.groups]]\ncomm = ['a']\n[[agents]]";
@@ -606,7 +597,7 @@ mod tests {
         assert_eq!(agents[0].text.parse::<toml::Table>(), wanted.parse::<toml::Table>());
         assert_eq!((agents[1].hosts.len(), &*agents[1].text), (0, ""));
         let long = format!("[[agents]]\ncontainers.labels = ['{}']", "x".repeat(SETTINGS_BYTES_MAX));
-        assert!(read(&long).unwrap_err().starts_with("agents: 64 KiB"));
-        assert!(read(&"[[agents]]\n".repeat(AGENTS_MAX + 1)).unwrap_err().starts_with("agents: more than 256"));
+        assert!(read(&long).unwrap_err().contains("`agents` says more than 64 KiB"));
+        assert!(read(&"[[agents]]\n".repeat(AGENTS_MAX + 1)).unwrap_err().contains("`agents` has more than 256"));
     }
 }

@@ -98,16 +98,22 @@ impl Layers<'_> {
 
     fn file_place(&self, key: &str) -> Place {
         let (name, text) = self.file.unwrap_or(("default", ""));
+        // Where the key is not written, its section is.
         let offset = DeTable::parse(text).ok().and_then(|table| {
             let mut keys = key.split('.');
             let (at, mut value) = table.get_ref().get_key_value(keys.next()?)?;
             let mut offset = at.span().start;
             for key in keys {
                 let (within, item) = (value.get_ref(), key.parse::<usize>().ok());
-                (offset, value) = match item.zip(within.as_array()) {
-                    Some((item, items)) => items.get(item).map(|it| (it.span().start, it))?,
-                    None => within.as_table()?.get_key_value(key).map(|(at, it)| (at.span().start, it))?,
+                let found = match item.zip(within.as_array()) {
+                    Some((item, items)) => items.get(item).map(|it| (it.span().start, it)),
+                    None => within
+                        .as_table()
+                        .and_then(|table| table.get_key_value(key))
+                        .map(|(at, it)| (at.span().start, it)),
                 };
+                let Some((at, item)) = found else { break };
+                (offset, value) = (at, item);
             }
             Some(offset)
         });
@@ -304,6 +310,7 @@ mod tests {
             assert_eq!(layers.refuse("uplink.aggregator", "is empty").to_string(), expect);
         };
         check(&layers, "agent.toml, line 4: `uplink.aggregator` is empty");
+        assert_eq!(layers.refuse("uplink.mode", "is").to_string(), "agent.toml, line 1: `uplink.mode` is");
         layers.environment.push(("LAPWING__UPLINK__AGGREGATOR".to_owned(), String::new()));
         check(&layers, "environment variable LAPWING__UPLINK__AGGREGATOR: `uplink.aggregator` is empty");
         layers.command_line.push(("uplink.aggregator", Value::from("")));

@@ -73,13 +73,16 @@ pub(super) fn refusal(targets: &[Forward]) -> Option<(&'static str, &'static str
         |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let names: BTreeSet<&str> = targets.iter().map(|target| target.name.as_str()).collect();
     if names.len() < targets.len() || !names.into_iter().all(is_name) {
-        return Some(("forward.name", "give each a name of its own, of letters, digits, - and _"));
+        return Some(("forward.name", "is not a name of its own for each, of letters, digits, - and _"));
     }
     if targets.iter().any(|target| target.bearer_file.is_some() && target.basic_user.is_some()) {
-        return Some(("forward.bearer_file", "it is either a token or a name with a password"));
+        return Some((
+            "forward.bearer_file",
+            "stands beside `basic_user`: it is either a token or a name with a password",
+        ));
     }
     if targets.iter().any(|target| target.basic_user.is_some() != target.basic_password_file.is_some()) {
-        return Some(("forward.basic_user", "a name and the file of its password go together"));
+        return Some(("forward.basic_user", "goes together with `basic_password_file`"));
     }
     None
 }

@@ -60,12 +60,16 @@ pub fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(millis))
 }
 
-/// Writes a duration as [`duration`] reads it, in the largest unit up to days that says it exactly.
 pub(super) fn write_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&written(*duration))
+}
+
+/// A duration as [`duration`] reads it, in the largest unit up to days that says it exactly.
+pub(super) fn written(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let exact = DURATIONS.iter().take(5).rev().find(|(_, unit)| 0 < millis && millis.is_multiple_of(*unit));
     let (name, unit) = exact.unwrap_or(&("s", 1));
-    serializer.collect_str(&format_args!("{}{name}", millis / unit))
+    format!("{}{name}", millis / unit)
 }
 
 /// Writes a size as [`size`] reads it.

@@ -45,6 +45,8 @@ impl Aggregator {
             ("http.listen", text("127.0.0.1:0")),
             ("ingest.listen", text("127.0.0.1:0")),
             ("retention.raw", text("100y")),
+            ("retention.five_minutes", text("100y")),
+            ("retention.one_hour", text("100y")),
         ];
         let config = Config::read(CommandLine { config: None, values }).unwrap();
         let signals = Signals::default();
