@@ -1,15 +1,16 @@
 //! What the operator wrote, and what it means. The one reader of the environment.
 
+mod agents;
 mod forward;
 mod retention;
 mod unit;
 
+pub use crate::config::agents::Policy;
 pub use crate::config::forward::Forward;
 pub use crate::config::forward::Relabel;
 pub use crate::config::retention::Retention;
 pub use crate::config::unit::duration;
 
-use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io;
@@ -18,24 +19,21 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::config::ConfigError;
 use common::config::ENVIRONMENT_PREFIX;
 use common::config::Layers;
-use common::wire::message::SETTINGS_BYTES_MAX;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
 use serde::Serializer;
 use serde::de::Error as _;
 
+use crate::config::agents::Agents;
+
 /// Where a configuration is looked for when none is named.
 const FILE: &str = "/etc/lapwing/aggregator.toml";
-
-/// Groups of hosts of whose agents something is set: each host is looked up among them at each greeting.
-const AGENTS_MAX: usize = 256;
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -165,15 +163,6 @@ pub struct Alert {
     pub hold_silent: Duration,
 }
 
-/// Hosts and what is set of their agents.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Labels that a host has, `instance` among them; without any, every host.
-    pub hosts: BTreeMap<String, String>,
-    /// What is set, as the agent reads it.
-    pub text: Arc<str>,
-}
-
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -246,25 +235,6 @@ struct RawConfig {
     forward: Vec<Forward>,
 }
 
-/// Some hosts, and what is set of their agents. The agent checks what it means.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Agents {
-    hosts: BTreeMap<String, String>,
-    processes: toml::Table,
-    containers: toml::Table,
-}
-
-impl Agents {
-    fn meaning(self) -> Option<Policy> {
-        let Self { hosts, processes, containers } = self;
-        let set = [("processes", processes), ("containers", containers)].into_iter().filter(|(_, set)| !set.is_empty());
-        let set: toml::Table = set.map(|(section, set)| (section.to_owned(), set.into())).collect();
-        let text = toml::to_string(&set).ok().filter(|text| text.len() <= SETTINGS_BYTES_MAX)?;
-        Some(Policy { hosts, text: text.into() })
-    }
-}
-
 /// All that is written, wherever.
 struct Written {
     file: Option<(PathBuf, String)>,
@@ -320,12 +290,7 @@ impl RawConfig {
         if let Some((key, _)) = nothing.into_iter().find(|(_, is_nothing)| *is_nothing) {
             return refuse(key, "is 0: no query could be answered, leave it out for the default");
         }
-        if AGENTS_MAX < self.agents.len() {
-            return refuse("agents", "has more than 256 groups of hosts: give hosts a label that several share");
-        }
-        let Some(agents) = self.agents.into_iter().map(Agents::meaning).collect() else {
-            return refuse("agents", "says more than 64 KiB, the most that one group of hosts may be told");
-        };
+        let agents = agents::policies(layers, self.agents)?;
         if let Some((key, why)) = forward::refusal(&self.forward) {
             return refuse(key, why);
         }
@@ -580,24 +545,5 @@ mod tests {
         assert_eq!(format!("{packaged:?}"), default);
         assert_eq!(format!("{spelled_out:?}"), default);
         assert_ne!(uncommented, text, "every key stands there, commented out");
-    }
-
-    #[test]
-    fn what_is_set_of_agents_is_handed_on_as_it_is_written() {
-        let read = |text: &str| {
-            let layers = Layers { file: Some(("aggregator.toml", text)), ..Layers::default() };
-            let raw: RawConfig = layers.read().unwrap();
-            raw.meaning(&layers, None).map(|config| config.agents).map_err(|error| error.to_string())
-        };
-        let text = "[[agents]]\nhosts = { env = 'prod' }\nprocesses.interval_seconds = 5\ncontainers.labels = ['team']\n\
-                    [[agents.processes.groups]]\ncomm = ['a']\n[[agents]]";
-        let agents = read(text).unwrap();
-        assert_eq!(agents[0].hosts, BTreeMap::from([("env".to_owned(), "prod".to_owned())]));
-        let wanted = "[processes]\ninterval_seconds = 5\ngroups = [{ comm = ['a'] }]\n[containers]\nlabels = ['team']";
-        assert_eq!(agents[0].text.parse::<toml::Table>(), wanted.parse::<toml::Table>());
-        assert_eq!((agents[1].hosts.len(), &*agents[1].text), (0, ""));
-        let long = format!("[[agents]]\ncontainers.labels = ['{}']", "x".repeat(SETTINGS_BYTES_MAX));
-        assert!(read(&long).unwrap_err().contains("`agents` says more than 64 KiB"));
-        assert!(read(&"[[agents]]\n".repeat(AGENTS_MAX + 1)).unwrap_err().contains("`agents` has more than 256"));
     }
 }

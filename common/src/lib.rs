@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod config;
 pub mod metric;
 pub mod schema;
+pub mod settings;
 pub mod time;
 pub mod trust;
 pub mod window;

@@ -23,7 +23,7 @@ const HOMES: &[(&str, &str)] = &[
     ("libc::", "agent/src/host"),
     ("procfs::", "agent/src/host agent/src/collect"),
     ("sysinfo::", "agent/src/host"),
-    ("regex_lite::", "agent/src/config"),
+    ("regex_lite::", "common/src/settings"),
     ("percent_encoding::", "agent/src/config"),
     ("promql_parser::", "aggregator/src/query"),
     ("gotmpl::", "aggregator/src/notify/template aggregator/src/alert/template"),

@@ -1,9 +1,9 @@
 //! What the agent is told: `RawConfig` is what was written, [`Config`] what is meant.
 
 mod address;
-mod given;
+mod group;
+mod pinned;
 mod proxy;
-mod rule;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -18,23 +18,20 @@ use common::config::Layers;
 use common::config::NOT_SHOWN;
 use common::config::without_user;
 use common::metric::Labels;
+use common::settings;
+use common::settings::rule;
+use common::settings::rule::RawRule;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::config::rule::RawRule;
-
-pub use given::Given;
-pub use given::INTERVALS;
-pub use given::Pinned;
-pub use given::SHOWN_LABELS_MAX;
+pub use common::settings::Given;
+pub use common::settings::INTERVALS;
+pub use common::settings::rule::Rule;
+pub use group::Subject;
+pub use group::group_name;
+pub use pinned::Pinned;
 pub use proxy::NotAProxy;
 pub use proxy::Proxy;
-pub use rule::EXPRESSION_BYTES_MAX;
-pub use rule::GROUP_NAME_BYTES_MAX;
-pub use rule::GROUP_RULES_MAX;
-pub use rule::Rule;
-pub use rule::Subject;
-pub use rule::group_name;
 
 /// The file that is read when none is named, if it exists.
 pub const DEFAULT_FILE: &str = "/etc/lapwing/agent.toml";
@@ -324,7 +321,11 @@ impl Config {
         };
         Ok(Self {
             pinned,
-            process_interval_seconds: given::interval(layers, interval_seconds.unwrap_or(INTERVALS[0]))?,
+            process_interval_seconds: settings::interval(
+                layers,
+                "processes.interval_seconds",
+                interval_seconds.unwrap_or(INTERVALS[0]),
+            )?,
             instance: raw.host.instance,
             labels: host_labels(layers, raw.host.labels)?,
             labels_from: raw.host.labels_from,
@@ -332,7 +333,7 @@ impl Config {
             off,
             textfile_directories,
             command_line: raw.processes.command_line,
-            groups: rule::rules(layers, raw.processes.groups)?,
+            groups: rule::rules(layers, "processes.groups", raw.processes.groups)?,
             cpu_limit: cpu_limit(layers, cpu_limit_percent)?,
             container_labels: raw.containers.labels,
             engine_sockets: raw.containers.sockets,

@@ -54,7 +54,7 @@ impl Settings {
             Err(error) => return refused(error.to_string()),
         };
         own.settings_refused.store(0, Relaxed);
-        let overruled = given.overruled(self.pinned);
+        let overruled = self.pinned.overrules(&given);
         let changed = self.given.send_if_modified(|known| {
             let changed = *known != given;
             *known = given;
