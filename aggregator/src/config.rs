@@ -6,6 +6,8 @@ mod retention;
 mod unit;
 
 pub use crate::config::agents::Policy;
+pub use crate::config::forward::Action;
+pub use crate::config::forward::Credential;
 pub use crate::config::forward::Forward;
 pub use crate::config::forward::Relabel;
 pub use crate::config::retention::Retention;
@@ -31,6 +33,7 @@ use serde::Serializer;
 use serde::de::Error as _;
 
 use crate::config::agents::Agents;
+use crate::config::forward::RawForward;
 
 /// Where a configuration is looked for when none is named.
 const FILE: &str = "/etc/lapwing/aggregator.toml";
@@ -74,6 +77,7 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
     /// Where they are served.
+    #[serde(deserialize_with = "listen::<4640, _>")]
     pub listen: SocketAddr,
     /// How people reach the page, for the links in messages, without a slash at its end; empty is where it is served.
     pub external_url: String,
@@ -109,6 +113,7 @@ pub enum Tls {
 #[serde(default, deny_unknown_fields)]
 pub struct Ingest {
     /// Where sessions are taken.
+    #[serde(deserialize_with = "listen::<4641, _>")]
     pub listen: SocketAddr,
     /// How agents reach it, `host` or `host:port`; empty is this machine's name.
     pub advertise: String,
@@ -177,6 +182,14 @@ pub enum ReadError {
     /// A key is unknown, or its value does not fit or means nothing.
     #[error(transparent)]
     Layer(#[from] ConfigError),
+    /// What a key names cannot be used.
+    #[error("{key}: {why}")]
+    Named {
+        /// Dotted.
+        key: &'static str,
+        /// Why.
+        why: String,
+    },
     /// They cannot be printed.
     #[error("print the configuration: {0}")]
     Print(toml::ser::Error),
@@ -216,7 +229,7 @@ impl Config {
 pub fn print(command_line: CommandLine) -> Result<String, ReadError> {
     Config::read(command_line.clone())?;
     let mut raw: RawConfig = Written::read(command_line)?.layers().read()?;
-    raw.forward.iter_mut().for_each(Forward::hide);
+    raw.forward.iter_mut().for_each(RawForward::hide);
     toml::to_string(&raw).map_err(ReadError::Print)
 }
 
@@ -232,7 +245,7 @@ struct RawConfig {
     query: Query,
     alert: Alert,
     agents: Vec<Agents>,
-    forward: Vec<Forward>,
+    forward: Vec<RawForward>,
 }
 
 /// All that is written, wherever.
@@ -291,15 +304,12 @@ impl RawConfig {
             return refuse(key, "is 0: no query could be answered, leave it out for the default");
         }
         let agents = agents::policies(layers, self.agents)?;
-        if let Some((key, why)) = forward::refusal(&self.forward) {
-            return refuse(key, why);
-        }
+        let forward = forward::targets(layers, self.forward)?;
         if self.ingest.advertise.is_empty() {
             self.ingest.advertise = hostname();
         }
-        if !self.ingest.advertise.contains(':') {
-            self.ingest.advertise = format!("{}:{}", self.ingest.advertise, self.ingest.listen.port());
-        }
+        self.ingest.advertise = common::address::advertised(&self.ingest.advertise, self.ingest.listen.port())
+            .map_err(|why| layers.refuse("ingest.advertise", why))?;
         Ok(Config {
             rules_dir: beside.unwrap_or(&self.data_dir).to_owned(),
             data_dir: self.data_dir,
@@ -310,7 +320,7 @@ impl RawConfig {
             query: self.query,
             alert: self.alert,
             agents,
-            forward: self.forward,
+            forward,
         })
     }
 }
@@ -389,6 +399,23 @@ fn environment() -> Vec<(String, String)> {
     text.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect()
 }
 
+/// An address to listen at. What was meant by another text can be told if that is an address without a port, or a name of
+/// this machine.
+fn listen<'de, const PORT: u16, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        let (host, port) =
+            text.rsplit_once(':').map_or((&*text, None), |(host, port)| (host, port.parse::<u16>().ok()));
+        let meant = match (text.parse::<IpAddr>(), port) {
+            (Ok(host), _) => SocketAddr::new(host, PORT).to_string(),
+            (Err(_), Some(port)) if host.is_empty() || host == "*" => format!("0.0.0.0:{port}"),
+            (Err(_), port) if host == "localhost" => format!("127.0.0.1:{}", port.unwrap_or(PORT)),
+            (Err(_), _) => format!("127.0.0.1:{PORT}, or 0.0.0.0:{PORT} for all of this machine's"),
+        };
+        D::Error::custom(format!("{text:?} is not an IP address and a port: write {meant}"))
+    })
+}
+
 fn certificate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Tls>, D::Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -427,8 +454,14 @@ fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 
 /// `https://lapwing.example.com`, as links begin.
 fn is_page_address(url: &str) -> bool {
-    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    host.is_some_and(|host| !host.is_empty() && !host.ends_with('/') && !host.contains(char::is_whitespace))
+    is_url(url) && !url.ends_with('/') && !url.contains(char::is_whitespace)
+}
+
+/// Whether it names a host that speaks HTTP.
+fn is_url(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
 }
 
 #[cfg(test)]
@@ -460,7 +493,28 @@ mod tests {
             "[http]\nexternal_url = \"lapwing.example.com/\"",
             "aggregator.toml, line 2: `http.external_url` is not how links begin: write it as https://",
         );
-        check("[http]\nlisten = \"localhost\"", "aggregator.toml, line 2: invalid socket address");
+        for (listen, expect) in [
+            ("127.0.0.1", "127.0.0.1:4640"),
+            ("localhost", "127.0.0.1:4640"),
+            ("localhost:80", "127.0.0.1:80"),
+            ("::1", "[::1]:4640"),
+            (":4640", "0.0.0.0:4640"),
+            ("*:80", "0.0.0.0:80"),
+            ("lapwing.example.com:80", "127.0.0.1:4640, or 0.0.0.0:4640 for all"),
+            ("127.0.0.1:99999", "127.0.0.1:4640, or"),
+            ("", "127.0.0.1:4640, or"),
+        ] {
+            let why = format!("aggregator.toml, line 2: {listen:?} is not an IP address and a port: write {expect}");
+            check(&format!("[http]\nlisten = {listen:?}"), &why);
+        }
+        check(
+            "[ingest]\nlisten = \"0.0.0.0\"",
+            "aggregator.toml, line 2: \"0.0.0.0\" is not an IP address and a port: write 0.0.0.0:4641",
+        );
+        check(
+            "[ingest]\nadvertise = \"https://a.example\"",
+            "aggregator.toml, line 2: `ingest.advertise` is `https://a.example`",
+        );
         check(
             "[http]\nlisten = \"0.0.0.0:80\"",
             "aggregator.toml, line 2: `http.listen` is an address that others can reach, which needs TLS",
@@ -477,11 +531,15 @@ mod tests {
         check("[query]\nsamples_max = 0", "aggregator.toml, line 2: `query.samples_max` is 0: ");
         check("[query]\nmemory_max = 0", "aggregator.toml, line 2: `query.memory_max` is 0: ");
         check("[query]\ndeadline = \"0s\"", "aggregator.toml, line 2: `query.deadline` is 0: ");
-        check("[[forward]]\nname = \"a b\"\nurl = \"http://x\"", "aggregator.toml, line 1: `forward.name` ");
-        check(
-            "[[forward]]\nname = \"a\"\nurl = \"x\"\nbasic_user = \"u\"",
-            "aggregator.toml, line 1: `forward.basic_user` ",
-        );
+        check("[[forward]]\nname = \"a b\"\nurl = \"http://x\"", "aggregator.toml, line 2: `forward.0.name` ");
+        let forward = |more: &str| format!("[[forward]]\nname = \"a\"\nurl = \"http://u:sesame@x\"\n{more}");
+        check(&forward("basic_user = \"u\""), "aggregator.toml, line 4: `forward.0.basic_user` goes together with");
+        check(&forward("bearer_file = \"u\"\nbasic_user = \"u\""), "aggregator.toml, line 4: `forward.0.bearer_file` ");
+        check(&forward("[[forward]]\nname = \"a\"\nurl = \"http://x\""), "aggregator.toml, line 5: `forward.1.name` ");
+        for url in ["x", "http://", "ftp://x", "http:///x", "http://a b"] {
+            let text = format!("[[forward]]\nname = \"a\"\nurl = \"{url}\"");
+            check(&text, "aggregator.toml, line 3: `forward.0.url` is not where one writes to");
+        }
         check("[[forward]]\nname = \"a\"", "aggregator.toml, line 1: missing field `url`");
     }
 
@@ -502,7 +560,7 @@ mod tests {
         let text = "data_dir = '/d'\n[http]\ntls = { certificate = 'c', key = 'k' }\n[retention]\nraw = '36h'\nbytes = \
                     '1536MB'\n[store]\ncommit_interval = '1s500ms'\n[[agents]]\nhosts = { env = 'a' }\n\
                     processes.interval_seconds = 5\n[[forward]]\nname = 'f'\nurl = 'https://u:sesame@a/x?key=friend'\n\
-                    headers = { Authorization = 'Bearer mellon' }\nbearer_file = 't'\nrelabel = [{ source_labels = ['a'] }]";
+                    headers = { Authorization = 'Bearer mellon' }\nbearer_file = 't'\nrelabel = [{ source_labels = ['a'], target_label = 'b' }]";
         let dir = tempfile::tempdir().unwrap();
         let named = |name: &str, text: &str| {
             let path = dir.path().join(name);

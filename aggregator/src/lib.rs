@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::evaluator::EvaluatorConfig;
 use crate::config::Config;
+use crate::config::ReadError;
 use crate::http::Access;
 use crate::http::App;
 use crate::http::Rooms;
@@ -43,6 +44,7 @@ use crate::http::control::Question;
 use crate::http::secret;
 use crate::http::secret::Hash;
 use crate::http::tls::Tls;
+use crate::http::tls::TlsError;
 use crate::ingest::BindError;
 use crate::ingest::Ingest;
 use crate::ingest::presence::Presence;
@@ -102,7 +104,7 @@ pub async fn run(
     let lock = own(&config.data_dir, &clock).await?;
     let (store, writer) = Store::begin(lock, keeping(&config), clock.clone()).context("open the store")?;
     let (mut rooms, outlets) = rooms(&config, &clock, &store).await?;
-    let targets = targets(&config)?;
+    let targets: Vec<_> = config.forward.iter().map(forward::Target::of).collect();
     rooms.forwards = forward::counted(&targets);
     let tls = tls(&config, clock.wall())?;
     let listener = listen(config.http.listen).await?;
@@ -274,14 +276,6 @@ async fn rooms(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<
     Ok((rooms, outlets))
 }
 
-/// Who is written to.
-fn targets(config: &Config) -> anyhow::Result<Vec<forward::Target>> {
-    let target = |written: &config::Forward| {
-        forward::Target::new(written).with_context(|| format!("forward.relabel of {}", written.name))
-    };
-    config.forward.iter().map(target).collect()
-}
-
 fn evaluation(config: &Config, address: &str) -> StageConfig {
     let evaluator = EvaluatorConfig {
         interval: config.alert.interval,
@@ -323,7 +317,12 @@ fn tls(config: &Config, now: Timestamp) -> anyhow::Result<Option<Tls>> {
     names.retain(|name| !name.is_empty());
     names.sort_unstable();
     names.dedup();
-    Tls::open(wanted, &config.data_dir, &names, now).context("http.tls").map(Some)
+    let opened = Tls::open(wanted, &config.data_dir, &names, now);
+    let refuse = |error: TlsError| match wanted {
+        config::Tls::Files { .. } => anyhow!(ReadError::Named { key: "http.tls", why: error.to_string() }),
+        config::Tls::SelfMade => anyhow!(error).context("http.tls"),
+    };
+    opened.map(Some).map_err(refuse)
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -33,4 +33,22 @@ fn exit_codes_say_what_went_wrong() {
     check(&["check-config", "--config", config], &[], 64, "rules/a.yml: line 2: group 1: a group needs a name\n");
     check(&["rules", "check", rules.to_str().unwrap()], &[], 1, "line 2: group 1: a group needs a name\n");
     check(&["check-config", "--config", "/no/such/file"], &[], 64, "read /no/such/file");
+    let data = directory.path().join("data");
+    let data = ["--data-dir", data.to_str().unwrap(), "--listen-http", "127.0.0.1:0", "--listen-quic", "127.0.0.1:0"];
+    let run = |text: &str, says: &str| {
+        fs::write(&file, text).unwrap();
+        check(&[["run", "--config", config].as_slice(), &data].concat(), &[], 64, says);
+    };
+    run(
+        "http.tls = { certificate = '/no/cert', key = '/no/key' }",
+        "bad configuration: http.tls: cannot use /no/cert: ",
+    );
+    let forward = "[[forward]]\nname = 'f'\nurl = 'http://a'\nrelabel = [{ action = 'kep' }]";
+    run(forward, "aggregator.toml, line 4: `forward.0.relabel.0.action` is \"kep\"");
+    check(
+        &["run", "--listen-http", "127.0.0.1"],
+        &[],
+        64,
+        "command line, http.listen: \"127.0.0.1\" is not an IP address",
+    );
 }

@@ -2,6 +2,7 @@
 //!
 //! Pure: no IO, no async but the clock's own sleep, no reading of clocks outside [`time`].
 
+pub mod address;
 pub mod backoff;
 pub mod batch;
 pub mod catalog;

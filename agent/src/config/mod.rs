@@ -1,6 +1,5 @@
 //! What the agent is told: `RawConfig` is what was written, [`Config`] what is meant.
 
-mod address;
 mod group;
 mod pinned;
 mod proxy;
@@ -12,6 +11,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::address;
 use common::config::ConfigError;
 use common::config::ENVIRONMENT_PREFIX;
 use common::config::Layers;
@@ -336,7 +336,7 @@ impl Config {
             groups: rule::rules(layers, "processes.groups", raw.processes.groups)?,
             cpu_limit: cpu_limit(layers, cpu_limit_percent)?,
             container_labels: raw.containers.labels,
-            engine_sockets: raw.containers.sockets,
+            engine_sockets: engine_sockets(layers, raw.containers.sockets)?,
             spool: raw.spool.limits(),
             uplink: uplink(layers, raw.uplink)?,
         })
@@ -363,6 +363,17 @@ pub fn print(layers: &Layers<'_>) -> Result<String, ConfigError> {
     }
     raw.uplink.proxy = raw.uplink.proxy.as_deref().map(without_user);
     toml::to_string(&raw).map_err(|error| layers.refuse("uplink", error.to_string()))
+}
+
+/// A path from nowhere would be one from where the agent happens to be started.
+fn engine_sockets(layers: &Layers<'_>, sockets: Vec<PathBuf>) -> Result<Vec<PathBuf>, ConfigError> {
+    match sockets.iter().find(|socket| !socket.is_absolute()) {
+        None => Ok(sockets),
+        Some(socket) => {
+            let why = format!("names `{}`, which is not a path such as /run/docker.sock", socket.display());
+            Err(layers.refuse("containers.sockets", why))
+        }
+    }
 }
 
 fn cpu_limit(layers: &Layers<'_>, percent: f64) -> Result<Option<f64>, ConfigError> {
@@ -479,6 +490,14 @@ mod tests {
             "[collect]\ncpu_limit_percent = -1",
             "agent.toml, line 2: `collect.cpu_limit_percent` is -1; 2.0 is 2 % of one core, 0 is no limit",
         );
+        for socket in ["docker.sock", "unix:///run/docker.sock", "~/docker.sock", ""] {
+            check(
+                &format!("[containers]\nsockets = ['/run/podman/podman.sock', '{socket}']"),
+                &format!(
+                    "agent.toml, line 2: `containers.sockets` names `{socket}`, which is not a path such as /run/docker.sock"
+                ),
+            );
+        }
         check("[processes]\ncommand_line = 'mask'", "agent.toml, line 2: unknown value `mask`, did you mean `masked`?");
     }
 

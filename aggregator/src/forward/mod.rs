@@ -7,7 +7,6 @@ mod reading;
 mod relabel;
 mod sender;
 
-pub use crate::forward::relabel::BadRelabel;
 pub use crate::forward::sender::Counted;
 
 use std::sync::Arc;
@@ -18,7 +17,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::forward::relabel::Relabeling;
+use crate::config::Credential;
+use crate::config::Relabel;
 use crate::forward::sender::Sender;
 use crate::notify::receiver::client::Authorization;
 use crate::notify::receiver::client::Client;
@@ -39,26 +39,24 @@ pub struct Target {
     url: String,
     headers: Vec<(String, String)>,
     authorization: Option<Authorization>,
-    relabeling: Relabeling,
+    relabel: Vec<Relabel>,
 }
 
 impl Target {
-    /// What the configuration means.
-    ///
-    /// # Errors
-    /// When a rule makes no sense.
-    pub fn new(written: &config::Forward) -> Result<Self, BadRelabel> {
-        let basic = written.basic_user.clone().zip(written.basic_password_file.clone());
-        let basic = basic.map(|(user, file)| Authorization::Basic(user, Secret::File(file)));
-        let bearer = written.bearer_file.clone();
-        let bearer = bearer.map(|file| Authorization::Scheme("Bearer".to_owned(), Secret::File(file)));
-        Ok(Self {
+    /// As the configuration has it.
+    #[must_use]
+    pub fn of(written: &config::Forward) -> Self {
+        let authorization = written.credential.clone().map(|credential| match credential {
+            Credential::Bearer(file) => Authorization::Scheme("Bearer".to_owned(), Secret::File(file)),
+            Credential::Basic(user, file) => Authorization::Basic(user, Secret::File(file)),
+        });
+        Self {
             name: written.name.clone(),
             url: written.url.clone(),
             headers: written.headers.clone().into_iter().collect(),
-            authorization: bearer.or(basic),
-            relabeling: Relabeling::new(&written.relabel)?,
-        })
+            authorization,
+            relabel: written.relabel.clone(),
+        }
     }
 }
 

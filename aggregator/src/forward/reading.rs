@@ -4,7 +4,8 @@ use common::batch::HostId;
 use common::time::TimeRange;
 use tokio::sync::mpsc;
 
-use crate::forward::relabel::Relabeling;
+use crate::config::Relabel;
+use crate::forward::relabel::relabel;
 use crate::receive::message::Message;
 use crate::store::Store;
 use crate::store::select::Field;
@@ -42,7 +43,7 @@ pub(super) enum ReadingError {
 pub(super) fn read(
     store: &Store,
     pieces: &[Piece],
-    relabeling: &Relabeling,
+    rules: &[Relabel],
     messages: &mpsc::Sender<Sent>,
 ) -> Result<(), ReadingError> {
     let mut message = Message::default();
@@ -54,7 +55,7 @@ pub(super) fn read(
         let question =
             Question { matchers: &[], range: *range, fields: &[Field::Last], latest: false, grains: Grains::default() };
         store.select_of(*host, question, &mut |selected: Selected<'_>| {
-            let Some(labels) = relabeling.apply(selected.labels.whole()) else {
+            let Some(labels) = relabel(rules, selected.labels.whole()) else {
                 return Ok(());
             };
             let samples = selected.samples.stamps.iter().zip(&selected.samples.columns[0]);

@@ -183,8 +183,8 @@ impl Sender {
 
     async fn send(&self, pieces: Vec<Piece>) -> Result<(), StepError> {
         let (messages, mut made) = mpsc::channel(MESSAGES_MAX);
-        let (store, relabeling) = (self.store.clone(), self.target.relabeling.clone());
-        let reading = tokio::task::spawn_blocking(move || read(&store, &pieces, &relabeling, &messages));
+        let (store, rules) = (self.store.clone(), self.target.relabel.clone());
+        let reading = tokio::task::spawn_blocking(move || read(&store, &pieces, &rules, &messages));
         while let Some(message) = made.recv().await {
             self.deliver(message).await?;
         }

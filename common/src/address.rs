@@ -1,4 +1,4 @@
-//! Addresses of aggregators: `HOST:PORT`, and what to write instead of something else.
+//! Addresses of aggregators, as they tell them and agents dial them: `HOST:PORT`, and what to write instead of something else.
 
 use std::net::Ipv6Addr;
 
@@ -9,8 +9,9 @@ const PORT: u16 = 4641;
 const PORTS_OF_PAGES: [u16; 3] = [4640, 80, 443];
 
 /// Says what is wrong with an address, and what to write.
-pub(super) fn refusal(address: &str) -> Option<String> {
-    let meant = meant(address);
+#[must_use]
+pub fn refusal(address: &str) -> Option<String> {
+    let meant = meant(address, PORT);
     if meant.as_deref() == Some(address) {
         return None;
     }
@@ -27,8 +28,20 @@ pub(super) fn refusal(address: &str) -> Option<String> {
     ))
 }
 
+/// The `HOST:PORT` that an aggregator tells agents, of a host with a port or without one, or what is wrong with it.
+///
+/// # Errors
+/// When it is neither.
+pub fn advertised(address: &str, port: u16) -> Result<String, String> {
+    let Some(meant) = meant(address, port) else {
+        return Err(format!("is `{address}`, which is not HOST or HOST:PORT"));
+    };
+    let same = [address.to_owned(), format!("{address}:{port}"), format!("[{address}]:{port}")].contains(&meant);
+    if same { Ok(meant) } else { Err(format!("is `{address}`, which is not HOST or HOST:PORT: write `{meant}`")) }
+}
+
 /// The `HOST:PORT` that was probably meant, without what belongs to the address of a page.
-fn meant(address: &str) -> Option<String> {
+fn meant(address: &str, otherwise: u16) -> Option<String> {
     let (scheme, rest) = address.split_once("://").map_or((None, address), |(scheme, rest)| (Some(scheme), rest));
     let rest = rest.split(['/', '?', '#']).next()?;
     if rest.contains(|c: char| c.is_whitespace() || c.is_control() || c == '@') {
@@ -45,7 +58,7 @@ fn meant(address: &str) -> Option<String> {
     };
     let port = port.and_then(|port| port.parse().ok()).filter(|port| *port != 0);
     let port = port.filter(|port| scheme.is_none() || !PORTS_OF_PAGES.contains(port));
-    Some(format!("{host}:{}", port.unwrap_or(PORT)))
+    Some(format!("{host}:{}", port.unwrap_or(otherwise)))
 }
 
 #[cfg(test)]
@@ -86,5 +99,25 @@ mod tests {
         check("http://", "?");
         check("a b:1", "?");
         check("\u{0}:1", "?");
+    }
+
+    #[test]
+    fn what_is_advertised_is_a_host_perhaps_with_a_port() {
+        let check = |address: &str, expect: Result<&str, &str>| {
+            let told = advertised(address, 9);
+            assert_eq!(told.as_deref().map_err(|why| why.rsplit(": ").next().unwrap_or_default()), expect, "{address}");
+        };
+        for (address, expect) in
+            [("a", "a:9"), ("a.example:1", "a.example:1"), ("::1", "[::1]:9"), ("[::1]", "[::1]:9")]
+        {
+            check(address, Ok(expect));
+        }
+        check("https://a.example", Err("write `a.example:9`"));
+        check("a:x", Err("write `a:9`"));
+        check("a:", Err("write `a:9`"));
+        check("a:0", Err("write `a:9`"));
+        check("a/", Err("write `a:9`"));
+        check("u@a", Err("is `u@a`, which is not HOST or HOST:PORT"));
+        check(" ", Err("is ` `, which is not HOST or HOST:PORT"));
     }
 }
