@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::http::App;
 use crate::http::problem::Problem;
+use crate::notify::decide::Reason;
 use crate::notify::history;
 use crate::store::record::notifications;
 
@@ -33,8 +34,11 @@ pub struct Notification {
     receiver: String,
     /// `sent`, `failed`, `pending` or `skipped`.
     status: &'static str,
-    /// Why it was sent or not.
+    /// Why it was sent or not, in words.
     reason: String,
+    /// The same by a name that stays: `new_alerts`, `all_resolved`, `some_resolved`, `repeat`, `never_told`, `nothing_new`,
+    /// `resolved_unwanted`, `replaced`, `receiver_gone` or `too_old`.
+    reason_code: String,
     attempts: u32,
     /// What went wrong at the last attempt.
     error: Option<String>,
@@ -81,7 +85,9 @@ impl From<notifications::Notification> for Notification {
             group_key: decision.group_key,
             receiver: decision.receiver,
             status: decision.status.name(),
-            reason: decision.reason,
+            reason: Reason::of(&decision.reason)
+                .map_or_else(|| decision.reason.clone(), |reason| reason.words().to_owned()),
+            reason_code: decision.reason,
             attempts: decision.attempts,
             error: decision.error,
             alerts_total: decision.about.total,

@@ -28,7 +28,7 @@ pub struct Standing {
     pub resolved: BTreeSet<Fingerprint>,
 }
 
-/// Why to notify, or why not.
+/// Why to notify, or why not, or not any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -46,16 +46,64 @@ pub enum Reason {
     NothingNew,
     /// Not: all resolved, which this receiver does not want to hear.
     ResolvedUnwanted,
+    /// Not any more: a later notification took its place before it was delivered.
+    Replaced,
+    /// Not any more: the routes know the receiver no longer.
+    ReceiverGone,
+    /// Not any more: nobody took it for a day.
+    TooOld,
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::NewAlerts,
+        Self::AllResolved,
+        Self::SomeResolved,
+        Self::Repeat,
+        Self::NeverTold,
+        Self::NothingNew,
+        Self::ResolvedUnwanted,
+        Self::Replaced,
+        Self::ReceiverGone,
+        Self::TooOld,
+    ];
+
     /// Whether it is a reason to notify.
     #[must_use]
     pub const fn sends(self) -> bool {
         match self {
             Self::NewAlerts | Self::AllResolved | Self::SomeResolved | Self::Repeat => true,
-            Self::NeverTold | Self::NothingNew | Self::ResolvedUnwanted => false,
+            Self::NeverTold
+            | Self::NothingNew
+            | Self::ResolvedUnwanted
+            | Self::Replaced
+            | Self::ReceiverGone
+            | Self::TooOld => false,
         }
+    }
+
+    /// Its name in the API and in history, by which the page says it in the person's language. It never changes.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NewAlerts => "new_alerts",
+            Self::AllResolved => "all_resolved",
+            Self::SomeResolved => "some_resolved",
+            Self::Repeat => "repeat",
+            Self::NeverTold => "never_told",
+            Self::NothingNew => "nothing_new",
+            Self::ResolvedUnwanted => "resolved_unwanted",
+            Self::Replaced => "replaced",
+            Self::ReceiverGone => "receiver_gone",
+            Self::TooOld => "too_old",
+        }
+    }
+
+    /// The reason of a name.
+    #[must_use]
+    pub fn of(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
     }
 
     /// In words.
@@ -69,6 +117,9 @@ impl Reason {
             Self::NeverTold => "resolved before it was ever delivered",
             Self::NothingNew => "nothing new since the last notification",
             Self::ResolvedUnwanted => "all resolved, and send_resolved is off",
+            Self::Replaced => "replaced by a later notification",
+            Self::ReceiverGone => "the receiver is gone",
+            Self::TooOld => "could not be delivered for a day",
         }
     }
 }
@@ -104,6 +155,8 @@ pub fn decide(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn set(letters: &str) -> BTreeSet<Fingerprint> {
@@ -139,5 +192,24 @@ mod tests {
         check(Some(("", "a")), ("a", ""), 5, same(Reason::NewAlerts));
         check(Some(("a", "")), ("a", ""), 59, same(Reason::NothingNew));
         check(Some(("a", "")), ("a", ""), 60, same(Reason::Repeat));
+    }
+
+    #[test]
+    fn every_reason_has_a_name_and_is_said_in_both_languages() {
+        let dictionary = |text: &str| serde_json::from_str::<BTreeMap<String, String>>(text).unwrap();
+        let english = dictionary(include_str!("../../ui/web/src/words/en.json"));
+        let chinese = dictionary(include_str!("../../ui/web/src/words/zh.json"));
+        for reason in Reason::ALL {
+            let code = reason.code();
+            assert_eq!(serde_json::to_value(reason).unwrap(), code);
+            assert_eq!(Reason::of(code), Some(reason));
+            let word = format!("reason.{code}");
+            let [english, chinese] =
+                [&english, &chinese].map(|said| said.get(&word).map(String::as_str).unwrap_or_default());
+            assert_eq!(english.to_lowercase(), reason.words(), "{word}");
+            assert!(chinese.contains(|c: char| ('\u{4e00}'..='\u{9fff}').contains(&c)), "{word}: {chinese:?}");
+        }
+        let said = english.keys().filter(|word| word.starts_with("reason.")).count();
+        assert_eq!(said, Reason::ALL.len(), "nothing else is said");
     }
 }

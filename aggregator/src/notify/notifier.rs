@@ -98,7 +98,7 @@ impl Notifier {
         match result {
             Ok(()) => {
                 pending.error = None;
-                self.note(pending.entry(&address, Status::Sent, pending.reason.words()));
+                self.note(pending.entry(&address, Status::Sent, pending.reason));
                 self.outbox.remove_exactly(&address, &pending.id);
                 let known = pending.told.resolved.clone();
                 self.groups.told(&address.0, &address.1, pending.told);
@@ -109,13 +109,13 @@ impl Notifier {
             Err(Failure::Lasting(error)) => {
                 pending.error = Some(error);
                 if self.outbox.remove_exactly(&address, &pending.id).is_some() {
-                    self.note(pending.entry(&address, Status::Failed, pending.reason.words()));
+                    self.note(pending.entry(&address, Status::Failed, pending.reason));
                 }
             }
             Err(Failure::Passing(error)) => {
                 self.outbox.failed(&address, &pending.id, error, (now, random));
                 if let Some(pending) = self.outbox.get(&address) {
-                    self.note(pending.entry(&address, Status::Pending, pending.reason.words()));
+                    self.note(pending.entry(&address, Status::Pending, pending.reason));
                 }
             }
         }
@@ -178,9 +178,9 @@ impl Notifier {
         if self.outbox.get(address).is_some_and(|pending| same(&pending.told)) {
             return;
         }
-        self.note(decided.entry(address, Status::Pending, decided.reason.words()));
+        self.note(decided.entry(address, Status::Pending, decided.reason));
         if let Some(replaced) = self.outbox.put(address.clone(), decided) {
-            self.note(replaced.entry(address, Status::Skipped, "replaced by a later notification"));
+            self.note(replaced.entry(address, Status::Skipped, Reason::Replaced));
         }
     }
 
@@ -190,11 +190,11 @@ impl Notifier {
             return;
         }
         if let Some(dropped) = self.outbox.remove(address) {
-            self.note(dropped.entry(address, Status::Skipped, decided.reason.words()));
+            self.note(dropped.entry(address, Status::Skipped, decided.reason));
         }
         // A group that stands as it stood would fill history with the same words.
         if decided.reason != Reason::NothingNew {
-            self.note(decided.entry(address, Status::Skipped, decided.reason.words()));
+            self.note(decided.entry(address, Status::Skipped, decided.reason));
         }
         if decided.reason == Reason::ResolvedUnwanted {
             self.groups.told(&address.0, &address.1, decided.told);
@@ -205,9 +205,9 @@ impl Notifier {
     fn drop_lost(&mut self, config: &NotifyConfig, at: Timestamp) {
         let lost = |(address, pending): (&Address, &Pending)| {
             let why = if config.webhook(&address.1).is_none() {
-                (Status::Skipped, "the receiver is gone")
+                (Status::Skipped, Reason::ReceiverGone)
             } else if OUTBOX_AGE_MAX <= at.since(pending.told.at) {
-                (Status::Failed, "could not be delivered for a day")
+                (Status::Failed, Reason::TooOld)
             } else {
                 return None;
             };

@@ -161,14 +161,14 @@ impl Outbox {
 impl Pending {
     /// What history says of it.
     #[must_use]
-    pub fn entry(&self, address: &Address, status: Status, reason: &str) -> Notification {
+    pub fn entry(&self, address: &Address, status: Status, reason: Reason) -> Notification {
         Notification {
             id: self.id.clone(),
             at: self.told.at,
             group_key: address.0.clone(),
             receiver: address.1.clone(),
             status,
-            reason: reason.to_owned(),
+            reason: reason.code().to_owned(),
             attempts: self.attempts,
             error: self.error.clone(),
             about: about(&self.message),

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0013_forward.sql"),
     include_str!("../../migrations/0014_bare_log.sql"),
     include_str!("../../migrations/0015_ordered.sql"),
+    include_str!("../../migrations/0016_reasons.sql"),
 ];
 
 /// Why a database cannot be used.

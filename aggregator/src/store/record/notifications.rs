@@ -24,7 +24,7 @@ pub struct Notification {
     pub receiver: String,
     /// What became of it.
     pub status: Status,
-    /// Why, in words.
+    /// Why, by the name of the reason.
     pub reason: String,
     /// How often delivery was tried.
     pub attempts: u32,
@@ -137,6 +137,7 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Notification> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::migration;
 
     #[test]
     fn a_decision_is_read_as_it_was_written_and_rewritten() {
@@ -150,7 +151,7 @@ mod tests {
             group_key: "{}:{}".to_owned(),
             receiver: "team/webhook/0".to_owned(),
             status: Status::Pending,
-            reason: "new alerts".to_owned(),
+            reason: "new_alerts".to_owned(),
             attempts: 0,
             error: None,
             about: About { total: 7, alerts: vec![Subject { labels: labels.into(), firing: true }] },
@@ -161,5 +162,19 @@ mod tests {
         decision.error = Some("refused".to_owned());
         decision.write(&transaction).unwrap();
         assert_eq!(recent(&transaction, 10).unwrap(), [decision]);
+    }
+
+    #[test]
+    fn words_of_before_become_names() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migration::migrate_to(&mut connection, 15).unwrap();
+        for (at, reason) in [(0, "new alerts"), (1, "could not be delivered for a day"), (2, "the moon is full")] {
+            let sql = "INSERT INTO notification (id, at_ms, group_key, receiver, status, reason, attempts, alerts) \
+                       VALUES (?1, ?1, '', '', 'sent', ?2, 1, '{}')";
+            connection.execute(sql, (at, reason)).unwrap();
+        }
+        migration::migrate(&mut connection).unwrap();
+        let reasons: Vec<_> = recent(&connection, 10).unwrap().into_iter().map(|decision| decision.reason).collect();
+        assert_eq!(reasons, ["the moon is full", "too_old", "new_alerts"]);
     }
 }

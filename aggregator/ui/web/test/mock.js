@@ -431,6 +431,7 @@ function alerts() {
     receiver: "on-call",
     status: "sent",
     reason: "new alerts",
+    reason_code: "new_alerts",
     attempts: 1,
     error: null,
     alerts_total: 1,
@@ -458,6 +459,7 @@ function alerts() {
         told(2 * MINUTE, '{}:{alertname="HostHighCpu"}', {
           status: "skipped",
           reason: "all resolved, and send_resolved is off",
+          reason_code: "resolved_unwanted",
         }),
       ],
     ),
@@ -479,7 +481,7 @@ function alerts() {
       "pg_replication_lag_seconds > 30",
       8 * MINUTE,
       "The replica is 41 s behind",
-      [told(94 * MINUTE, disk, { at_ms: now - 7 * MINUTE, reason: "group grew by 1" })],
+      [told(94 * MINUTE, disk, { at_ms: now - 7 * MINUTE, reason: "the moon is full", reason_code: "full_moon" })],
     ),
     alert(
       "HostSilent",

@@ -255,6 +255,23 @@ test("as many alerts fire in the header as on the screen of alerts, held ones am
     await cards.filter({ hasText: "HostHighLoad" }).getByText("Firing, held").waitFor();
   }));
 
+test("why somebody was told is said in the person's language, and a reason that is not known in English", () =>
+  visit(
+    "/alerts",
+    async (page) => {
+      await page.getByRole("article").first().waitFor();
+      const card = page.getByRole("article").filter({ hasText: "HostHighCpu" });
+      for (const place of [card.locator(".told"), page.getByRole("table").last()]) {
+        const said = await place.innerText();
+        assert.match(said, /有新告警/);
+        assert.match(said, /全部已恢复，但 send_resolved 已关闭/);
+        assert.doesNotMatch(said, /new alerts|all resolved/i);
+      }
+      await page.getByRole("table").last().getByText("the moon is full").waitFor();
+    },
+    { locale: "zh-CN" },
+  ));
+
 test("a broken alertmanager.yml is said before everything else", async () => {
   const misrouted = await serve({ misrouted: true });
   const steps = async (/** @type {Page} */ page) => {

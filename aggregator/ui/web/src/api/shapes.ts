@@ -94,7 +94,9 @@ export interface Notification {
   group_key: string;
   receiver: string;
   status: "sent" | "failed" | "pending" | "skipped";
+  /** In English, for a reason that this page does not know by its name. */
   reason: string;
+  reason_code: string;
   attempts: number;
   error: string | null;
   /** How many alerts it is about; the first of them follow. */

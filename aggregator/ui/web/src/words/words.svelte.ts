@@ -51,6 +51,11 @@ class Words {
     return text.replace(/\{(\w+)\}/g, (whole, key: string) => String(values[key] ?? whole));
   }
 
+  /** What an aggregator calls by a name: one that is newer than this page may have names that it does not know. */
+  named(word: string, otherwise: string): string {
+    return word in this.#dictionary ? this.say(word as Word) : otherwise;
+  }
+
   /** A moment: the clock alone when it is of the last day, else with its date. */
   moment(ms: number, nowMs: number = Date.now()): string {
     return Math.abs(nowMs - ms) < DAY / 2 ? this.#clock.format(ms) : this.#full.format(ms);
