@@ -19,7 +19,10 @@ const HOMES: &[(&str, &str)] = &[
     ("axum::", "aggregator/src/http"),
     ("parquet::", "aggregator/src/http/prometheus/export"),
     ("reqwest::", "aggregator/src/notify/receiver"),
-    ("rustix::", "agent/src/host common/src/time.rs aggregator/src/ingest aggregator/src/query/turn.rs"),
+    (
+        "rustix::",
+        "agent/src/host common/src/time.rs aggregator/src/ingest aggregator/src/query/turn.rs aggregator/src/store/disk.rs",
+    ),
     ("libc::", "agent/src/host"),
     ("procfs::", "agent/src/host agent/src/collect"),
     ("sysinfo::", "agent/src/host"),

@@ -422,4 +422,82 @@ mod tests {
         alerts.step(&rule, BTreeMap::new(), patience(10), (nothing, Timestamp::from_seconds(30)));
         assert!(shown(&alerts).is_empty());
     }
+
+    /// What fires of rules that are there without being written, and of one file, when these samples came each 10 s for so
+    /// many minutes; what is available falls by so much a minute.
+    fn fired(file: &str, minutes: i32, falls: f64, samples: &[(Labels, f64)]) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("rules")).unwrap();
+        fs::write(directory.path().join("rules/x.yml"), file).unwrap();
+        let mut files = RuleFiles::new(directory.path()).with_built_in();
+        files.look(false);
+        assert!(files.iter().all(|(_, file)| file.error.is_none()));
+        let memory = Arc::new(Memory::default());
+        let engine = Engine::new(Arc::<Memory>::clone(&memory), Clock::real(), EngineConfig::default());
+        let mut evaluator = Evaluator::new(config(), engine, Vec::new());
+        for round in 1..=6 * minutes {
+            let (at, fallen) = (Timestamp::from_seconds(i64::from(10 * round)), falls * f64::from(round) / 6.0);
+            for (labels, value) in samples {
+                let falls = labels.get(NAME) == "node_filesystem_avail_bytes";
+                memory.append_sample(labels, at, if falls { value - fallen } else { *value });
+            }
+            let (silent, unheard) = (BTreeSet::new(), Unheard::Instances(BTreeSet::new()));
+            evaluator.evaluate(&files, Missing { silent: &silent, unheard: &unheard }, at);
+        }
+        assert!(evaluator.outcomes.values().all(|outcome| outcome.health == Health::Ok));
+        let firing = evaluator.alerts().iter().filter(|(_, _, alert)| matches!(alert.state, State::Firing { .. }));
+        firing.map(|(_, _, alert)| alert.found.annotations.get("summary").to_owned()).collect()
+    }
+
+    #[test]
+    fn the_aggregators_own_disk_is_watched_without_a_rule() {
+        let of = |name: &str, value| (Labels::new().with(NAME, format!("lapwing_aggregator_disk_{name}_bytes")), value);
+        assert_eq!(fired("", 1, 0.0, &[of("available", 50.0), of("size", 1_000.0)]), [""; 0]);
+        let scraped = |(labels, value): (Labels, f64)| {
+            [("a", value), ("b", value)]
+                .map(|(instance, value)| (labels.clone().with("instance", instance).with("job", "lapwing"), value))
+        };
+        let own = [of("available", 49.0), of("size", 1_000.0)];
+        let all: Vec<_> = own.clone().into_iter().chain(own.into_iter().flat_map(scraped)).collect();
+        assert_eq!(fired("", 1, 0.0, &all), ["The disk of the aggregator has 4.9% left."]);
+    }
+
+    #[test]
+    fn the_rules_to_begin_with_are_about_disks_that_can_fill() {
+        let file = include_str!("../../../packaging/rules/hosts.yml");
+        let disk = |of: &'static str, [available, files_free, readonly]: [f64; 3]| {
+            [
+                ("avail_bytes", available),
+                ("free_bytes", available),
+                ("size_bytes", 1_000.0),
+                ("files", 1_000.0),
+                ("files_free", files_free),
+                ("readonly", readonly),
+            ]
+            .map(|(name, value)| {
+                let labels = Labels::new().with(NAME, format!("node_filesystem_{name}")).with("instance", "a");
+                (labels.with("mountpoint", of).with("fstype", if of == "/run" { "tmpfs" } else { "ext4" }), value)
+            })
+        };
+        let disks = [
+            disk("/", [51.0, 51.0, 0.0]),
+            disk("/full", [49.0, 500.0, 0.0]),
+            disk("/files", [500.0, 49.0, 0.0]),
+            disk("/cd", [0.0, 0.0, 1.0]),
+            disk("/run", [0.0, 0.0, 0.0]),
+        ]
+        .concat();
+        let expect = ["/full of a has 4.9% left.", "/files of a has room for 4.9% of the files that it can hold."];
+        assert_eq!(fired(file, 6, 0.0, &disks), expect);
+        assert_eq!(fired(file, 4, 0.0, &disks), [""; 0], "not at once");
+        let of = |name: &str, value| (Labels::new().with(NAME, name).with("instance", "a").with("job", "node"), value);
+        let told = fired(file, 6, 0.0, &[of("up", 0.0), of("lapwing_agent_spool_disk_failing", 1.0)]);
+        assert_eq!(told.len(), 2, "{told:?}");
+        let of = |name: &str| Labels::new().with(NAME, format!("node_filesystem_{name}")).with("mountpoint", "/");
+        let size =
+            [(of("size_bytes"), 1_000.0), (of("free_bytes"), 0.0), (of("avail_bytes"), 240.0), (of("readonly"), 0.0)];
+        assert_eq!(fired(file, 62, 0.05, &size), [""; 0], "not within a day");
+        let told = fired(file, 62, 1.0, &size);
+        assert!(told.len() == 1 && told[0].contains("is full within a day"), "{told:?}");
+    }
 }

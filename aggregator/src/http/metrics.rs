@@ -16,6 +16,7 @@ use crate::http::App;
 use crate::http::prometheus::number;
 use crate::receive::received::Reason;
 use crate::store::Health;
+use crate::store::disk::Disk;
 
 /// What the aggregator counts about itself.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "health", responses((status = 200, content_type = "text/plain", body = String)))]
@@ -86,6 +87,9 @@ fn store(app: &App, text: &mut Exposition) {
     text.gauge("store_head_bytes", "Bytes that the head takes.", stats.head_bytes as f64);
     text.gauge("store_block_bytes", "Bytes of all block files.", stats.block_bytes as f64);
     text.counter("store_damaged_total", "Times that a block file was not what was written.", stats.damaged_total);
+    for (name, bytes) in app.store.disk().into_iter().flat_map(Disk::figures) {
+        text.gauge(name, "Of the file system that everything is kept on.", bytes);
+    }
     let refused = app.store.refused().into_iter().flat_map(|(_, refusals)| refusals);
     let mut by_limit: BTreeMap<String, u64> = BTreeMap::new();
     refused.for_each(|(limit, refusal)| *by_limit.entry(limit.to_string()).or_default() += refusal.samples);

@@ -9,7 +9,9 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use common::batch::HostId;
+use common::batch::WINDOW;
 use common::metric::Labels;
+use common::metric::NAME;
 use common::time::Clock;
 use common::time::Timestamp;
 use common::wire::message::Hello;
@@ -40,6 +42,7 @@ use crate::store::commit::Append;
 use crate::store::commit::Commit;
 use crate::store::commit::CommitError;
 use crate::store::commit::Committed;
+use crate::store::disk::Disk;
 use crate::store::record::Record;
 use crate::store::record::hosts::Host;
 use crate::store::record::windows::Windows;
@@ -179,15 +182,25 @@ impl Presence {
         self.book().hear_from(now);
     }
 
-    /// Writes `up` and notices silence until the stop.
+    /// Writes `up` and how much room there is, and notices silence, until the stop.
     pub async fn run(self, store: Store, clock: Clock, stop: CancellationToken) {
+        let mut looked = Timestamp::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = clock.sleep(TICK) => {}
             }
-            let (commit, changes) = self.book().tick(clock.wall(), can_store(&store));
+            let now = clock.wall();
+            let (mut commit, changes) = self.book().tick(now, can_store(&store));
             self.tell(changes);
+            // In the commit that each window has anyway: another one is another write of the disk.
+            if looked != now.align_down(WINDOW) {
+                looked = now.align_down(WINDOW);
+                let sample = |(name, value)| (Labels::new().with(NAME, format!("lapwing_aggregator_{name}")), value);
+                let samples: Vec<_> =
+                    store.look_at_disk().await.into_iter().flat_map(Disk::figures).map(sample).collect();
+                commit.appends.push(Append::Own { stamp: looked, samples });
+            }
             if commit.appends.is_empty() && commit.records.is_empty() {
                 continue;
             }

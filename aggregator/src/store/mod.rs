@@ -4,6 +4,7 @@
 
 pub mod backup;
 pub mod commit;
+pub mod disk;
 pub mod ledger;
 pub mod lock;
 pub mod record;
@@ -61,6 +62,7 @@ use crate::store::commit::Committed;
 use crate::store::commit::Held;
 pub use crate::store::config::StoreConfig;
 use crate::store::database::Readers;
+use crate::store::disk::Disk;
 use crate::store::forwarding::Forwarding;
 use crate::store::head::Head;
 use crate::store::head::lookup::When;
@@ -111,6 +113,7 @@ struct Shared {
     readers: Readers,
     counters: Counters,
     health: Mutex<Health>,
+    disk: Mutex<Option<Disk>>,
     /// How far the log has been read since the start.
     progress: Progress,
     /// Ends what is sealed and merged.
@@ -225,6 +228,7 @@ impl Store {
             readers: Readers::new(file.clone()),
             counters: Counters::default(),
             health: Mutex::new(Health::Reading),
+            disk: Mutex::default(),
             progress: Progress::default(),
             stop: Stop::default(),
             deletions,

@@ -1,5 +1,6 @@
 //! An aggregator that is full, slow or stopping says so.
 
+use common::metric::NAME;
 use common::wire::message::read_return_within;
 use tokio::sync::watch;
 
@@ -142,5 +143,28 @@ async fn agents_of_an_aggregator_that_was_killed_hear_of_it_at_once() {
     send.write_all(&[0; 200]).await.unwrap();
     let closed = timeout(PATIENCE, connection.closed()).await.unwrap();
     assert_eq!(closed, quinn::ConnectionError::Reset);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_much_room_there_is_is_written_without_any_host() {
+    let mut bench = Bench::start();
+    bench.tasks.spawn(bench.presence.clone().run(bench.store.clone(), bench.clock.clone(), bench.stop.clone()));
+    let all = TimeRange { after: Timestamp::default(), through: Timestamp::from_millis(i64::MAX) };
+    let written = async {
+        loop {
+            let found: Result<Vec<Labels>, SelectError> = bench.store.series(&[], all, (9, &|_| Ok(())));
+            let names: Vec<_> = found.unwrap().iter().map(|labels| labels.get(NAME).to_owned()).collect();
+            if names.contains(&"lapwing_aggregator_disk_available_bytes".to_owned()) {
+                return names;
+            }
+            tokio::time::sleep(GLANCE).await;
+            bench.clock.advance(Duration::from_secs(1));
+        }
+    };
+    let names = timeout(PATIENCE, written).await.unwrap();
+    assert!(names.contains(&"lapwing_aggregator_disk_size_bytes".to_owned()), "{names:?}");
+    let seen = bench.store.disk().unwrap();
+    assert!(seen.available_bytes <= seen.size_bytes, "{seen:?}");
     bench.end().await;
 }
