@@ -43,8 +43,13 @@ async fn certificates_are_renewed_beside_the_session_and_after_their_end() {
     bench.clock.advance(19 * DAY);
     tokio::time::sleep(10 * GLANCE).await;
     assert_eq!(kept(), first, "not before two thirds of its time");
+    // Also while the key is lost there: the process has it.
+    let [key, aside] = ["key.pem", "aside"].map(|name| state.path().join(name));
+    std::fs::rename(&key, &aside).unwrap();
     bench.clock.advance(DAY + DAY / 24);
     until(&bench, Duration::ZERO, || kept() != first).await;
+    assert!(!key.exists(), "no other one is made");
+    std::fs::rename(&aside, &key).unwrap();
     assert_eq!(expires(&bench).since(first_expires), 20 * DAY + DAY / 24);
     assert_eq!(bench.counters.sessions_total.get(), 1, "the session goes on");
     stop.cancel();

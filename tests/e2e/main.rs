@@ -216,6 +216,19 @@ async fn an_agent_that_was_away_is_the_same_host() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_state_directory_was_removed_is_the_same_host_at_its_next_start() -> anyhow::Result<()> {
+    let mut cluster = joined().await?;
+    fs::remove_dir_all(cluster.state_dir("web-1"))?;
+    cluster.announce("the identity of this host was removed");
+    cluster.pass(70).await?;
+    cluster.stop_agent().await?;
+    cluster.join("web-1", None).await?;
+    let hosts = cluster.get("/api/v1/hosts").await?;
+    ensure!(hosts["hosts"].as_array().is_some_and(|hosts| hosts.len() == 1), "{hosts}");
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_guest_is_a_container_and_a_service_is_none() -> anyhow::Result<()> {
     let mut cluster = Cluster::start().await?;
     let host = tempfile::tempdir()?;

@@ -164,6 +164,12 @@ impl Cluster {
         Ok(answer["token"].as_str().context("no token in the answer")?.to_owned())
     }
 
+    /// Where the agents of this name keep their state.
+    #[must_use]
+    pub fn state_dir(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Starts an agent that calls itself `name` and watches this machine. The same name has the same state directory.
     ///
     /// # Errors
@@ -190,7 +196,7 @@ impl Cluster {
         config.cpu_limit = None;
         config.uplink.aggregators = vec![aggregator.to_string()];
         config.uplink.join = token.map(ToOwned::to_owned);
-        config.uplink.state_dir = self.dir.path().join(name);
+        config.uplink.state_dir = self.state_dir(name);
         std::fs::create_dir_all(&config.uplink.state_dir)?;
         let stop = CancellationToken::new();
         let (ticked, latest) = watch::channel(Timestamp::default());

@@ -31,6 +31,9 @@ const ENROLL_TIMEOUT: Duration = Duration::from_secs(60);
 const RENEW_FIRST: Duration = Duration::from_secs(60);
 const RENEW_MOST: Duration = Duration::from_secs(3_600);
 
+/// How often it is looked whether the identity is still where it is kept.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// Where certificates are asked for, by whom, and where they are kept.
 pub(super) struct Desk<'a> {
     pub(super) uplink: &'a config::Uplink,
@@ -57,7 +60,10 @@ impl Desk<'_> {
         credentials: &Credentials<'_>,
         token: String,
     ) -> Result<Result<Given, Ended>, StateError> {
-        let key = self.state.key()?;
+        let key = match credentials {
+            Credentials::Renew(identity) => self.state.key_of(identity)?,
+            Credentials::Identity(_) | Credentials::Join(_) => self.state.key()?,
+        };
         let csr = self.state.request(&key)?;
         let enroll = Message::Enroll(Enroll { token, csr, hostname: self.hostname.to_owned(), ext: Vec::new() });
         let answer = async {
@@ -119,6 +125,28 @@ impl Desk<'_> {
                 }
             };
             due.send_replace(after.map(|after| self.clock.boot().saturating_add(after)));
+        }
+    }
+
+    /// Looks beside a session, in which the aggregator takes this host for what it is, whether its identity is still kept:
+    /// without it the next start would be that of another host.
+    pub(super) async fn keep_identity(&self, identity: &Identity) -> Infallible {
+        let mut told = String::new();
+        loop {
+            self.clock.sleep(LOOK).await;
+            match self.state.restore(identity) {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!(
+                    "the identity of this host was removed from the state directory: it is written again"
+                ),
+                Err(error) => {
+                    let error = error.to_string();
+                    if told != error {
+                        tracing::warn!(%error, "the identity of this host was removed, and cannot be written: it ends with this process");
+                        told = error;
+                    }
+                }
+            }
         }
     }
 }

@@ -90,6 +90,14 @@ impl StateDir {
         Ok(key)
     }
 
+    /// The key of an identity, whatever is kept by now.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn key_of(&self, identity: &Identity) -> Result<KeyPair, StateError> {
+        KeyPair::try_from(&identity.key).map_err(|error| self.error("key.pem", error))
+    }
+
     /// A signing request for the key. Everything but the key is the aggregator's to say.
     ///
     /// # Errors
@@ -115,6 +123,23 @@ impl StateDir {
         let all: String = [ca].into_iter().chain(earlier).map(|ca| pem(ca)).collect();
         self.write("ca.pem", &all)?;
         self.write("certificate.pem", &pem(certificate))
+    }
+
+    /// Writes the identity again, if nothing of it is left. Whether that was so.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn restore(&self, identity: &Identity) -> Result<bool, StateError> {
+        // A part of it is somebody at work, who joins anew, or what nobody can mend: it is left alone.
+        if ["key.pem", "certificate.pem", "ca.pem"]
+            .iter()
+            .any(|name| !matches!(fs::exists(self.0.join(name)), Ok(false)))
+        {
+            return Ok(false);
+        }
+        self.write("key.pem", &self.key_of(identity)?.serialize_pem())?;
+        self.keep(&identity.certificate, &identity.ca, Some(identity))?;
+        Ok(true)
     }
 
     /// Writes a file: all of it, or as it was.
@@ -199,5 +224,31 @@ mod tests {
         assert!(state.identity().unwrap_err().to_string().contains("ca.pem"), "an earlier one is not passed over");
         fs::write(&file, "sesame").unwrap();
         assert!(state.identity().unwrap_err().to_string().contains("ca.pem"));
+    }
+
+    #[test]
+    fn an_identity_of_which_nothing_is_left_is_written_again_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let state = StateDir::new(path.clone());
+        let key = state.key().unwrap();
+        let [certificate, ca, earlier] = [(); 3].map(|()| CertificateParams::default().self_signed(&key).unwrap());
+        state.keep(certificate.der(), earlier.der(), None).unwrap();
+        state.keep(certificate.der(), ca.der(), Some(&state.identity().unwrap().unwrap())).unwrap();
+        let identity = state.identity().unwrap().unwrap();
+        assert!(!state.restore(&identity).unwrap(), "it is there");
+        fs::remove_dir_all(&path).unwrap();
+        assert!(state.restore(&identity).unwrap());
+        let restored = state.identity().unwrap().unwrap();
+        assert_eq!(format!("{restored:?}"), format!("{identity:?}"));
+        assert_eq!(restored.key.secret_der(), identity.key.secret_der());
+        // Somebody joins anew, with a key of its own.
+        fs::remove_dir_all(&path).unwrap();
+        let anew = state.key().unwrap();
+        assert!(!state.restore(&identity).unwrap());
+        assert_eq!(state.key().unwrap().serialized_der(), anew.serialized_der());
+        fs::remove_dir_all(&path).unwrap();
+        fs::write(&path, "no directory").unwrap();
+        assert!(!state.restore(&identity).unwrap_or_default());
     }
 }

@@ -258,6 +258,7 @@ impl Uplink {
         let talked = tokio::select! {
             talked = self.talk(&mut link, (&due, comeback, before)) => talked,
             never = desk.keep_renewed(identity, &due) => match never {},
+            never = desk.keep_identity(identity) => match never {},
             () = self.quic_passes(&there, &credentials), if on_tcp => {
                 *transport = Transport::Quic;
                 Err(Ended::Lost(LinkError::Broken("UDP passes again".to_owned())))

@@ -198,7 +198,7 @@ impl Entry {
         let there = address.map_or_else(|| "elsewhere".to_owned(), |address| format!("at {}", address.ip()));
         let text = format!(
             "two agents have the state of {instance}: one {there} is in session, one at {} is kept out; on the machine \
-             that is the copy, remove the agent's state directory and join with a token of its own, or revoke {instance}",
+             that is the copy, stop the agent, remove its state directory and join with a token of its own, or revoke {instance}",
             from.ip()
         );
         tell.then(|| event(*id, now, "agent_copied", text))

@@ -221,8 +221,8 @@ impl End {
     /// Another process with the same state is in session, and stays.
     #[must_use]
     pub fn copied(copied: Copied) -> Self {
-        let text = "another agent with this host's identity is in session: one of the two machines is a copy; remove the \
-                    agent's state directory on the copy and let it join with a token of its own";
+        let text = "another agent with this host's identity is in session: one of the two machines is a copy; stop the \
+                    agent on the copy, remove its state directory and let it join with a token of its own";
         Self { copied: Some(copied), ..Self::new(Reason::Replaced, text.to_owned()) }
     }
 
@@ -248,8 +248,7 @@ impl End {
     /// The host may not come back.
     #[must_use]
     pub fn revoked() -> Self {
-        let text =
-            "this host was revoked; to let the machine in again, remove its state directory and join with a token";
+        let text = "this host was revoked; to let the machine in again, stop its agent, remove its state directory and join with a token";
         Self::new(Reason::Revoked, text.to_owned())
     }
 
