@@ -272,6 +272,20 @@ test("why somebody was told is said in the person's language, and a reason that 
     { locale: "zh-CN" },
   ));
 
+test("an alert that two rules raise is there twice", () =>
+  visit("/", async (page) => {
+    await page.route("**/api/v1/alerts", async (route) => {
+      const { alerts } = await (await route.fetch()).json();
+      await route.fulfill({
+        json: { alerts: [...alerts, { ...alerts[1], expr: "up == 0", file: "rules/other.yml" }] },
+      });
+    });
+    await page.goto(`${mock.url}/alerts`);
+    const cards = page.getByRole("article", { name: "DiskAlmostFull" });
+    await cards.filter({ hasText: "up == 0" }).waitFor();
+    assert.equal(await cards.count(), 2);
+  }));
+
 test("a broken alertmanager.yml is said before everything else", async () => {
   const misrouted = await serve({ misrouted: true });
   const steps = async (/** @type {Page} */ page) => {

@@ -12,6 +12,11 @@ export function isHeld(alert: Alert): boolean {
   return alert.held_since_ms !== null && alert.state !== "resolved";
 }
 
+/** Names an alert of a rule: several rules may raise one with the same labels. */
+export function keyOf({ file, group, rule, expr, fingerprint }: Alert): string {
+  return JSON.stringify([file, group, rule, expr, fingerprint]);
+}
+
 /** The decisions about an alert: those of its groups since it fires. */
 export function about(alert: Alert, notifications: Notification[]): Notification[] {
   const { fired_ms: fired } = alert;
