@@ -151,7 +151,8 @@ impl Core {
                 labels: alert.found.labels.clone(),
                 annotations: alert.found.annotations.clone(),
                 fired,
-                generator_url: format!("{}/alerts", self.external_url),
+                // The alert's card has the chart of its expression.
+                generator_url: format!("{}/alerts?alert={fingerprint}", self.external_url),
             })
         });
         firing.collect()

@@ -55,6 +55,10 @@ async fn take((State((answer, taken)), headers, body): (State<Taken>, HeaderMap,
     let status = answer.load(Ordering::SeqCst);
     let payload: serde_json::Value = serde_json::from_str(&body).unwrap();
     let said = format!("{} {}", payload["alerts"][0]["labels"]["alertname"], payload["status"]).replace('"', "");
+    // Where the page shows the alert with the chart of its expression.
+    let alert = &payload["alerts"][0];
+    let link = format!("http://lapwing.example/alerts?alert={}", alert["fingerprint"].as_str().unwrap());
+    assert_eq!(alert["generatorURL"], link);
     let id = headers["idempotency-key"].to_str().unwrap().to_owned();
     taken.send((status, said, id)).await.unwrap();
     StatusCode::from_u16(status).unwrap()

@@ -286,6 +286,16 @@ test("an alert that two rules raise is there twice", () =>
     assert.equal(await cards.count(), 2);
   }));
 
+test("the link in a notification leads to its alert's card", () =>
+  visit("/alerts?alert=HostHighLoaddb-3", async (page) => {
+    const sought = page.locator("article.sought");
+    await sought.locator(".plot canvas").waitFor();
+    assert.match(await sought.innerText(), /HostHighLoad/);
+    assert.equal(await sought.count(), 1);
+    const [box, height] = [await sought.boundingBox(), await page.evaluate(() => innerHeight)];
+    assert.ok(box && box.y >= 0 && box.y + box.height <= height, JSON.stringify(box));
+  }));
+
 test("a broken alertmanager.yml is said before everything else", async () => {
   const misrouted = await serve({ misrouted: true });
   const steps = async (/** @type {Page} */ page) => {
