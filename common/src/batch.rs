@@ -105,7 +105,7 @@ pub struct Event {
 }
 
 /// A batch as it travels and as the store keeps it: decodable with the schema and the batch before it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct EncodedBatch {
     /// The agent run whose schema it uses.
     pub run: RunId,

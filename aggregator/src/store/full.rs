@@ -66,7 +66,7 @@ pub(crate) fn stall(store: &Store) -> SyncSender<()> {
             until.recv().unwrap_err();
             Ok(())
         });
-        changes.make(Change { make, then: Box::new(|| {}) })
+        changes.make(Change { make, gone: Vec::new(), then: Box::new(|| {}) })
     });
     beginning.recv().unwrap();
     stalled

@@ -214,12 +214,13 @@ pub(super) fn host_labels(connection: &Connection) -> rusqlite::Result<Vec<(i64,
     statement.query_map([], row)?.collect()
 }
 
-/// Removes labels that later ones replaced before the first row of the log.
-pub(super) fn remove_labels(connection: &Connection) -> rusqlite::Result<usize> {
+/// Removes labels that later ones replaced before the first row of the log, and of what is in none.
+pub(super) fn remove_labels(connection: &Connection, first_in_none: Option<i64>) -> rusqlite::Result<usize> {
     let sql = "DELETE FROM host_labels WHERE EXISTS (SELECT 1 FROM host_labels AS later
                WHERE later.host = host_labels.host AND host_labels.id < later.id
-               AND later.after_log < (SELECT coalesce(min(id), later.after_log + 1) FROM log))";
-    connection.execute(sql, [])
+               AND later.after_log < (SELECT coalesce(min(id), later.after_log + 1) FROM log)
+               AND later.after_log < coalesce(?1, later.after_log + 1))";
+    connection.execute(sql, [first_in_none])
 }
 
 /// Stores an event. Answers its row.

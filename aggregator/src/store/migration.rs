@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0014_bare_log.sql"),
     include_str!("../../migrations/0015_ordered.sql"),
     include_str!("../../migrations/0016_reasons.sql"),
+    include_str!("../../migrations/0017_tail.sql"),
 ];
 
 /// Why a database cannot be used.

@@ -36,9 +36,12 @@ mod rows;
 mod settle;
 mod stage;
 mod stats;
+mod tail;
 mod union;
 mod writer;
 
+use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -92,6 +95,7 @@ use crate::store::settle::delete::Waiting;
 use crate::store::stage::decode;
 use crate::store::stats::Counters;
 pub use crate::store::stats::Stats;
+use crate::store::tail::Tail;
 pub use crate::store::union::Version;
 use crate::store::union::lived;
 pub use crate::store::writer::Writer;
@@ -109,6 +113,8 @@ struct Shared {
     head: Head,
     /// Which rows of batches there are.
     rows: Mutex<Rows>,
+    /// Those of both logs that came last.
+    tail: Mutex<Tail>,
     blocks: Blocks,
     readers: Readers,
     counters: Counters,
@@ -132,6 +138,22 @@ impl Shared {
     /// To look or to change, never while the disk works.
     fn rows(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Self::rows`].
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rows of batches at some places, in that order, without those that went meanwhile. Blocks: on a thread that may.
+    fn batches(&self, places: &[i64]) -> rusqlite::Result<Vec<LogRow>> {
+        // Before the log is looked at: what is no more in the tail lies there.
+        let last = self.tail().batches(places);
+        let found: BTreeSet<i64> = last.iter().map(|row| row.id).collect();
+        let others: Vec<i64> = places.iter().copied().filter(|place| !found.contains(place)).collect();
+        let others = self.readers.ask(|connection| log::at(connection, &others))?;
+        let mut rows: HashMap<i64, LogRow> = last.into_iter().chain(others).map(|row| (row.id, row)).collect();
+        Ok(places.iter().filter_map(|place| rows.remove(place)).collect())
     }
 }
 
@@ -213,6 +235,7 @@ impl Store {
         let failed = |why| OpenError::Sqlite { file: file.clone(), why };
         let mut connection = database::writing(&file).map_err(failed)?;
         migrate(&mut connection).map_err(|why| OpenError::Migration { file: file.clone(), why })?;
+        let (tail, tail_is_whole) = tail::open(&mut connection).map_err(failed)?;
         recent::read(&connection).map_err(failed)?;
         catalog::series::index_labels(&connection).map_err(failed)?;
         let recorded = catalog::blocks(&connection).map_err(failed)?;
@@ -222,6 +245,7 @@ impl Store {
         let shared = Shared {
             head: Head::new(config.limits),
             rows: Mutex::default(),
+            tail: Mutex::new(tail),
             config,
             clock,
             blocks: Blocks::open(lock.data_dir(), recorded, begins),
@@ -235,6 +259,7 @@ impl Store {
             forwarding,
             lock,
         };
+        shared.counters.unreadable(u64::from(!tail_is_whole));
         let now = shared.clock.wall();
         let shared = Arc::new(shared);
         let (queue, jobs) = queue();
@@ -384,7 +409,8 @@ impl Store {
     /// When the log cannot be read.
     pub async fn processes(&self, host: HostId, at: Timestamp) -> Result<Option<(Timestamp, Vec<Process>)>, ReadError> {
         let ids = self.shared.rows().leading_to(host, at);
-        let rows = self.read(move |connection| log::at(connection, &ids)).await?;
+        let shared = Arc::clone(&self.shared);
+        let rows = tokio::task::spawn_blocking(move || shared.batches(&ids)).await.map_err(|_| ReadError::Closed)??;
         if let Some(found) = processes(&self.shared.head, host, rows) {
             return Ok(Some(found));
         }

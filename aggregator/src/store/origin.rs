@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bincode::Decode;
+use bincode::Encode;
 use common::batch::HostId;
 use common::metric::Labels;
 use common::time::Timestamp;
@@ -47,6 +49,18 @@ type OfSamples = Vec<(i64, Vec<(u64, u64)>)>;
 /// chunk of them.
 type OfChunks = Vec<(i64, u64, u64, Box<[u8]>)>;
 
+/// A row of the log: samples of an origin, or what else comes with each window.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct OriginRow {
+    /// Its place in the log.
+    pub(super) id: i64,
+    pub(super) origin: HostId,
+    pub(super) form: u32,
+    /// The last one in it.
+    pub(super) stamp: Timestamp,
+    pub(super) payload: Vec<u8>,
+}
+
 /// Numbers of the series that were written lately.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
@@ -54,13 +68,13 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Appends samples of an origin. Answers the last row that they are in.
-    pub(super) fn insert(
+    /// The rows that samples of an origin become.
+    pub(super) fn rows(
         &mut self,
         connection: &Connection,
         (origin, place): (HostId, &mut dyn FnMut() -> i64),
         written: &[Written],
-    ) -> rusqlite::Result<i64> {
+    ) -> rusqlite::Result<Vec<OriginRow>> {
         let mut hours: BTreeMap<Timestamp, Hour> = BTreeMap::new();
         for Written { labels, samples } in written {
             let number = self.number(connection, origin, labels)?;
@@ -68,17 +82,12 @@ impl Numbers {
                 hours.entry(stamp.align_up(ROW_COVERS)).or_default().push(number, *stamp, *value);
             }
         }
-        let sql =
-            "INSERT INTO origin_log (id, origin, form, stamp_ms, payload, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let mut row = 0;
-        for hour in hours.into_values() {
-            let last = hour.last.as_millis();
+        let row = |hour: Hour| {
+            let stamp = hour.last;
             let payload = encoded(&hour.payload())?;
-            row = place();
-            let values = (row, origin.0, FORM_CHUNKS, last, &payload, crc32fast::hash(&payload));
-            connection.prepare_cached(sql)?.execute(values)?;
-        }
-        Ok(row)
+            Ok(OriginRow { id: place(), origin, form: FORM_CHUNKS, stamp, payload })
+        };
+        hours.into_values().map(row).collect()
     }
 
     /// Forgets all numbers: they are looked up again when they are needed.
@@ -132,6 +141,15 @@ impl Hour {
         };
         self.series.into_iter().map(chunk).collect()
     }
+}
+
+/// Appends a row.
+pub(super) fn insert(connection: &Connection, row: &OriginRow) -> rusqlite::Result<()> {
+    let OriginRow { id, origin, form, stamp, payload } = row;
+    let sql = "INSERT INTO origin_log (id, origin, form, stamp_ms, payload, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let row = (id, origin.0, form, stamp.as_millis(), payload, crc32fast::hash(payload));
+    connection.prepare_cached(sql)?.execute(row)?;
+    Ok(())
 }
 
 /// Hands out all rows in the order in which they came, as long as that is wanted. Answers how many were not what was

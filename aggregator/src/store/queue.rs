@@ -62,6 +62,8 @@ impl Task {
 /// before anything else is written.
 pub(super) struct Change {
     pub(super) make: Make,
+    /// Places of rows that go from the tail of the logs, in their order.
+    pub(super) gone: Vec<i64>,
     pub(super) then: Box<dyn FnOnce() + Send>,
 }
 

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use crate::store::log::decoded;
 use crate::store::log::encoded;
 use crate::store::origin::FORM_RECENT;
+use crate::store::origin::OriginRow;
 use crate::store::record::alerts;
 use crate::store::record::alerts::Evaluated;
 use crate::store::record::windows;
@@ -54,15 +55,10 @@ impl Recent {
         self.evaluated.is_none() && self.windows.is_empty()
     }
 
-    /// Appends it to the log.
-    pub(super) fn append(&self, connection: &Connection, place: i64, now: Timestamp) -> rusqlite::Result<()> {
+    /// The row that it becomes.
+    pub(super) fn row(&self, place: i64, now: Timestamp) -> rusqlite::Result<OriginRow> {
         let payload = encoded(self)?;
-        let sql =
-            "INSERT INTO origin_log (id, origin, form, stamp_ms, payload, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let checksum = crc32fast::hash(&payload);
-        let row = (place, HostId::AGGREGATOR.0, FORM_RECENT, now.as_millis(), &payload, checksum);
-        connection.prepare_cached(sql)?.execute(row)?;
-        Ok(())
+        Ok(OriginRow { id: place, origin: HostId::AGGREGATOR, form: FORM_RECENT, stamp: now, payload })
     }
 
     /// Puts it into its tables.

@@ -67,11 +67,16 @@ pub(super) fn expire(
         log::set_next(&transaction, *key, (ledger.next(*key), cutoff))?;
         log::remove(&transaction, ids)?;
     }
-    log::remove_labels(&transaction)?;
+    let mut gone: Vec<i64> = old.iter().flat_map(|(_, ids)| ids).copied().collect();
+    gone.sort_unstable();
+    let plan = shared.tail().remove(&gone)?;
+    plan.write(&transaction)?;
+    log::remove_labels(&transaction, shared.tail().first_batch())?;
     log::remove_events(&transaction, cutoff)?;
     series::remove_ended(&transaction, &head.ids(), ended)?;
     origin::remove_through(&transaction, cutoff, |origin, labels| head.has(origin, labels))?;
     transaction.commit()?;
+    shared.tail().apply(plan);
     old.into_iter().for_each(|(key, ids)| shared.rows().remove(key, &ids));
     Ok(())
 }

@@ -31,6 +31,8 @@ use crate::store::recent::Recent;
 use crate::store::record::windows;
 use crate::store::room::refuse;
 use crate::store::rows::Row;
+use crate::store::tail;
+use crate::store::tail::Fresh;
 
 /// What a commit changes.
 pub(super) struct Stage<'a> {
@@ -62,11 +64,12 @@ pub(super) struct Undo {
     runs: HashMap<(HostId, RunId), u32>,
 }
 
-/// A commit whose rows are written.
+/// A commit whose records are written, and whose rows are to be.
 #[derive(Default)]
 pub(super) struct Staged {
     pub(super) effects: Vec<Effect>,
     pub(super) recent: Recent,
+    pub(super) fresh: Fresh,
     pub(super) committed: Committed,
 }
 
@@ -169,6 +172,7 @@ impl Stage<'_> {
                 staged.effects.push(Effect::Event { host, row, event });
             }
             Append::Forget { host, instance } => {
+                staged.fresh.forget(host);
                 log::forget(self.transaction, (host, self.ledger.last_place()))?;
                 origin::forget(self.transaction, &instance)?;
                 let named = ("instance", instance.as_str());
@@ -213,7 +217,7 @@ impl Stage<'_> {
         let decoded = decode(self.head, host, batch, &mut state).map_err(AppendError::Malformed)?;
         // A later one may be decoded against its row, also if nothing of it is kept.
         let row = self.ledger.place();
-        log::insert(self.transaction, (row, host), batch)?;
+        staged.fresh.push(tail::Row::Batch(row, host, batch.clone()));
         staged.effects.push(Effect::Row { key, run: batch.run, row: Row::of(row, batch) });
         undo.spool(key, self.ledger.store(key, batch.seq, (batch.run, state, self.now)));
         windows::add_missing(self.transaction, host, missing)?;
@@ -246,7 +250,9 @@ impl Stage<'_> {
     fn written(&mut self, origin: HostId, mut series: Vec<Written>, staged: &mut Staged) -> Result<(), AppendError> {
         // Each that is older than those before it would make a chunk of its own. Of equal stamps the last still counts.
         series.iter_mut().for_each(|written| written.samples.sort_by_key(|(stamp, _)| *stamp));
-        let row = self.numbers.insert(self.transaction, (origin, &mut || self.ledger.place()), &series)?;
+        let rows = self.numbers.rows(self.transaction, (origin, &mut || self.ledger.place()), &series)?;
+        let row = rows.last().map_or(0, |row| row.id);
+        rows.into_iter().for_each(|row| staged.fresh.push(tail::Row::Origin(row)));
         let stamps = || series.iter().flat_map(|written| &written.samples).map(|(stamp, _)| *stamp);
         if let (Some(first), Some(last)) = (stamps().min(), stamps().max()) {
             self.forwarding.note(self.transaction, (origin, first, last))?;

@@ -12,6 +12,7 @@ use crate::store::block::file::FileReader;
 use crate::store::catalog;
 use crate::store::log;
 use crate::store::origin;
+use crate::store::tail;
 
 /// Something that is not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +85,11 @@ fn database(connection: &Connection, found: &mut dyn FnMut(String)) {
             .collect()
     });
     told("the log of series that come whole", written, found);
+    let end = tail::is_whole(connection).map(|is_whole| {
+        let damage = "the end of its logs: a record's checksum is wrong, and what is behind it cannot be read";
+        (!is_whole).then(|| damage.to_owned()).into_iter().collect()
+    });
+    told("the end of its logs", end, found);
 }
 
 /// Tells what was found; whether that was nothing.

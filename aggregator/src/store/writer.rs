@@ -38,6 +38,8 @@ use crate::store::stage::Stage;
 use crate::store::stage::StageError;
 use crate::store::stage::Staged;
 use crate::store::stage::Undo;
+use crate::store::tail;
+use crate::store::tail::Fresh;
 
 /// How often what has expired is removed.
 const RETENTION_EVERY: Duration = Duration::from_secs(300);
@@ -90,6 +92,9 @@ impl Writer {
         std::thread::scope(move |scope| {
             let settling = settler.map(|(settler, deletions)| scope.spawn(move || settler.run(deletions)));
             self.write_all();
+            if let Err(error) = self.empty_tail() {
+                tracing::warn!(%error, "cannot put what came last into the logs: the next start does");
+            }
             // Whoever waits for an answer hears that there is none.
             drop(self);
             shared.stop.tell();
@@ -167,7 +172,10 @@ impl Writer {
     fn change(&mut self, change: Change) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         (change.make)(&transaction, &self.ledger)?;
+        let plan = self.shared.tail().remove(&change.gone)?;
+        plan.write(&transaction)?;
         transaction.commit()?;
+        self.shared.tail().apply(plan);
         (change.then)();
         Ok(())
     }
@@ -208,7 +216,7 @@ impl Writer {
         let (now, forwarding) = (shared.clock.wall(), &shared.forwarding);
         let kept_after = shared.samples_after(now);
         let mut results = Vec::with_capacity(commits.len());
-        let mut recent = Recent::default();
+        let (mut recent, mut fresh) = (Recent::default(), Fresh::default());
         for commit in commits {
             let mut done = Undo::default();
             transaction.execute_batch("SAVEPOINT one")?;
@@ -219,6 +227,7 @@ impl Writer {
                 Ok(mut staged) => {
                     transaction.execute_batch("RELEASE one")?;
                     recent.join(std::mem::take(&mut staged.recent));
+                    fresh.join(std::mem::take(&mut staged.fresh));
                     undo.join(done);
                     results.push(Ok(staged));
                 }
@@ -235,9 +244,12 @@ impl Writer {
             }
         }
         if !recent.is_empty() {
-            recent.append(&transaction, ledger.place(), now)?;
+            fresh.push(tail::Row::Origin(recent.row(ledger.place(), now)?));
         }
+        let plan = shared.tail().append(fresh)?;
+        plan.write(&transaction)?;
         transaction.commit()?;
+        shared.tail().apply(plan);
         ledger.note(recent);
         Ok(results)
     }
@@ -263,6 +275,16 @@ impl Writer {
             schema_version: self.shared.head.with_schema(host, run, Schema::version).unwrap_or(0),
             spools: spools.iter().map(|spool| self.ledger.held((host, *spool))).collect(),
         }
+    }
+
+    /// Leaves nothing to do for a start.
+    fn empty_tail(&mut self) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        let plan = self.shared.tail().empty()?;
+        plan.write(&transaction)?;
+        transaction.commit()?;
+        self.shared.tail().apply(plan);
+        Ok(())
     }
 
     fn expire(&mut self) {

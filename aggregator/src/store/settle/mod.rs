@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use common::batch::HostId;
 use common::time::Timestamp;
+use rusqlite::Connection;
 use rusqlite::Transaction;
 use tokio::sync::mpsc;
 
@@ -89,6 +90,9 @@ impl Stop {
     }
 }
 
+/// Rows that one commit removes: a few tens of milliseconds of the writer.
+const ROWS_IN_CHANGE: usize = 2_000;
+
 impl Settler {
     pub(super) fn new(shared: &Arc<Shared>, changes: Changes) -> rusqlite::Result<Self> {
         let books = |connection: &_| Ok((catalog::sealed(connection)?, catalog::next_block(connection)?));
@@ -153,14 +157,33 @@ impl Settler {
         self.change_and(change, || {})
     }
 
+    /// Removes rows of the logs, a few of them at a time; they are in the order of their places.
+    fn remove_rows(
+        &self,
+        rows: &[i64],
+        remove: fn(&Connection, &[i64]) -> rusqlite::Result<()>,
+    ) -> Result<(), SettleError> {
+        rows.chunks(ROWS_IN_CHANGE).try_for_each(|some| {
+            let gone = some.to_vec();
+            self.hand_in(Change {
+                make: Box::new(move |transaction, _| remove(transaction, &gone)),
+                gone: some.to_vec(),
+                then: Box::new(|| {}),
+            })
+        })
+    }
+
     /// The same, with what is to be done by the writer once it is.
     fn change_and(
         &self,
         make: impl FnOnce(&Transaction<'_>, &Ledger) -> rusqlite::Result<()> + Send + 'static,
         then: impl FnOnce() + Send + 'static,
     ) -> Result<(), SettleError> {
+        self.hand_in(Change { make: Box::new(make), gone: Vec::new(), then: Box::new(then) })
+    }
+
+    fn hand_in(&self, change: Change) -> Result<(), SettleError> {
         self.shared.stop.go_on()?;
-        let change = Change { make: Box::new(make), then: Box::new(then) };
         self.changes.make(change).ok_or(SettleError::Stopped)??;
         Ok(())
     }

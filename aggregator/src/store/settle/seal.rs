@@ -31,6 +31,8 @@ use crate::store::ledger::Key;
 use crate::store::log;
 use crate::store::log::LogRow;
 use crate::store::origin;
+use crate::store::origin::FORM_RECENT;
+use crate::store::origin::OriginRow;
 use crate::store::recent;
 use crate::store::settle::SettleError;
 use crate::store::settle::Settler;
@@ -41,9 +43,6 @@ const IDENTITIES_IN_CHANGE: usize = 5_000;
 
 /// Hosts of whose spools one commit writes where they continue, for the same reason.
 const HOSTS_IN_CHANGE: usize = 500;
-
-/// Rows that one commit removes, for the same reason.
-const ROWS_IN_CHANGE: usize = 2_000;
 
 /// Entries that make a chunk of a block file, and windows that differ from the one before: an hour of either.
 pub(super) const ENTRIES_IN_CHUNK: usize = 360;
@@ -194,20 +193,19 @@ impl Settler {
         let covered = self.covered()?;
         let mut rows: Vec<i64> = covered.iter().flat_map(|(_, ids)| ids).copied().collect();
         rows.sort_unstable();
-        for some in rows.chunks(ROWS_IN_CHANGE) {
-            let some = some.to_vec();
-            self.change(move |transaction, _| log::remove(transaction, &some))?;
-        }
+        self.remove_rows(&rows, log::remove)?;
         covered.iter().for_each(|(key, ids)| self.shared.rows().remove(*key, ids));
-        let written = self.shared.readers.ask(|connection| {
-            let recent = recent::rows(connection)?;
-            Ok(origin::covered(connection)?.into_iter().chain(recent).collect::<Vec<i64>>())
+        let is_covered = |row: &OriginRow| self.sealed.get(&row.origin).is_some_and(|of| of.covers(row.id, row.stamp));
+        let here = |row: &&OriginRow| row.form == FORM_RECENT || is_covered(row);
+        let mut written: Vec<i64> = self.shared.tail().origins().filter(here).map(|row| row.id).collect();
+        self.shared.readers.ask(|connection| {
+            written.extend(recent::rows(connection)?);
+            written.extend(origin::covered(connection)?);
+            Ok(())
         })?;
+        written.sort_unstable();
         self.change(|transaction, ledger| ledger.recent().write(transaction))?;
-        for some in written.chunks(ROWS_IN_CHANGE) {
-            let some = some.to_vec();
-            self.change(move |transaction, _| origin::remove(transaction, &some))?;
-        }
+        self.remove_rows(&written, origin::remove)?;
         self.give_back()
     }
 
@@ -274,7 +272,7 @@ impl Settler {
     /// The process tables of a host that rows of the log have which files are to cover.
     fn tables(&self, host: HostId, before: &Sealed, through: (i64, Timestamp)) -> Result<Vec<Table>, SettleError> {
         let ids = self.shared.rows().of_host(host, through);
-        let rows = self.shared.readers.ask(|connection| log::at(connection, &ids))?;
+        let rows = self.shared.batches(&ids)?;
         Ok(tables(&self.shared, host, before, rows))
     }
 }

@@ -68,7 +68,7 @@ async fn what_was_merged_since_is_not_kept_twice() {
     }
     let names = |data_dir: &Path| {
         let names = fs::read_dir(data_dir.join("raw")).unwrap().map(|entry| entry.unwrap().file_name());
-        names.collect::<std::collections::BTreeSet<_>>()
+        names.collect::<BTreeSet<_>>()
     };
     assert_eq!(names(copy.path()), names(data.path()));
     assert_eq!(names(copy.path()).len(), 2, "the day that is over, and an hour");

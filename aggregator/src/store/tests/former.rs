@@ -21,8 +21,20 @@ fn former(now: &Path, before: &Path, steps: usize) {
     connection.execute(next, []).unwrap();
 }
 
+/// Steps of the version that put each batch into its log.
+const WITHOUT_TAIL: usize = 16;
+
 #[tokio::test]
 async fn logs_with_indexes_are_read_and_go_on() {
+    check_goes_on(INDEXED).await;
+}
+
+#[tokio::test]
+async fn logs_without_a_tail_are_read_and_go_on() {
+    check_goes_on(WITHOUT_TAIL).await;
+}
+
+async fn check_goes_on(steps: usize) {
     let [now, dir] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let running = Running::start(now.path(), &clock());
     let mut agent = Agent::start(1);
@@ -35,7 +47,7 @@ async fn logs_with_indexes_are_read_and_go_on() {
     }
     let mut expect = dump(&running.store, &[]);
     running.stop();
-    former(now.path(), dir.path(), INDEXED);
+    former(now.path(), dir.path(), steps);
     for window in [4, 5] {
         let again = Running::start(dir.path(), &clock());
         assert_eq!(dump(&again.store, &[]), expect);
