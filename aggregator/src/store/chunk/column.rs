@@ -42,22 +42,28 @@ pub(in crate::store) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
         return;
     }
     let shift = differing.trailing_zeros();
-    let offsets: Vec<i64> = values.iter().map(|value| value.wrapping_sub(first) >> shift).collect();
-    let step = offsets[1];
-    if offsets.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == step) {
+    // The first one twice, so that its difference from the one before it is there, and none.
+    let offsets: Vec<i64> =
+        std::iter::once(0).chain(values.iter().map(|value| value.wrapping_sub(first) >> shift)).collect();
+    let step = offsets[2];
+    if offsets[1..].windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == step) {
         put_head(out, Mode::Linear, shift, first);
         put_varint(out, zigzag(step));
         return;
     }
-    let best = Mode::PACKED.into_iter().map(|mode| (mode, residuals(mode, &offsets)));
-    let best = best.min_by_key(|(_, (_, residuals))| residuals.chunks(CHUNK).map(chunk_bits).sum::<usize>());
-    let Some((mode, (base, residuals))) = best else {
+    let bits = |(mode, base): &(Mode, i64)| {
+        let mut bits = 0;
+        each_chunk((*mode, *base), &offsets, |chunk| bits += chunk_bits(chunk));
+        bits
+    };
+    let ways = Mode::PACKED.map(|mode| (mode, base(mode, &offsets)));
+    let Some(way) = ways.into_iter().min_by_key(bits) else {
         return;
     };
-    put_head(out, mode, shift, first);
-    put_varint(out, zigzag(base));
+    put_head(out, way.0, shift, first);
+    put_varint(out, zigzag(way.1));
     let mut bits = BitWriter::new(out);
-    residuals.chunks(CHUNK).for_each(|chunk| put_chunk(&mut bits, chunk));
+    each_chunk(way, &offsets, |chunk| put_chunk(&mut bits, chunk));
     bits.finish();
 }
 
@@ -108,13 +114,13 @@ pub(in crate::store) fn append_integers<T: Clone>(
     }
 }
 
-/// Writes floats, to the last bit: those that differ little from the one before cost little.
-pub(in crate::store) fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
+/// Writes the bits of floats: those that differ little from the one before cost little.
+pub(in crate::store) fn put_floats(out: &mut Vec<u8>, values: impl Iterator<Item = u64>) {
     let mut bits = BitWriter::new(out);
     let mut before = 0;
     for value in values {
-        let differing = value.to_bits() ^ before;
-        before = value.to_bits();
+        let differing = value ^ before;
+        before = value;
         bits.put(u64::from(differing != 0), 1);
         if differing != 0 {
             let (leading, trailing) = (differing.leading_zeros(), differing.trailing_zeros());
@@ -192,25 +198,42 @@ fn put_head(out: &mut Vec<u8>, mode: Mode, shift: u32, first: i64) {
     put_varint(out, zigzag(first));
 }
 
-/// The base and the residuals of all offsets but the first, which is zero.
-fn residuals(mode: Mode, offsets: &[i64]) -> (i64, Vec<u64>) {
-    let deltas = || offsets.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
-    let above = |base: i64, value: i64| value.wrapping_sub(base).cast_unsigned();
-    match mode {
-        Mode::Constant | Mode::Linear => (0, Vec::new()),
-        Mode::Offset => {
-            let base = offsets[1..].iter().copied().min().unwrap_or(0);
-            (base, offsets[1..].iter().map(|offset| above(base, *offset)).collect())
+/// What the residuals are above.
+fn base(mode: Mode, offsets: &[i64]) -> i64 {
+    let lowest = match mode {
+        Mode::Constant | Mode::Linear | Mode::Delta | Mode::Delta2 => None,
+        Mode::Offset => offsets[2..].iter().copied().min(),
+        Mode::Steady => offsets[1..].windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).min(),
+    };
+    lowest.unwrap_or(0)
+}
+
+/// Hands on the residuals of all offsets but the first, which is zero, as many at once as are packed with one width.
+fn each_chunk((mode, base): (Mode, i64), offsets: &[i64], mut packed: impl FnMut(&[u64])) {
+    let mut chunk = [0; CHUNK];
+    for from in (0..offsets.len() - 2).step_by(CHUNK) {
+        let offsets = &offsets[from..offsets.len().min(from + CHUNK + 2)];
+        let residuals = &mut chunk[..offsets.len() - 2];
+        match mode {
+            Mode::Constant | Mode::Linear => {}
+            Mode::Offset => fill(residuals, offsets, |[_, _, next]| next.wrapping_sub(base).cast_unsigned()),
+            Mode::Delta => fill(residuals, offsets, |[_, last, next]| zigzag(next.wrapping_sub(last))),
+            Mode::Steady => {
+                fill(residuals, offsets, |[_, last, next]| next.wrapping_sub(last).wrapping_sub(base).cast_unsigned())
+            }
+            Mode::Delta2 => fill(residuals, offsets, |[before, last, next]| {
+                zigzag(next.wrapping_sub(last).wrapping_sub(last.wrapping_sub(before)))
+            }),
         }
-        Mode::Delta => (0, deltas().map(zigzag).collect()),
-        Mode::Steady => {
-            let base = deltas().min().unwrap_or(0);
-            (base, deltas().map(|delta| above(base, delta)).collect())
-        }
-        Mode::Delta2 => {
-            let before = std::iter::once(0).chain(deltas());
-            (0, deltas().zip(before).map(|(delta, before)| zigzag(delta.wrapping_sub(before))).collect())
-        }
+        packed(residuals);
+    }
+}
+
+/// Makes residuals of offsets, each of one and of the two before it.
+fn fill(residuals: &mut [u64], offsets: &[i64], of: impl Fn([i64; 3]) -> u64) {
+    let lasts = offsets.iter().zip(&offsets[1..]).zip(&offsets[2..]);
+    for (residual, ((before, last), next)) in residuals.iter_mut().zip(lasts) {
+        *residual = of([*before, *last, *next]);
     }
 }
 
@@ -262,7 +285,8 @@ fn narrow(bits: u64) -> u32 {
 
 struct BitWriter<'a> {
     out: &'a mut Vec<u8>,
-    waiting: u128,
+    /// Those that make no word yet.
+    waiting: u64,
     count: u32,
 }
 
@@ -273,19 +297,17 @@ impl<'a> BitWriter<'a> {
 
     /// Appends the lowest `width` bits of `value`, which has no others.
     fn put(&mut self, value: u64, width: u32) {
-        self.waiting |= u128::from(value) << self.count;
+        self.waiting |= value << self.count;
         self.count += width;
-        while 8 <= self.count {
-            self.out.push(self.waiting.to_le_bytes()[0]);
-            self.waiting >>= 8;
-            self.count -= 8;
+        if u64::BITS <= self.count {
+            self.out.extend_from_slice(&self.waiting.to_le_bytes());
+            self.count -= u64::BITS;
+            self.waiting = value.checked_shr(width - self.count).unwrap_or(0);
         }
     }
 
     fn finish(self) {
-        if 0 < self.count {
-            self.out.push(self.waiting.to_le_bytes()[0]);
-        }
+        self.out.extend_from_slice(&self.waiting.to_le_bytes()[..self.count.div_ceil(8) as usize]);
     }
 }
 
@@ -401,9 +423,8 @@ mod tests {
 
         #[test]
         fn floats_come_back_to_the_bit(values in prop::collection::vec(prop_oneof![any::<u64>(), Just(0), Just(1)], 0..100)) {
-            let floats_in: Vec<f64> = values.iter().copied().map(f64::from_bits).collect();
             let mut out = Vec::new();
-            put_floats(&mut out, &floats_in);
+            put_floats(&mut out, values.iter().copied());
             let mut reader = Reader(&out);
             let mut floats_out = Vec::new();
             floats(&mut reader, values.len(), &mut floats_out);

@@ -45,6 +45,14 @@ impl Shape {
             Kind::Counter => Window::Counter(counter(window)),
         }
     }
+
+    /// An entry of such a window.
+    const fn fitted(self, entry: Entry) -> Entry {
+        match entry.window {
+            Some(window) => Entry { window: Some(self.fit(window)), ..entry },
+            None => entry,
+        }
+    }
 }
 
 /// At least one entry, ascending by stamp.
@@ -61,6 +69,9 @@ pub(super) struct Chunk {
 /// Entries of one chunk: a day of a window a second.
 pub(super) const ENTRIES_MAX: usize = 86_400;
 
+/// Bytes that a chunk of the head seldom has more of.
+const BYTES_MOSTLY: usize = 512;
+
 // The first byte behind the number of entries: what is not implied, and the scale of the values.
 const STAMPS: u8 = 1;
 const MARKS: u8 = 2;
@@ -71,32 +82,39 @@ const SCALE_SHIFT: u32 = 4;
 impl Chunk {
     /// Compresses entries that ascend by stamp.
     pub(super) fn encode(shape: Shape, entries: &[Entry]) -> Self {
-        let stamps: Vec<i64> = entries.iter().map(|entry| entry.stamp.as_millis()).collect();
-        let marks: Vec<i64> = entries.iter().map(|entry| i64::from(entry.window.is_none())).collect();
-        let windows: Vec<Window> = entries.iter().filter_map(|entry| entry.window).collect();
-        let counts: Vec<i64> = windows.iter().map(|window| i64::from(window.count())).collect();
-        let scale = Scale::of(shape, &windows);
-        let odd = odd(shape, scale, &windows);
+        let windows: Vec<Window> =
+            entries.iter().filter_map(|entry| entry.window).map(|window| shape.fit(window)).collect();
+        let columns = Columns::of(shape, &windows);
+        let odd = columns.odd(&windows);
+        let count = windows.first().map_or(0, Window::count);
         let has = |what: u8, has: bool| if has { what } else { 0 };
-        let flags = has(STAMPS, !evenly_spaced(&stamps))
-            | has(MARKS, marks.contains(&1))
-            | has(COUNTS, counts.iter().any(|count| *count != counts[0]))
+        let flags = has(STAMPS, !evenly_spaced(entries))
+            | has(MARKS, windows.len() < entries.len())
+            | has(COUNTS, windows.iter().any(|window| window.count() != count))
             | has(ODD, odd.contains(&1));
-        let mut out = Vec::with_capacity(64);
+        let mut out = Vec::with_capacity(BYTES_MOSTLY);
         put_varint(&mut out, entries.len() as u64);
-        out.push(flags | scale.byte() << SCALE_SHIFT);
-        let columns = [(STAMPS, &stamps), (MARKS, &marks), (COUNTS, &counts), (ODD, &odd)];
-        columns.iter().filter(|(what, _)| flags & what != 0).for_each(|(_, column)| put_integers(&mut out, column));
+        out.push(flags | columns.scale.byte() << SCALE_SHIFT);
+        let mut put = |what: u8, column: &mut dyn Iterator<Item = i64>| {
+            if flags & what != 0 {
+                put_integers(&mut out, &column.collect::<Vec<i64>>());
+            }
+        };
+        put(STAMPS, &mut entries.iter().map(|entry| entry.stamp.as_millis()));
+        put(MARKS, &mut entries.iter().map(|entry| i64::from(entry.window.is_none())));
+        put(COUNTS, &mut windows.iter().map(|window| window.count().into()));
+        put(ODD, &mut odd.iter().copied());
         if flags & COUNTS == 0 {
-            put_varint(&mut out, zigzag(counts.first().copied().unwrap_or(0)));
+            put_varint(&mut out, zigzag(count.into()));
         }
-        scale.put(&mut out, &windows.iter().map(Window::last).collect::<Vec<_>>(), &[]);
+        columns.put(&mut out, &columns.last);
         match shape.kind {
-            Kind::Gauge => put_gauges(&mut out, scale, &windows, &odd),
-            Kind::Counter => put_counters(&mut out, scale, shape, (&windows, &odd)),
+            Kind::Gauge => columns.put_gauges(&mut out, &windows, &odd),
+            Kind::Counter => columns.put_counters(&mut out, shape, &odd),
         }
-        let stamp = |at: Option<&i64>| Timestamp::from_millis(at.copied().unwrap_or(0));
-        Self { first: stamp(stamps.first()), last: stamp(stamps.last()), bytes: out.into() }
+        let stamp = |entry: Option<&Entry>| entry.map_or(Timestamp::from_millis(0), |entry| entry.stamp);
+        // As long as it is: what it was made in goes.
+        Self { first: stamp(entries.first()), last: stamp(entries.last()), bytes: out.as_slice().into() }
     }
 
     /// How many entries there are.
@@ -144,62 +162,16 @@ pub(super) fn merge(mut entries: Vec<Entry>, later: impl IntoIterator<Item = Ent
 }
 
 /// Whether the first stamp, the last and their number say what the others are.
-fn evenly_spaced(stamps: &[i64]) -> bool {
-    let step = |pair: &[i64]| pair[1].checked_sub(pair[0]);
-    let first = stamps.get(..2).and_then(step);
-    stamps.len() < 2 || stamps.windows(2).all(|pair| step(pair).is_some() && step(pair) == first)
-}
-
-/// For each window whether what is usually implied is not: 1 or 0.
-fn odd(shape: Shape, scale: Scale, windows: &[Window]) -> Vec<i64> {
-    match shape.kind {
-        Kind::Gauge => windows.iter().map(|window| i64::from(!stood_still(gauge(*window), scale))).collect(),
-        Kind::Counter => {
-            let mut before = None;
-            let odd = windows.iter().map(|window| {
-                let counter = counter(*window);
-                let implied = growth(before.replace(counter.last), counter.last, scale);
-                i64::from(counter.increase.to_bits() != implied.to_bits())
-            });
-            odd.collect()
-        }
-    }
-}
-
-fn put_gauges(out: &mut Vec<u8>, scale: Scale, windows: &[Window], odd: &[i64]) {
-    let moved = windows.iter().zip(odd).filter(|(_, odd)| **odd == 1);
-    let moved: Vec<Gauge> = moved.map(|(window, _)| gauge(*window)).collect();
-    if moved.is_empty() {
-        return;
-    }
-    let column = |field: fn(&Gauge) -> f64| moved.iter().map(field).collect::<Vec<f64>>();
-    let last = column(|gauge| gauge.last);
-    scale.put(out, &column(|gauge| gauge.min), &last);
-    scale.put(out, &column(|gauge| gauge.max), &last);
-    let even: Vec<f64> = moved.iter().map(|gauge| still(gauge.count, gauge.last, scale).sum).collect();
-    scale.put(out, &column(|gauge| gauge.sum), &even);
+fn evenly_spaced(entries: &[Entry]) -> bool {
+    let step = |pair: &[Entry]| pair[1].stamp.as_millis().checked_sub(pair[0].stamp.as_millis());
+    let first = entries.get(..2).and_then(step);
+    entries.len() < 2 || entries.windows(2).all(|pair| step(pair).is_some() && step(pair) == first)
 }
 
 /// The window of a gauge that had one value all the time.
 fn still(count: u32, last: f64, scale: Scale) -> Gauge {
     let sum = scale.round(last * f64::from(count));
     Gauge { count, min: last, max: last, sum, last }
-}
-
-fn stood_still(gauge: Gauge, scale: Scale) -> bool {
-    gauge.is(&still(gauge.count, gauge.last, scale))
-}
-
-fn put_counters(out: &mut Vec<u8>, scale: Scale, shape: Shape, (windows, odd): (&[Window], &[i64])) {
-    let counters: Vec<Counter> = windows.iter().map(|window| counter(*window)).collect();
-    let explicit = counters.iter().zip(odd).filter(|(_, odd)| **odd == 1);
-    let explicit: Vec<f64> = explicit.map(|(counter, _)| counter.increase).collect();
-    if !explicit.is_empty() {
-        scale.put(out, &explicit, &[]);
-    }
-    if shape.peak {
-        scale.put(out, &counters.iter().map(|counter| counter.peak).collect::<Vec<_>>(), &[]);
-    }
 }
 
 /// What a counter grew by when no reset happened; nothing is known before the first.
@@ -227,8 +199,9 @@ pub(super) fn meant(shape: Shape, entries: &[Entry]) -> Decimals {
     if shape.decimals != Decimals::FULL {
         return shape.decimals;
     }
-    let windows: Vec<Window> = entries.iter().filter_map(|entry| entry.window).collect();
-    Scale::of(shape, &windows).decimals()
+    let windows: Vec<Window> =
+        entries.iter().filter_map(|entry| entry.window).map(|window| shape.fit(window)).collect();
+    Columns::of(shape, &windows).scale.decimals()
 }
 
 const FLOATS: u8 = 15;
@@ -246,34 +219,6 @@ enum Scale {
 }
 
 impl Scale {
-    fn of(shape: Shape, windows: &[Window]) -> Self {
-        let fields = |window: &Window| match *window {
-            Window::Gauge(Gauge { min, max, sum, last, .. }) => [min, max, sum, last],
-            Window::Counter(Counter { last, increase, peak, .. }) => {
-                [last, increase, if shape.peak { peak } else { 0.0 }, 0.0]
-            }
-        };
-        let fits = |digits: u8| {
-            let decimals = Decimals::new(digits);
-            windows.iter().flat_map(fields).all(|value| decimals.mantissa(value).is_some())
-        };
-        let meant = (0..=Decimals::MAX).find(|digits| Decimals::new(*digits) == shape.decimals);
-        // The fewest: what each digit more multiplies by is no power of two, so that it is not shifted out again.
-        let digits = meant.into_iter().chain(0..=Decimals::MAX).find(|digits| fits(*digits));
-        digits.map_or_else(|| Self::exact(windows), Self::Digits)
-    }
-
-    /// The shorter of the ways that give everything back.
-    fn exact(windows: &[Window]) -> Self {
-        let last: Vec<f64> = windows.iter().map(Window::last).collect();
-        let bytes = |scale: &Self| {
-            let mut out = Vec::new();
-            scale.put(&mut out, &last, &[]);
-            out.len()
-        };
-        if bytes(&Self::Floats) < bytes(&Self::Ordered) { Self::Floats } else { Self::Ordered }
-    }
-
     const fn read(byte: u8) -> Self {
         match byte {
             FLOATS => Self::Floats,
@@ -301,18 +246,140 @@ impl Scale {
         self.decimals().round(value)
     }
 
-    /// Writes a column; as differences from `base` if there is one.
-    fn put(self, out: &mut Vec<u8>, values: &[f64], base: &[f64]) {
-        let integers: Vec<i64> = match self {
-            Self::Floats => return put_floats(out, values),
-            Self::Ordered => values.iter().map(|value| ordered(value.to_bits().cast_signed())).collect(),
-            Self::Digits(_) => {
-                let mantissa = |value: f64| self.decimals().mantissa(value).unwrap_or(0);
-                let base = base.iter().copied().chain(std::iter::repeat(0.0));
-                values.iter().zip(base).map(|(value, base)| mantissa(*value) - mantissa(base)).collect()
+    /// The integer that stands for a value, if there is one that gives it back to the bit.
+    fn integer(self, value: f64) -> Option<i64> {
+        match self {
+            Self::Digits(digits) => Decimals::new(digits).mantissa(value),
+            Self::Floats | Self::Ordered => Some(ordered(value.to_bits().cast_signed())),
+        }
+    }
+}
+
+/// The values of windows, field by field, as the integers that stand for them.
+struct Columns {
+    scale: Scale,
+    last: Vec<i64>,
+    /// The least of a gauge, or what a counter grew by.
+    second: Vec<i64>,
+    /// The greatest of a gauge, or how fast a counter grew.
+    third: Vec<i64>,
+    /// The sum of a gauge.
+    fourth: Vec<i64>,
+}
+
+impl Columns {
+    /// Those with the digits that the series means, or the fewest that give all values back to the bit, if there are any:
+    /// what each digit more multiplies by is no power of two, so that it is not shifted out again.
+    fn of(shape: Shape, windows: &[Window]) -> Self {
+        let meant = (0..=Decimals::MAX).find(|digits| Decimals::new(*digits) == shape.decimals);
+        let mut columns = Self::with_capacity(windows.len());
+        for digits in meant.into_iter().chain(0..=Decimals::MAX) {
+            if columns.fill(Scale::Digits(digits), shape, windows) {
+                return columns;
+            }
+        }
+        columns.fill(Scale::Ordered, shape, windows);
+        columns.scale = columns.shorter();
+        columns
+    }
+
+    fn with_capacity(windows: usize) -> Self {
+        let column = || Vec::with_capacity(windows);
+        Self { scale: Scale::Ordered, last: column(), second: column(), third: column(), fourth: column() }
+    }
+
+    /// Takes windows in place of what it holds. Answers whether there is an integer for each value.
+    fn fill(&mut self, scale: Scale, shape: Shape, windows: &[Window]) -> bool {
+        self.scale = scale;
+        let Self { last, second, third, fourth, .. } = self;
+        [&mut *last, second, third, fourth].into_iter().for_each(Vec::clear);
+        let each = |window: &Window| {
+            let first = (window.last(), scale.integer(window.last())?);
+            // Mostly some are the same, and to find the integer takes longer than to look.
+            let integer = |value: f64| {
+                if value.to_bits() == first.0.to_bits() { Some(first.1) } else { scale.integer(value) }
+            };
+            match *window {
+                Window::Gauge(Gauge { min, max, sum, .. }) => {
+                    second.push(integer(min)?);
+                    third.push(integer(max)?);
+                    fourth.push(integer(sum)?);
+                }
+                Window::Counter(Counter { increase, peak, .. }) => {
+                    second.push(integer(increase)?);
+                    if shape.peak {
+                        third.push(integer(peak)?);
+                    }
+                }
+            }
+            last.push(first.1);
+            Some(())
+        };
+        windows.iter().try_for_each(each).is_some()
+    }
+
+    /// The shorter of the ways that give everything back.
+    fn shorter(&self) -> Scale {
+        let bytes = |scale: Scale| {
+            let mut out = Vec::new();
+            Self { scale, ..Self::with_capacity(0) }.put(&mut out, &self.last);
+            out.len()
+        };
+        if bytes(Scale::Floats) < bytes(Scale::Ordered) { Scale::Floats } else { Scale::Ordered }
+    }
+
+    /// For each window whether what is usually implied is not: 1 or 0.
+    fn odd(&self, windows: &[Window]) -> Vec<i64> {
+        let mut before = None;
+        let is_implied = |window: &Window| match *window {
+            Window::Gauge(gauge) => gauge.is(&still(gauge.count, gauge.last, self.scale)),
+            Window::Counter(Counter { last, increase, .. }) => {
+                increase.to_bits() == growth(before.replace(last), last, self.scale).to_bits()
             }
         };
-        put_integers(out, &integers);
+        windows.iter().map(is_implied).map(|is_implied| i64::from(!is_implied)).collect()
+    }
+
+    fn put_gauges(&self, out: &mut Vec<u8>, windows: &[Window], odd: &[i64]) {
+        let moved: Vec<usize> = (0..).zip(odd).filter(|(_, odd)| **odd == 1).map(|(at, _)| at).collect();
+        if moved.is_empty() {
+            return;
+        }
+        let even = |at: usize| match windows[at] {
+            Window::Gauge(Gauge { count, last, .. }) => {
+                self.scale.integer(still(count, last, self.scale).sum).unwrap_or(0)
+            }
+            Window::Counter(_) => 0,
+        };
+        // What follows from the last value mostly is close.
+        let above = |integer: i64, base: i64| match self.scale {
+            Scale::Digits(_) => integer - base,
+            Scale::Floats | Scale::Ordered => integer,
+        };
+        let mut put =
+            |integer: &dyn Fn(usize) -> i64| self.put(out, &moved.iter().map(|at| integer(*at)).collect::<Vec<_>>());
+        put(&|at| above(self.second[at], self.last[at]));
+        put(&|at| above(self.third[at], self.last[at]));
+        put(&|at| above(self.fourth[at], even(at)));
+    }
+
+    fn put_counters(&self, out: &mut Vec<u8>, shape: Shape, odd: &[i64]) {
+        let explicit = self.second.iter().zip(odd).filter(|(_, odd)| **odd == 1);
+        let explicit: Vec<i64> = explicit.map(|(increase, _)| *increase).collect();
+        if !explicit.is_empty() {
+            self.put(out, &explicit);
+        }
+        if shape.peak {
+            self.put(out, &self.third);
+        }
+    }
+
+    /// Writes a column.
+    fn put(&self, out: &mut Vec<u8>, integers: &[i64]) {
+        match self.scale {
+            Scale::Floats => put_floats(out, integers.iter().map(|integer| ordered(*integer).cast_unsigned())),
+            Scale::Ordered | Scale::Digits(_) => put_integers(out, integers),
+        }
     }
 }
 

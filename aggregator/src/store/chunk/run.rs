@@ -22,6 +22,11 @@ pub(in crate::store) struct Run {
 }
 
 impl Run {
+    /// One entry.
+    pub(in crate::store) const fn of(entry: Entry) -> Self {
+        Self { first: entry.stamp, windows: 1, window: entry.window }
+    }
+
     /// Stamp of the latest.
     pub(in crate::store) fn last(self) -> Timestamp {
         self.stamp(self.windows.saturating_sub(1))

@@ -47,12 +47,12 @@ impl Tail {
     /// Adds an entry, which is behind all others.
     pub(in crate::store) fn push(&mut self, shape: Shape, entry: Entry) {
         self.windows += 1;
-        let entry = Entry { window: entry.window.map(|window| shape.fit(window)), ..entry };
+        let entry = shape.fitted(entry);
         if let Some(run) = self.latest.as_mut().filter(|run| run.continues(entry)) {
             run.windows += 1;
             return;
         }
-        let run = Run { first: entry.stamp, windows: 1, window: entry.window };
+        let run = Run::of(entry);
         if self.runs == 0 {
             self.first = run.first;
         }
@@ -360,25 +360,26 @@ impl Known {
 
 /// Appends the values of a window, if they can be told so. Answers which are.
 fn put_window(out: &mut Vec<u8>, decimals: Decimals, past: Past, window: Window) -> Option<u8> {
-    let mut put = |value: f64, base: f64| put_value(out, decimals, value, base);
-    put(window.last(), past.last.unwrap_or(0.0))?;
+    let known = |value: f64| Known::of(value, decimals);
+    let (before, last) = (past.last.map(known), known(window.last()));
+    put_value(out, last, before.unwrap_or_else(|| known(0.0)))?;
     match window {
-        Window::Gauge(Gauge { count, min, max, sum, last }) => {
-            let usual = [last, last, Known::of(last, decimals).still(count)];
-            let found = [min, max, sum];
-            if same_bits(found, usual) {
+        Window::Gauge(Gauge { count, min, max, sum, .. }) => {
+            let still = last.still(count);
+            if same_bits([min, max, sum], [last.value, last.value, still]) {
                 return Some(0);
             }
-            found.into_iter().zip(usual).try_for_each(|(value, base)| put(value, base))?;
+            for (value, base) in [(min, last), (max, last), (sum, known(still))] {
+                put_value(out, known(value), base)?;
+            }
             Some(ODD)
         }
-        Window::Counter(Counter { last, increase, peak, .. }) => {
-            let last = Known::of(last, decimals);
-            let usual = past.last.map_or(0.0, |before| last.growth(Known::of(before, decimals)));
+        Window::Counter(Counter { increase, peak, .. }) => {
+            let usual = before.map_or(0.0, |before| last.growth(before));
             let mut flags = 0;
             for (flag, value, base) in [(ODD, increase, usual), (PEAK, peak, past.peak)] {
                 if value.to_bits() != base.to_bits() {
-                    put(value, base)?;
+                    put_value(out, known(value), known(base))?;
                     flags |= flag;
                 }
             }
@@ -416,13 +417,12 @@ fn take_window(
     }
 }
 
-fn put_value(out: &mut Vec<u8>, decimals: Decimals, value: f64, base: f64) -> Option<()> {
-    if decimals == Decimals::FULL {
-        out.extend_from_slice(&value.to_le_bytes());
-        return Some(());
+fn put_value(out: &mut Vec<u8>, value: Known, base: Known) -> Option<()> {
+    if value.decimals == Decimals::FULL {
+        out.extend_from_slice(&value.value.to_le_bytes());
+    } else {
+        put_varint(out, zigzag(value.mantissa? - base.mantissa.unwrap_or(0)));
     }
-    let mantissa = decimals.mantissa(value)?;
-    put_varint(out, zigzag(mantissa - decimals.mantissa(base).unwrap_or(0)));
     Some(())
 }
 
