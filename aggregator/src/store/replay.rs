@@ -33,11 +33,11 @@ use crate::store::stage::decode;
 const HANDS_MAX: usize = 8;
 
 /// Rows of a host that are appended at once, series after series: a series is looked for once and not once for each of
-/// them, and they stay near the processor meanwhile.
-const ROWS_AT_ONCE: usize = 16;
+/// them, and as many make a chunk.
+const ROWS_AT_ONCE: usize = 60;
 
 /// Samples that wait to be appended: of a host of many series fewer rows are at once.
-const SAMPLES_WAITING_MAX: usize = 1 << 16;
+const SAMPLES_WAITING_MAX: usize = 1 << 18;
 
 /// Rebuilds the head and answers the ledger. Rows that cannot be read are counted and passed over; of those that block
 /// files cover only is taken what later ones are decoded against.

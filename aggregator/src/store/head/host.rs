@@ -200,16 +200,16 @@ impl Host {
         let Some(place) = self.intern((column, entity, self.current), columns) else {
             return Appended::default();
         };
-        let slot = &mut self.series[place as usize];
-        let mut appended = Appended::default();
-        for (stamp, value) in samples {
-            self.last_stamp = self.last_stamp.max(Some(*stamp));
-            let window = value.map(|value| Window::Gauge(Gauge::of(value)));
-            appended.samples += 1;
-            appended.late += u64::from(*stamp <= self.cut);
-            appended.replaced += slot.append(Entry { stamp: *stamp, window });
-        }
-        appended
+        self.last_stamp = self.last_stamp.max(samples.iter().map(|(stamp, _)| *stamp).max());
+        let window = |value: f64| Window::Gauge(Gauge::of(value));
+        let entries = samples.iter().map(|(stamp, value)| Entry { stamp: *stamp, window: value.map(window) });
+        self.append_to(place, &entries.collect::<Vec<_>>())
+    }
+
+    fn append_to(&mut self, place: u32, entries: &[Entry]) -> Appended {
+        let late = entries.iter().filter(|entry| entry.stamp <= self.cut).count() as u64;
+        let replaced = self.series[place as usize].append(entries);
+        Appended { samples: entries.len() as u64, late, replaced }
     }
 
     /// Samples for whose series there was no room.
@@ -363,8 +363,8 @@ impl Slot {
         self.recorded.is_none() && self.series.is_empty()
     }
 
-    fn append(&mut self, entry: Entry) -> u64 {
-        self.series.append(self.column.shape, entry)
+    fn append(&mut self, entries: &[Entry]) -> u64 {
+        self.series.append(self.column.shape, entries)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::store::chunk::Chunk;
 use crate::store::chunk::Entry;
 use crate::store::chunk::Shape;
 use crate::store::chunk::merge;
+use crate::store::chunk::run::Run;
 use crate::store::chunk::tail::Tail;
 use crate::store::pile::Author;
 use crate::store::pile::Pile;
@@ -15,6 +16,9 @@ use crate::store::pile::Pile;
 /// Differing windows that make a chunk: half of what is there when it is sealed, in a third of the room. Smaller chunks are
 /// more of their own heads.
 const RUNS_IN_CHUNK: u32 = 60;
+
+/// Differing windows that make one where they come together: what grows one by one costs more until there are so many.
+const RUNS_AT_ONCE: u32 = 20;
 
 /// Windows that make a chunk however few of them differ: an hour, so that retention can drop whole chunks.
 const WINDOWS_IN_CHUNK: u32 = 360;
@@ -45,20 +49,60 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// Adds an entry, wherever its stamp belongs. Answers how many entries are known to have been replaced since the
+    /// Adds entries, wherever their stamps belong. Answers how many entries are known to have been replaced since the
     /// last call: late ones meet those with the same stamp when they are merged.
-    pub(super) fn append(&mut self, shape: Shape, entry: Entry) -> u64 {
+    pub(super) fn append(&mut self, shape: Shape, entries: &[Entry]) -> u64 {
+        let mut rest = entries;
+        while let Some(some) = self.chunk_of(rest) {
+            self.make_chunk(shape, some);
+            some.iter().for_each(|entry| self.note_latest(*entry));
+            rest = &rest[some.len()..];
+        }
+        rest.iter().map(|entry| self.append_one(shape, *entry)).sum()
+    }
+
+    /// The first of some entries, if there are as many as make a chunk, behind all others.
+    fn chunk_of<'a>(&self, entries: &'a [Entry]) -> Option<&'a [Entry]> {
+        let some = &entries[..entries.len().min(RUNS_IN_CHUNK as usize)];
+        if some.len() < RUNS_AT_ONCE as usize {
+            return None;
+        }
+        let first = some[0].stamp;
+        let is_behind = self.growing_at().is_none_or(|last| last < first)
+            && !matches!(self.aside, Aside::Through(cut) if first <= cut)
+            && some.is_sorted_by(|before, entry| before.stamp < entry.stamp);
+        let runs = || some.windows(2).filter(|pair| !Run::of(pair[0]).continues(pair[1])).take(RUNS_AT_ONCE as usize);
+        (is_behind && RUNS_AT_ONCE as usize <= runs().count() + 1).then_some(some)
+    }
+
+    /// Makes a chunk of entries behind all others, and of the tail: one of its own where that is long.
+    fn make_chunk(&mut self, shape: Shape, behind: &[Entry]) {
+        let (runs, windows) = self.tail.len();
+        let together = windows as usize + behind.len();
+        if !behind.is_empty() && (RUNS_AT_ONCE <= runs || WINDOWS_IN_CHUNK as usize <= together) {
+            self.make_chunk(shape, &[]);
+        }
+        let chunk = if self.tail.is_empty() {
+            Chunk::encode(shape, behind)
+        } else {
+            // Only what goes on to grow keeps its room.
+            let mut entries = if behind.is_empty() { self.tail.drain(shape) } else { self.tail.take(shape) };
+            entries.extend_from_slice(behind);
+            Chunk::encode(shape, &entries)
+        };
+        // There are a few until they are sealed: twice as many places as there are would mostly stay empty.
+        self.chunks.reserve_exact(1);
+        self.chunks.push(chunk);
+    }
+
+    fn append_one(&mut self, shape: Shape, entry: Entry) -> u64 {
         if matches!(self.aside, Aside::Through(cut) if entry.stamp <= cut) {
             self.part(shape);
         }
-        if self.latest.is_none_or(|(latest, _)| latest <= entry.stamp) {
-            self.latest = Some((entry.stamp, entry.window.is_none()));
-        }
+        self.note_latest(entry);
         if self.growing_at().is_none_or(|last| last < entry.stamp) {
-            if is_full(&self.tail) {
-                // There are a few until they are sealed: twice as many places as there are would mostly stay empty.
-                self.chunks.reserve_exact(1);
-                self.chunks.push(Chunk::encode(shape, &self.tail.drain(shape)));
+            if is_enough(self.tail.len()) {
+                self.make_chunk(shape, &[]);
             }
             self.tail.push(shape, entry);
             return 0;
@@ -68,7 +112,13 @@ impl Series {
         let before = if out_of_order { self.settle(shape) } else { 0 };
         let late = self.late.get_or_insert_default();
         late.push(shape, entry);
-        before + if is_full(late) { self.settle(shape) } else { 0 }
+        before + if is_enough(late.len()) { self.settle(shape) } else { 0 }
+    }
+
+    fn note_latest(&mut self, entry: Entry) {
+        if self.latest.is_none_or(|(latest, _)| latest <= entry.stamp) {
+            self.latest = Some((entry.stamp, entry.window.is_none()));
+        }
     }
 
     /// Puts what there is in a range on a pile. Where only the latest entry counts, no more than what that lies in, if that
@@ -286,9 +336,8 @@ impl Series {
     }
 }
 
-/// Whether it makes a chunk.
-const fn is_full(tail: &Tail) -> bool {
-    let (runs, windows) = tail.len();
+/// Whether so many differing windows of so many make a chunk.
+const fn is_enough((runs, windows): (u32, u32)) -> bool {
     RUNS_IN_CHUNK <= runs || WINDOWS_IN_CHUNK <= windows
 }
 
@@ -343,6 +392,11 @@ mod tests {
         read
     }
 
+    fn entry(stamp: i64, value: Option<f64>) -> Entry {
+        let window = value.map(|value| Window::Gauge(Gauge::of(value)));
+        Entry { stamp: Timestamp::from_millis(stamp), window }
+    }
+
     /// Mostly on the grid and in order, values that repeat.
     fn appends() -> impl Strategy<Value = Vec<(i64, Option<f64>)>> {
         let step = prop_oneof![20 => Just(10_000), 1 => -900_000..60_000_i64, 1 => Just(0_i64)];
@@ -359,18 +413,25 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
-        fn a_series_is_an_ordered_map_of_its_stamps(appends in appends(), after in 0..9_000_000_i64, length in 0..9_000_000_i64) {
-            let mut series = Series::default();
+        fn a_series_is_an_ordered_map_of_its_stamps(
+            appends in appends(),
+            at_once in 1..200_usize,
+            after in 0..9_000_000_i64,
+            length in 0..9_000_000_i64,
+        ) {
+            let (mut series, mut one_by_one) = (Series::default(), Series::default());
             let mut oracle = BTreeMap::new();
             let (mut replaced, mut expected) = (0, 0);
-            for (stamp, value) in appends {
-                let entry = Entry {
-                    stamp: Timestamp::from_millis(stamp),
-                    window: value.map(|value| Window::Gauge(Gauge::of(value))),
-                };
-                replaced += series.append(SHAPE, entry);
-                expected += u64::from(oracle.insert(stamp, value).is_some());
+            for appends in appends.chunks(at_once) {
+                let entries: Vec<Entry> = appends.iter().map(|(stamp, value)| entry(*stamp, *value)).collect();
+                replaced += series.append(SHAPE, &entries);
+                for entry in entries {
+                    one_by_one.append(SHAPE, &[entry]);
+                }
+                expected += appends.iter().filter(|(stamp, value)| oracle.insert(*stamp, *value).is_some()).count() as u64;
             }
+            prop_assert_eq!(series.latest, one_by_one.latest);
+            prop_assert_eq!(read(&series, ALL), read(&one_by_one, ALL));
             prop_assert_eq!(read(&series, ALL), oracle.clone().into_iter().collect::<Vec<_>>());
             let range = TimeRange { after: Timestamp::from_millis(after), through: Timestamp::from_millis(after + length) };
             let inside: Vec<_> = oracle.range(after + 1..=after + length).map(|(stamp, value)| (*stamp, *value)).collect();
@@ -394,8 +455,7 @@ mod tests {
             let (mut aside, mut rest) = (BTreeMap::new(), BTreeMap::new());
             for (at, appends) in appends.into_iter().enumerate() {
                 for (stamp, value) in appends {
-                    let window = value.map(|value| Window::Gauge(Gauge::of(value)));
-                    series.append(SHAPE, Entry { stamp: Timestamp::from_millis(stamp), window });
+                    series.append(SHAPE, &[entry(stamp, value)]);
                     rest.insert(stamp, value);
                 }
                 let mut all = aside.clone();
@@ -419,13 +479,35 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_together_makes_a_chunk_at_once() {
+        let some = |windows: std::ops::Range<i32>, still: i32| {
+            let value = |window: i32| Some(f64::from(window.max(still)));
+            windows.map(|window| entry(i64::from(window) * 10_000, value(window))).collect::<Vec<_>>()
+        };
+        let mut series = Series::default();
+        // Those of which few differ, and few, grow.
+        series.append(SHAPE, &some(0..60, 41));
+        series.append(SHAPE, &some(60..79, 0));
+        assert_eq!((series.chunks.len(), series.tail.len()), (0, (38, 79)));
+        // What is long stands alone.
+        series.append(SHAPE, &some(79..159, 0));
+        series.append(SHAPE, &some(159..170, 0));
+        series.append(SHAPE, &some(170..200, 0));
+        let windows: Vec<usize> = series.chunks.iter().map(Chunk::len).collect();
+        assert_eq!((&windows[..], series.tail.len()), (&[79, 60, 20, 41][..], (0, 0)));
+        assert_eq!(read(&series, ALL).len(), 200);
+        series.freeze(SHAPE, ALL.through);
+        series.release(SHAPE);
+        assert_eq!(series.bytes(), 0);
+    }
+
+    #[test]
     fn a_backlog_behind_the_live_windows_is_merged_by_the_block() {
         let mut series = Series::default();
-        let entry = |window: i32| Entry {
-            stamp: Timestamp::from_seconds(i64::from(window) * 10),
-            window: Some(Window::Gauge(Gauge::of(f64::from(window)))),
-        };
-        (1_000..1_100).chain(0..900).for_each(|window| assert_eq!(series.append(SHAPE, entry(window)), 0));
+        for window in (1_000..1_100).chain(0..900) {
+            let entry = entry(i64::from(window) * 10_000, Some(f64::from(window)));
+            assert_eq!(series.append(SHAPE, &[entry]), 0);
+        }
         assert_eq!((series.chunks.len(), series.tail.len().1), (16, 40));
         assert_eq!(read(&series, ALL).len(), 1_000);
     }
@@ -434,8 +516,7 @@ mod tests {
     fn a_flat_day_is_small_and_a_dropped_one_is_gone() {
         let mut series = Series::default();
         for window in 0..8_640 {
-            let stamp = Timestamp::from_seconds(window * 10);
-            series.append(SHAPE, Entry { stamp, window: Some(Window::Gauge(Gauge::of(4.0))) });
+            series.append(SHAPE, &[entry(window * 10_000, Some(4.0))]);
         }
         assert!(series.bytes() < 2_000, "{} bytes", series.bytes());
         series.drop_through(SHAPE, Timestamp::from_seconds(86_390));

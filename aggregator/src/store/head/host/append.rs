@@ -50,21 +50,25 @@ impl Host {
     /// Appends the samples of some windows, series after series, each of which is looked for once.
     fn append_samples(&mut self, run: RunId, rows: &[(i64, Batch)]) -> Appended {
         let mut appended = Appended::default();
-        let places = self.runs.get(&run).map_or(&[][..], |run| &run.places);
+        let Some(places) = self.runs.get_mut(&run).map(|run| std::mem::take(&mut run.places)) else {
+            return appended;
+        };
         let mut rest: Vec<&[(SeriesIndex, Window)]> = rows.iter().map(|(_, batch)| &batch.samples[..]).collect();
+        let mut entries = Vec::with_capacity(rows.len());
         while let Some(next) = rest.iter().filter_map(|rest| rest.first()).map(|(index, _)| *index).min() {
-            let mut slot = places.get(next.0 as usize).copied().flatten().map(|place| &mut self.series[place as usize]);
+            entries.clear();
             for ((_, batch), rest) in rows.iter().zip(&mut rest) {
-                let Some(((_, window), behind)) = rest.split_first().filter(|((index, _), _)| *index == next) else {
-                    continue;
-                };
-                *rest = behind;
-                if let Some(slot) = &mut slot {
-                    appended.samples += 1;
-                    appended.late += u64::from(batch.stamp <= self.cut);
-                    appended.replaced += slot.append(Entry { stamp: batch.stamp, window: Some(*window) });
+                if let Some(((_, window), behind)) = rest.split_first().filter(|((index, _), _)| *index == next) {
+                    entries.push(Entry { stamp: batch.stamp, window: Some(*window) });
+                    *rest = behind;
                 }
             }
+            if let Some(place) = places.get(next.0 as usize).copied().flatten() {
+                appended.join(self.append_to(place, &entries));
+            }
+        }
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.places = places;
         }
         appended
     }
@@ -95,7 +99,7 @@ impl Host {
         for place in ending.into_iter().filter(|place| !living.contains(place)) {
             let slot = &mut self.series[place as usize];
             if slot.series.lives_at(stamp.before(MARKED_WITHIN)) {
-                slot.append(Entry { stamp, window: None });
+                slot.append(&[Entry { stamp, window: None }]);
             }
         }
     }
@@ -125,17 +129,25 @@ impl Host {
 
     /// The series of some batches that have no place yet.
     pub(super) fn unplaced(&self, run: RunId, rows: &[(i64, Batch)]) -> Vec<SeriesIndex> {
-        let places = self.runs.get(&run).map_or(&[][..], |run| &run.places);
-        let mut is_unplaced = Vec::new();
-        for (index, _) in rows.iter().flat_map(|(_, batch)| &batch.samples) {
-            let at = index.0 as usize;
-            if places.get(at).is_none_or(Option::is_none) {
-                is_unplaced.resize(is_unplaced.len().max(at + 1), false);
-                is_unplaced[at] = true;
+        let Some(Run { schema, places, .. }) = self.runs.get(&run) else { return Vec::new() };
+        let mut unplaced: Vec<bool> = places.iter().map(Option::is_none).collect();
+        unplaced.resize(schema.series().len(), true);
+        let mut left = unplaced.iter().filter(|is_unplaced| **is_unplaced).count();
+        let mut found = Vec::new();
+        for (_, batch) in rows {
+            // Mostly all have places, or the first batch is about all that have none.
+            let mut samples = batch.samples.iter();
+            while 0 < left
+                && let Some((index, _)) = samples.next()
+            {
+                if unplaced.get_mut(index.0 as usize).is_some_and(std::mem::take) {
+                    found.push(*index);
+                    left -= 1;
+                }
             }
         }
-        let all = (0..).map(SeriesIndex).zip(is_unplaced);
-        all.filter_map(|(index, is_unplaced)| is_unplaced.then_some(index)).collect()
+        found.sort_unstable();
+        found
     }
 
     fn place(&mut self, run: RunId, index: SeriesIndex, columns: &RwLock<Columns>) -> Option<u32> {
