@@ -15,6 +15,7 @@ use crate::ingest::trust::Authority;
 use crate::ingest::trust::date;
 use crate::store::backup;
 use crate::store::lock::Lock;
+use crate::store::snapshot::Snapshot;
 use crate::store::verify;
 
 /// A command that asks.
@@ -213,8 +214,12 @@ pub fn rotate_ca(data_dir: &Path, now: Timestamp, anew: bool) -> anyhow::Result<
 ///
 /// # Errors
 /// When it cannot be copied.
-pub fn back_up(data_dir: &Path, to: &Path) -> anyhow::Result<(String, bool)> {
-    let copied = backup::back_up(data_dir, to)?;
+pub fn back_up(
+    data_dir: &Path,
+    to: &Path,
+    ask: impl FnMut() -> anyhow::Result<Snapshot>,
+) -> anyhow::Result<(String, bool)> {
+    let copied = backup::back_up(data_dir, to, ask)?;
     Ok((format!("{}: {} files, {} bytes\n", to.display(), copied.files, copied.bytes), true))
 }
 
@@ -228,14 +233,16 @@ pub fn restore(from: &Path, data_dir: &Path) -> anyhow::Result<(String, bool)> {
 }
 
 /// Looks through a data directory or a copy; whether all is good.
-#[must_use]
-pub fn verify(directory: &Path) -> (String, bool) {
-    let damage = verify::verify(directory);
+///
+/// # Errors
+/// When the aggregator that runs there does not hand its database out.
+pub fn verify(directory: &Path, ask: impl FnOnce() -> anyhow::Result<Snapshot>) -> anyhow::Result<(String, bool)> {
+    let damage = verify::verify_beside(directory, ask)?;
     let mut text: String = damage.iter().map(|damage| format!("{damage}\n")).collect();
     if damage.is_empty() {
         text = format!("{}: all is as it was written\n", directory.display());
     }
-    (text, damage.is_empty())
+    Ok((text, damage.is_empty()))
 }
 
 /// What most series come from: a table each for metrics, labels, and what labels say.

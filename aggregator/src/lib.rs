@@ -43,6 +43,7 @@ use crate::http::control::Answer;
 use crate::http::control::Question;
 use crate::http::secret;
 use crate::http::secret::Hash;
+use crate::http::snapshots;
 use crate::http::tls::Tls;
 use crate::http::tls::TlsError;
 use crate::ingest::BindError;
@@ -63,6 +64,7 @@ use crate::store::lock::LockError;
 use crate::store::record::hosts;
 use crate::store::record::windows;
 use crate::store::room::Limits;
+use crate::store::snapshot::Snapshot;
 
 /// How long stages may take to finish what they have, once told to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -122,7 +124,15 @@ pub async fn run(
     if let Some(tls) = tls {
         stages.start("certificate", ended(tls.watch(clock.clone(), stop())));
     }
-    stages.start("control socket", ended(http::serve(socket, None, control::trusted(router), (clock, stop()))));
+    stages.start(
+        "control socket",
+        ended(http::serve(
+            socket,
+            None,
+            control::trusted(router.merge(snapshots::router(store.clone()))),
+            (clock, stop()),
+        )),
+    );
     let opened = if stages.before_stop(store.has_read()).await {
         let evaluation = evaluation(&config, &app.access.address());
         take_in(&mut stages, &config, &rooms, (&signals, evaluation, outlets, targets)).map(Some)
@@ -172,6 +182,15 @@ pub async fn ask(config: &Config, clock: &Clock, question: Question) -> anyhow::
 /// As [`ask`], and when it breaks off or cannot be written.
 pub async fn copy(config: &Config, clock: &Clock, question: Question, out: &mut impl Write) -> anyhow::Result<()> {
     exchange(config, clock, question, async |response| control::copy(response, out).await).await
+}
+
+/// Has the aggregator that runs there copy its database.
+///
+/// # Errors
+/// When it does not answer, or has no room for a copy.
+pub async fn snapshot(config: &Config) -> anyhow::Result<Snapshot> {
+    let answer = control::ask(&config.control_socket(), snapshots::question(), control::read).await?;
+    snapshots::answered(&config.data_dir, &answer)
 }
 
 async fn exchange<T>(

@@ -2,8 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot start the program should fail")]
 
 use std::fs;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::path::Path;
+use std::process::Child;
+use std::process::ChildStderr;
 use std::process::Command;
 use std::process::Output;
+use std::process::Stdio;
 
 fn check(arguments: &[&str], environment: &[(&str, &str)], code: i32, says: &str) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lapwing-aggregator"));
@@ -51,4 +57,54 @@ fn exit_codes_say_what_went_wrong() {
         64,
         "command line, http.listen: \"127.0.0.1\" is not an IP address",
     );
+}
+
+/// An aggregator that has started, and its log, which is read for as long as it runs.
+fn run(data: &Path) -> (Child, BufReader<ChildStderr>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lapwing-aggregator"));
+    command.args(["run", "--listen-http", "127.0.0.1:0", "--listen-quic", "127.0.0.1:0", "--data-dir"]).arg(data);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("aggregator started") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    (child, log)
+}
+
+#[test]
+fn a_running_aggregator_is_backed_up_and_looked_through() {
+    let directory = tempfile::tempdir().unwrap();
+    let [data, backup, other] = ["data", "backup", "other"].map(|name| directory.path().join(name));
+    let [data_dir, to, restored] = [&data, &backup, &other].map(|path| path.to_str().unwrap());
+    let good = "all is as it was written\n";
+    let snapshots = || fs::read_dir(data.join("snapshots")).map_or(0, Iterator::count);
+    let commands = || {
+        check(&["backup", to, "--data-dir", data_dir], &[], 0, "backup: ");
+        check(&["verify", to], &[], 0, good);
+        check(&["verify", "--data-dir", data_dir], &[], 0, good);
+        check(&["verify", data_dir], &[], 0, good);
+        assert_eq!(snapshots(), 0);
+    };
+    let (mut child, log) = run(&data);
+    commands();
+    assert!(data.join("snapshots").exists(), "the aggregator was asked");
+    check(&["restore", data_dir, "--data-dir", restored], &[], 1, "make a backup of it, and restore that");
+    assert!(!data.join("lapwing.db-shm").exists());
+    // Nothing is closed: what was committed is in the log beside the database.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(log);
+    assert!(data.join("lapwing.db-wal").exists());
+    fs::write(data.join("snapshots/5.db"), "half of it").unwrap();
+    check(&["verify", "--data-dir", data_dir], &[], 0, good);
+    check(&["backup", to, "--data-dir", data_dir], &[], 0, "backup: ");
+    check(&["restore", to, "--data-dir", restored], &[], 0, "other: ");
+    let (mut child, _log) = run(&data);
+    assert_eq!(snapshots(), 0, "what was left is removed");
+    assert!(!data.join("lapwing.db-shm").exists(), "that of a command that read beside nobody");
+    commands();
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -26,6 +26,7 @@ pub mod recording;
 pub mod rules;
 pub mod secret;
 mod serve;
+pub mod snapshots;
 pub mod tls;
 pub mod tokens;
 

@@ -1,6 +1,6 @@
 //! A copy of a data directory that can take its place: made while an aggregator runs there, looked through, put back.
 //!
-//! Readers of the database wait for nobody and hold nobody up, so none of this asks the aggregator.
+//! A running aggregator is asked for a snapshot of its database; block files are read where they are.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -22,8 +22,11 @@ use crate::store::block::set::names;
 use crate::store::catalog;
 use crate::store::database;
 use crate::store::lock::Lock;
+use crate::store::lock::LockError;
 use crate::store::migration::MigrationError;
 use crate::store::migration::check_known;
+use crate::store::snapshot::Snapshot;
+use crate::store::snapshot::locked;
 use crate::store::verify::Damage;
 use crate::store::verify::verify;
 
@@ -58,6 +61,12 @@ pub enum BackupError {
     /// A copy from a newer program.
     #[error(transparent)]
     Newer(#[from] MigrationError),
+    /// An aggregator runs there.
+    #[error("{0}: make a backup of it, and restore that")]
+    Running(LockError),
+    /// The aggregator that runs there does not hand its database out.
+    #[error(transparent)]
+    Unanswered(anyhow::Error),
     /// A file cannot be read or written.
     #[error("{0}: {1}")]
     File(PathBuf, #[source] io::Error),
@@ -75,12 +84,40 @@ pub struct Copied {
     pub bytes: u64,
 }
 
-/// Copies a data directory as it is at one moment, whether an aggregator runs there or not. An earlier backup in the
-/// same place is replaced file by file, each at once.
+/// A database that nobody writes, for as long as this is kept.
+pub(super) enum Source {
+    /// As it lies there, which keeps aggregators from starting.
+    Here(PathBuf, #[expect(dead_code, reason = "held")] Option<Lock>),
+    /// What the aggregator that runs there copied.
+    Snapshot(Snapshot),
+}
+
+impl Source {
+    pub(super) fn of(data_dir: &Path, ask: impl FnOnce() -> anyhow::Result<Snapshot>) -> Result<Self, BackupError> {
+        match Lock::share(data_dir) {
+            Ok(lock) => Ok(Self::Here(data_dir.join(FILE), lock)),
+            Err(_held) => ask().map(Self::Snapshot).map_err(BackupError::Unanswered),
+        }
+    }
+
+    pub(super) fn file(&self) -> &Path {
+        match self {
+            Self::Here(file, _) => file,
+            Self::Snapshot(snapshot) => snapshot.file(),
+        }
+    }
+}
+
+/// Copies a data directory as it is at one moment. An aggregator that runs there is asked for a snapshot of its database. An
+/// earlier backup in the same place is replaced file by file, each at once.
 ///
 /// # Errors
 /// When something cannot be read or written. An earlier backup stays usable.
-pub fn back_up(data_dir: &Path, to: &Path) -> Result<Copied, BackupError> {
+pub fn back_up(
+    data_dir: &Path,
+    to: &Path,
+    mut ask: impl FnMut() -> anyhow::Result<Snapshot>,
+) -> Result<Copied, BackupError> {
     if !data_dir.join(FILE).exists() {
         return Err(BackupError::Nothing(data_dir.to_owned()));
     }
@@ -95,7 +132,9 @@ pub fn back_up(data_dir: &Path, to: &Path) -> Result<Copied, BackupError> {
     copy_beside(data_dir, to, &mut copied)?;
     let mut attempts = 1;
     // A file that was recorded a moment ago may be merged into another meanwhile.
-    while let Err(error) = copy_database(data_dir, to, &mut copied) {
+    while let Err(error) =
+        Source::of(data_dir, &mut ask).and_then(|source| copy_database(source, data_dir, to, &mut copied))
+    {
         let gone = matches!(&error, BackupError::File(_, why) if why.kind() == io::ErrorKind::NotFound);
         if !gone || ATTEMPTS_MAX <= attempts {
             return Err(error);
@@ -121,7 +160,8 @@ pub fn restore(from: &Path, lock: &Lock) -> Result<Copied, BackupError> {
     if !database.exists() {
         return Err(BackupError::Nothing(from.to_owned()));
     }
-    check_known(&reading(&database)?)?;
+    let source = Source::Here(database, Lock::share(from).map_err(BackupError::Running)?);
+    check_known(&reading(source.file())?)?;
     let damage = verify(from);
     if !damage.is_empty() {
         return Err(BackupError::Damaged(damage));
@@ -129,7 +169,7 @@ pub fn restore(from: &Path, lock: &Lock) -> Result<Copied, BackupError> {
     let mut copied = Copied::default();
     copy_beside(from, data_dir, &mut copied)?;
     // The last, because it makes a directory one of ours.
-    copy_database(from, data_dir, &mut copied)?;
+    copy_database(source, from, data_dir, &mut copied)?;
     sync_directory(data_dir)?;
     Ok(copied)
 }
@@ -141,33 +181,30 @@ impl Copied {
     }
 }
 
-/// Opens a database to read, as it is or as somebody else writes it.
+/// Opens a database to read that no aggregator has open.
 pub(super) fn reading(database: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
 }
 
-/// Copies all pages as one moment has them, and the block files that are recorded there: the database goes on being
-/// written meanwhile.
-fn copy_database(from_dir: &Path, to_dir: &Path, copied: &mut Copied) -> Result<(), BackupError> {
-    let (from, to) = (&from_dir.join(FILE), &to_dir.join(FILE));
+/// Copies all pages of a database, and the block files that are recorded there. It is kept no longer than it is read.
+fn copy_database(from: Source, from_dir: &Path, to_dir: &Path, copied: &mut Copied) -> Result<(), BackupError> {
+    let to = &to_dir.join(FILE);
     let unfinished = unfinished(to);
     for leftover in ["", "-journal", "-wal", "-shm"] {
         let mut path = unfinished.clone().into_os_string();
         path.push(leftover);
         remove(Path::new(&path))?;
     }
-    let source = reading(from)?;
+    let source = reading(from.file())?;
     {
         database::keep_private(&unfinished);
         let mut copy = Connection::open(&unfinished)?;
         let step = Backup::new(&source, &mut copy)?.step(-1)?;
         if step != StepResult::Done {
-            return Err(rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
-                Some("the database is locked by another program".to_owned()),
-            )
-            .into());
+            return Err(locked().into());
         }
+        drop(source);
+        drop(from);
         // One file, without a log beside it.
         copy.pragma_update(None, "journal_mode", "DELETE")?;
         copy_blocks(from_dir, to_dir, &recorded(&copy)?, copied)?;

@@ -1,12 +1,18 @@
-//! The file: one connection that writes, a few that read.
+//! The file: one connection that writes, a few that read, all of one process.
 
-use std::fs::{OpenOptions, Permissions};
+use std::ffi::CStr;
+use std::fs::{OpenOptions, Permissions, remove_file};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+
+/// How SQLite opens it: the index of the WAL is in the process' own memory, since beside the file the kernel would write it
+/// to the disk every half minute. No other process can open the file meanwhile: `Store::snapshot` is for those. The process
+/// must not open and close the file by itself while it is open here, which would give up SQLite's lock of it.
+const VFS: &CStr = c"unix-excl";
 
 /// Connections kept open for the next reader: more than ask at once.
 const CONNECTIONS_KEPT: usize = 4;
@@ -27,7 +33,7 @@ const JOURNAL_BYTES: i64 = 64 << 20;
 /// Opens the file to write, making it if it is missing. What is committed there has reached the disk.
 pub(super) fn writing(file: &Path) -> rusqlite::Result<Connection> {
     keep_private(file);
-    let connection = Connection::open(file)?;
+    let connection = Connection::open_with_flags_and_vfs(file, OpenFlags::default(), VFS)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Both of a new file: an older one keeps its pages, and those of them that are free.
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
@@ -36,6 +42,8 @@ pub(super) fn writing(file: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_BYTES / page_bytes(&connection)?)?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
+    // Nobody else has the file open at this point: an index that lies beside it is a leftover of who did not close it.
+    drop(remove_file(file.with_extension("db-shm")));
     Ok(connection)
 }
 
@@ -65,13 +73,13 @@ pub(super) fn give_back(connection: &Connection, bytes: u32) -> rusqlite::Result
 /// Puts what is in the WAL where it belongs, as far as no reader needs it: not before that is the file as short as what was given
 /// back makes it. Who commits meanwhile waits for nothing.
 pub(super) fn checkpoint(file: &Path) -> rusqlite::Result<()> {
-    let connection =
-        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(file, flags, VFS)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
-fn page_bytes(connection: &Connection) -> rusqlite::Result<u32> {
+pub(super) fn page_bytes(connection: &Connection) -> rusqlite::Result<u32> {
     connection.query_row("PRAGMA page_size", [], |row| row.get(0))
 }
 
@@ -108,10 +116,8 @@ impl Readers {
     }
 
     fn open(&self) -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags(
-            &self.file,
-            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags_and_vfs(&self.file, flags, VFS)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(connection)
     }

@@ -16,7 +16,7 @@ pub struct Disk {
 
 impl Disk {
     /// The file system of a directory; nothing if it does not answer.
-    fn of(directory: &Path) -> Option<Self> {
+    pub(super) fn of(directory: &Path) -> Option<Self> {
         let told = rustix::fs::statvfs(directory).ok()?;
         let used = told.f_blocks.saturating_sub(told.f_bfree);
         let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);

@@ -1,6 +1,6 @@
-//! One process at a time owns a data directory.
+//! One process at a time owns a data directory, or some read what nobody owns.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError, read_to_string};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError, read_to_string};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,27 @@ impl Lock {
         }
     }
 
+    /// Keeps others from owning a directory while it is read. Nothing where nobody ever owned it, as a backup, or this
+    /// user may not look.
+    ///
+    /// # Errors
+    /// When another process owns it.
+    pub fn share(data_dir: &Path) -> Result<Option<Self>, LockError> {
+        let path = data_dir.join("lock");
+        let Ok(file) = File::open(&path) else { return Ok(None) };
+        match file.try_lock_shared() {
+            Ok(()) => {
+                // Names who is in the way; where that cannot be written, nobody could own the directory either.
+                drop(fs::write(path, format!("process {}", std::process::id())));
+                Ok(Some(Self { data_dir: data_dir.to_owned(), _file: file }))
+            }
+            Err(TryLockError::WouldBlock) => {
+                Err(LockError::Held(data_dir.to_owned(), read_to_string(path).unwrap_or_default()))
+            }
+            Err(TryLockError::Error(_)) => Ok(None),
+        }
+    }
+
     /// The directory owned.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
@@ -71,10 +92,23 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_shares_with_who_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Lock::share(dir.path()).unwrap().is_none(), "nobody ever owned it");
+        let owner = Lock::take(dir.path()).unwrap();
+        assert!(Lock::share(dir.path()).unwrap_err().to_string().contains("in use by process"));
+        drop(owner);
+        let readers = [(); 2].map(|()| Lock::share(dir.path()).unwrap().unwrap());
+        assert!(Lock::take(dir.path()).unwrap_err().to_string().contains("in use by process"));
+        drop(readers);
+        Lock::take(dir.path()).unwrap();
+    }
+
+    #[test]
     fn a_directory_that_cannot_be_made_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
-        std::fs::write(&file, "").unwrap();
+        fs::write(&file, "").unwrap();
         let error = Lock::take(&file.join("var")).unwrap_err();
         assert!(error.to_string().contains("file/var is not writable"), "{error}");
     }

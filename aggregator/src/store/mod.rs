@@ -10,6 +10,7 @@ pub mod lock;
 pub mod record;
 pub mod room;
 pub mod select;
+pub mod snapshot;
 pub mod verify;
 
 mod beside;
@@ -233,6 +234,7 @@ impl Store {
     pub fn begin(lock: Lock, config: StoreConfig, clock: Clock) -> Result<(Self, Writer), OpenError> {
         let file = lock.data_dir().join(FILE);
         let failed = |why| OpenError::Sqlite { file: file.clone(), why };
+        snapshot::remove_leftovers(lock.data_dir());
         let mut connection = database::writing(&file).map_err(failed)?;
         migrate(&mut connection).map_err(|why| OpenError::Migration { file: file.clone(), why })?;
         let (tail, tail_is_whole) = tail::open(&mut connection).map_err(failed)?;

@@ -7,11 +7,15 @@ use rusqlite::Connection;
 use rusqlite::Row;
 
 use crate::store::FILE;
+use crate::store::backup::BackupError;
+use crate::store::backup::Source;
 use crate::store::backup::reading;
+use crate::store::block::Block;
 use crate::store::block::file::FileReader;
 use crate::store::catalog;
 use crate::store::log;
 use crate::store::origin;
+use crate::store::snapshot::Snapshot;
 use crate::store::tail;
 
 /// Something that is not what was written.
@@ -32,9 +36,24 @@ impl fmt::Display for Damage {
 /// Findings of SQLite's own check that are told: one page that went takes many rows with it.
 const FINDINGS_MAX: u32 = 20;
 
-/// Looks through a data directory or a backup, whether an aggregator runs there or not.
+/// Looks through a backup, or a data directory where no aggregator runs.
 #[must_use]
 pub fn verify(directory: &Path) -> Vec<Damage> {
+    look_through(directory, Source::Here(directory.join(FILE), None))
+}
+
+/// The same, whether an aggregator runs there or not: it is asked for a snapshot of its database.
+///
+/// # Errors
+/// When there is none.
+pub fn verify_beside(
+    directory: &Path,
+    ask: impl FnOnce() -> anyhow::Result<Snapshot>,
+) -> Result<Vec<Damage>, BackupError> {
+    Ok(look_through(directory, Source::of(directory, ask)?))
+}
+
+fn look_through(directory: &Path, source: Source) -> Vec<Damage> {
     let mut damage = Vec::new();
     let mut found = |what: String| damage.push(Damage { file: FILE.to_owned(), what });
     let file = directory.join(FILE);
@@ -42,19 +61,21 @@ pub fn verify(directory: &Path) -> Vec<Damage> {
         found("it is missing".to_owned());
         return damage;
     }
-    match reading(&file) {
-        Ok(connection) => {
-            database(&connection, &mut found);
-            damage.extend(blocks(&connection, directory));
-        }
+    let recorded = reading(source.file()).map(|connection| {
+        database(&connection, &mut found);
+        catalog::blocks(&connection).unwrap_or_default()
+    });
+    // Whoever wants to run there need not wait for the block files, too.
+    drop(source);
+    match recorded {
+        Ok(recorded) => damage.extend(blocks(recorded, directory)),
         Err(error) => found(error.to_string()),
     }
     damage
 }
 
 /// The block files that are recorded and are not what was written. What an older program wrote has none.
-fn blocks(connection: &Connection, directory: &Path) -> Vec<Damage> {
-    let recorded = catalog::blocks(connection).unwrap_or_default();
+fn blocks(recorded: Vec<(Block, u64)>, directory: &Path) -> Vec<Damage> {
     let damage = recorded.into_iter().filter_map(|(block, _)| {
         let checked = FileReader::open(directory, block).and_then(|reader| reader.check());
         checked.err().map(|error| Damage { file: block.to_string(), what: error.to_string() })

@@ -81,7 +81,7 @@ impl Stop {
         self.told.store(true, Ordering::Relaxed);
     }
 
-    fn go_on(&self) -> Result<(), SettleError> {
+    pub(super) fn go_on(&self) -> Result<(), SettleError> {
         #[cfg(test)]
         if let Some(left) = self.left.lock().unwrap().as_mut() {
             *left = left.checked_sub(1).ok_or(SettleError::Stopped)?;

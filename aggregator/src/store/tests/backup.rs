@@ -4,13 +4,37 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
+use crate::store::backup;
 use crate::store::backup::BackupError;
-use crate::store::backup::back_up;
 use crate::store::backup::restore;
+use crate::store::snapshot::Snapshot;
+use crate::store::snapshot::SnapshotError;
 use crate::store::verify::verify;
+use crate::store::verify::verify_beside;
 
 fn told(data_dir: &Path) -> Vec<String> {
     verify(data_dir).iter().map(ToString::to_string).collect()
+}
+
+/// Of a store that stands.
+fn back_up(data_dir: &Path, to: &Path) -> Result<backup::Copied, BackupError> {
+    backup::back_up(data_dir, to, || unreachable!("nobody runs there"))
+}
+
+/// Of one that runs.
+fn back_up_beside(store: &Store, to: &Path) -> backup::Copied {
+    let shared = &store.shared;
+    backup::back_up(shared.lock.data_dir(), to, || Ok(shared.snapshot()?)).unwrap()
+}
+
+fn told_beside(store: &Store) -> Vec<String> {
+    let damage = verify_beside(store.shared.lock.data_dir(), || Ok(store.shared.snapshot()?)).unwrap();
+    damage.iter().map(ToString::to_string).collect()
+}
+
+/// What lies in the directory of snapshots.
+fn snapshots(data_dir: &Path) -> usize {
+    fs::read_dir(data_dir.join("snapshots")).map_or(0, Iterator::count)
 }
 
 /// A store with two windows of a host and one sample of its own.
@@ -33,11 +57,12 @@ async fn a_backup_of_a_running_store_takes_its_place() {
     fs::create_dir(data.path().join("rules")).unwrap();
     fs::write(data.path().join("rules/a.yml"), "groups: []").unwrap();
     let then = dump(&running.store, &[]);
-    let copied = back_up(data.path(), copy.path()).unwrap();
+    let copied = back_up_beside(&running.store, copy.path());
     assert_eq!(copied.files, 3);
     running.store.commit(agent.batch(stamp(3), [0.3, 8.0])).await.unwrap();
     assert_eq!(told(copy.path()), Vec::<String>::new());
-    assert_eq!(told(data.path()), Vec::<String>::new());
+    assert_eq!(told_beside(&running.store), Vec::<String>::new());
+    assert_eq!(snapshots(data.path()), 0);
 
     restore(copy.path(), &Lock::take(other.path()).unwrap()).unwrap();
     assert_eq!(fs::metadata(other.path().join("ca.key")).unwrap().permissions().mode() & 0o777, 0o600);
@@ -63,7 +88,7 @@ async fn what_was_merged_since_is_not_kept_twice() {
     for window in [1_000, 5_000] {
         running.store.commit(agent.batch(stamp(window), [0.5, 9.0])).await.unwrap();
         while settler.step(stamp(window + 500)) {}
-        back_up(data.path(), copy.path()).unwrap();
+        back_up_beside(&running.store, copy.path());
         assert_eq!(told(copy.path()), Vec::<String>::new());
     }
     let names = |data_dir: &Path| {
@@ -79,10 +104,10 @@ async fn what_was_merged_since_is_not_kept_twice() {
 async fn a_copy_is_whole_while_somebody_writes() {
     let [data, copy] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let (running, mut agent) = some(data.path()).await;
-    let (from, to) = (data.path().to_owned(), copy.path().to_owned());
+    let (store, to) = (running.store.clone(), copy.path().to_owned());
     let copying = std::thread::spawn(move || {
         for _ in 0..20 {
-            back_up(&from, &to).unwrap();
+            back_up_beside(&store, &to);
             assert_eq!(told(&to), Vec::<String>::new());
         }
     });
@@ -112,6 +137,9 @@ async fn nothing_is_mixed_or_overwritten() {
     check(back_up(foreign.path(), data.path()), "is no data directory");
     let lock = Lock::take(data.path()).unwrap();
     check(restore(foreign.path(), &lock), "already");
+    let empty = tempfile::tempdir().unwrap();
+    check(restore(data.path(), &Lock::take(empty.path()).unwrap()), "make a backup of it");
+    drop(lock);
     let empty = tempfile::tempdir().unwrap();
     let lock = Lock::take(empty.path()).unwrap();
     check(restore(foreign.path(), &lock), "is no data directory");
@@ -163,12 +191,81 @@ async fn nobody_else_reads_what_is_stored_wherever_it_lies() {
     for _ in 0..2 {
         let running = Running::start(dir.path(), &clock());
         running.store.commit(Agent::start(1).batch(stamp(1), [1.0, 5.0])).await.unwrap();
-        let beside = ["", "-wal", "-shm"].map(|beside| mode(&dir.path().join(format!("lapwing.db{beside}"))));
-        assert_eq!(beside, [0o600; 3]);
-        back_up(dir.path(), backup.path()).unwrap();
+        let beside = ["", "-wal"].map(|beside| mode(&dir.path().join(format!("lapwing.db{beside}"))));
+        assert_eq!(beside, [0o600; 2]);
+        let snapshot = running.store.snapshot().await.unwrap();
+        assert_eq!(mode(snapshot.file()), 0o600);
+        assert_eq!(mode(snapshot.file().parent().unwrap()), 0o700);
+        back_up_beside(&running.store, backup.path());
         assert_eq!(mode(&backup.path().join("lapwing.db")), 0o600);
         running.stop();
         // As versions before made it.
         open(&file, 0o644);
     }
+}
+
+#[tokio::test]
+async fn the_index_of_the_log_is_not_on_the_disk() {
+    let data = tempfile::tempdir().unwrap();
+    let shm = data.path().join("lapwing.db-shm");
+    // As a version before left it when it was killed.
+    fs::write(&shm, [0xff; 65_536]).unwrap();
+    let (running, mut agent) = some(data.path()).await;
+    database::checkpoint(&data.path().join(FILE)).unwrap();
+    running.store.commit(agent.batch(stamp(3), [0.3, 8.0])).await.unwrap();
+    assert_eq!(dump(&running.store, &[]).len(), 3);
+    assert!(!shm.exists(), "the kernel writes it every half minute");
+    running.stop();
+    assert_eq!(told(data.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn two_copies_at_once_are_one_moment_each() {
+    let data = tempfile::tempdir().unwrap();
+    let (running, mut agent) = some(data.path()).await;
+    let first = running.store.snapshot().await.unwrap();
+    running.store.commit(agent.batch(stamp(3), [0.3, 8.0])).await.unwrap();
+    let second = running.store.snapshot().await.unwrap();
+    let content = |file: &Path| fs::read(file).unwrap();
+    assert_ne!(content(first.file()), content(second.file()));
+    assert_eq!(snapshots(data.path()), 2);
+    drop((first, second));
+    assert_eq!(snapshots(data.path()), 0);
+    running.stop();
+}
+
+#[tokio::test]
+async fn what_commands_that_were_killed_left_is_bounded_and_goes_at_the_next_start() {
+    let data = tempfile::tempdir().unwrap();
+    let (running, _) = some(data.path()).await;
+    let mut numbers = Vec::new();
+    while let Ok(snapshot) = running.store.snapshot().await {
+        numbers.push(snapshot.hand_over());
+    }
+    assert_eq!(numbers, (0..8).collect::<Vec<_>>());
+    assert!(matches!(running.store.snapshot().await, Err(SnapshotError::TooMany(_))));
+    // The next one that is taken from there makes room.
+    drop(Snapshot::numbered(data.path(), 3));
+    drop(running.store.snapshot().await.unwrap());
+    running.stop();
+    Running::start(data.path(), &clock()).stop();
+    assert_eq!(snapshots(data.path()), 0);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_not_finished_leaves_nothing() {
+    let [data, copy] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (running, mut agent) = some(data.path()).await;
+    back_up_beside(&running.store, copy.path());
+    // The store is told to stop while it copies.
+    *running.store.shared.stop.left.lock().unwrap() = Some(0);
+    let refused = backup::back_up(data.path(), copy.path(), || Ok(running.store.shared.snapshot()?)).unwrap_err();
+    assert_eq!(refused.to_string(), "the aggregator is stopping");
+    let refused = verify_beside(data.path(), || Ok(running.store.shared.snapshot()?)).unwrap_err();
+    assert_eq!(refused.to_string(), "the aggregator is stopping", "that is no damage");
+    assert_eq!(told(copy.path()), Vec::<String>::new(), "the backup before is there");
+    assert_eq!(snapshots(data.path()), 0);
+    *running.store.shared.stop.left.lock().unwrap() = None;
+    running.store.commit(agent.batch(stamp(3), [0.3, 8.0])).await.unwrap();
+    running.stop();
 }

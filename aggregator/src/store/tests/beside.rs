@@ -85,7 +85,7 @@ async fn a_backup_has_the_block_files_and_a_damaged_one_is_named() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600, "process tables are in it");
     let (backup, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    crate::store::backup::back_up(dir.path(), backup.path()).unwrap();
+    crate::store::backup::back_up(dir.path(), backup.path(), || Ok(running.store.shared.snapshot()?)).unwrap();
     running.stop();
     crate::store::backup::restore(backup.path(), &Lock::take(restored.path()).unwrap()).unwrap();
     let again = Running::start(restored.path(), &clock());

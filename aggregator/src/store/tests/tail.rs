@@ -139,7 +139,7 @@ async fn damage_of_what_came_last_is_named_and_counted() {
     for window in 1..=3 {
         running.store.commit(agent.batch(stamp(window), [1.0, 5.0])).await.unwrap();
     }
-    back_up(data.path(), backup.path()).unwrap();
+    back_up(data.path(), backup.path(), || Ok(running.store.shared.snapshot()?)).unwrap();
     running.stop();
     assert!(verify(backup.path()).is_empty());
     let damage = |at: usize| {
