@@ -237,7 +237,7 @@ impl Store {
         snapshot::remove_leftovers(lock.data_dir());
         let mut connection = database::writing(&file).map_err(failed)?;
         migrate(&mut connection).map_err(|why| OpenError::Migration { file: file.clone(), why })?;
-        let (tail, tail_is_whole) = tail::open(&mut connection).map_err(failed)?;
+        let (tail, damaged) = tail::open(&mut connection).map_err(failed)?;
         recent::read(&connection).map_err(failed)?;
         catalog::series::index_labels(&connection).map_err(failed)?;
         let recorded = catalog::blocks(&connection).map_err(failed)?;
@@ -261,7 +261,10 @@ impl Store {
             forwarding,
             lock,
         };
-        shared.counters.unreadable(u64::from(!tail_is_whole));
+        if damaged != 0 {
+            tracing::error!(damaged, "records of what came last before the start cannot be read: a checksum is wrong");
+        }
+        shared.counters.unreadable(damaged);
         let now = shared.clock.wall();
         let shared = Arc::new(shared);
         let (queue, jobs) = queue();
@@ -411,9 +414,12 @@ impl Store {
     /// When the log cannot be read.
     pub async fn processes(&self, host: HostId, at: Timestamp) -> Result<Option<(Timestamp, Vec<Process>)>, ReadError> {
         let ids = self.shared.rows().leading_to(host, at);
-        let shared = Arc::clone(&self.shared);
+        let (shared, count) = (Arc::clone(&self.shared), ids.len());
         let rows = tokio::task::spawn_blocking(move || shared.batches(&ids)).await.map_err(|_| ReadError::Closed)??;
-        if let Some(found) = processes(&self.shared.head, host, rows) {
+        // Each is told by what is new beside those before it: where one went meanwhile, a block file has all.
+        if rows.len() == count
+            && let Some(found) = processes(&self.shared.head, host, rows)
+        {
             return Ok(Some(found));
         }
         let shared = Arc::clone(&self.shared);

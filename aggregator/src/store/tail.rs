@@ -32,6 +32,9 @@ const ROW_BYTES: usize = 96;
 /// Length of the payload, checksum of that and of the payload.
 const HEADER_BYTES: usize = 8;
 
+/// The first byte of a payload: how the rest is written, which is as batches are. Who changes those counts on.
+const FORM: u8 = 1;
+
 /// The only row of the table.
 const ID: i64 = 1;
 
@@ -190,7 +193,7 @@ impl Tail {
         if record.gone.is_empty() && record.rows.is_empty() {
             return Ok(Plan { moved, bytes: (self.end, Vec::new()), then: Then::Continued(record, self.end) });
         }
-        let payload = encoded(&record)?;
+        let payload = payload(&record)?;
         let end = self.end + HEADER_BYTES + payload.len();
         // There is least to keep where some have gone.
         let room = if record.rows.is_empty() { BYTES / 2 } else { BYTES };
@@ -212,7 +215,7 @@ impl Tail {
         let record = Record { gone: Vec::new(), rows };
         let mut bytes = Vec::new();
         if !record.rows.is_empty() {
-            bytes = with_header(&encoded(&record)?);
+            bytes = with_header(&payload(&record)?);
         }
         let end = bytes.len();
         bytes.extend(with_header(&[]));
@@ -251,57 +254,79 @@ impl Plan {
     }
 }
 
-/// Makes rows of the logs of what the tail has. Answers the tail, and whether all of it could be read.
-pub(super) fn open(connection: &mut Connection) -> rusqlite::Result<(Tail, bool)> {
+/// Makes rows of the logs of what the tail has. Answers the tail, and how many of its records could not be read.
+pub(super) fn open(connection: &mut Connection) -> rusqlite::Result<(Tail, u64)> {
     let transaction = connection.transaction()?;
-    let read = read(&transaction)?;
-    if read.is_none() {
-        transaction.execute(&format!("INSERT INTO tail (id, records) VALUES (?1, zeroblob({BYTES}))"), [ID])?;
-    }
-    let (tail, whole) = read.unwrap_or((Tail::default(), true));
-    let plan = tail.empty()?;
+    let (read, damaged) = parsed(&read(&transaction)?);
+    // What is read is in the logs then, and room of another length goes.
+    let sql = format!(
+        "INSERT INTO tail (id, records) VALUES (?1, zeroblob({BYTES})) ON CONFLICT (id) \
+         DO UPDATE SET records = excluded.records WHERE length(records) <> {BYTES}"
+    );
+    transaction.execute(&sql, [ID])?;
+    let plan = read.empty()?;
     plan.write(&transaction)?;
     transaction.commit()?;
     let mut tail = Tail::default();
     tail.apply(plan);
-    Ok((tail, whole))
+    Ok((tail, damaged))
 }
 
-/// Whether all can be read.
-pub(super) fn is_whole(connection: &Connection) -> rusqlite::Result<bool> {
+/// How many records cannot be read.
+pub(super) fn damaged(connection: &Connection) -> rusqlite::Result<u64> {
     let there = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'tail')";
     // One that an older program wrote has none.
     let there: bool = connection.query_row(there, [], |row| row.get(0))?;
-    Ok(!there || read(connection)?.is_none_or(|(_, whole)| whole))
+    Ok(if there { parsed(&read(connection)?).1 } else { 0 })
 }
 
-/// What is there, and whether that is all.
-fn read(connection: &Connection) -> rusqlite::Result<Option<(Tail, bool)>> {
+/// The bytes of all records; those of none where nothing was ever written.
+fn read(connection: &Connection) -> rusqlite::Result<Vec<u8>> {
     let sql = "SELECT records FROM tail WHERE id = ?1";
-    let bytes: Option<Vec<u8>> = connection.query_row(sql, [ID], |row| row.get(0)).optional()?;
-    Ok(bytes.map(|bytes| parsed(&bytes)))
+    let bytes = connection.query_row(sql, [ID], |row| row.get(0)).optional()?;
+    Ok(bytes.unwrap_or_else(|| with_header(&[])))
 }
 
-fn parsed(bytes: &[u8]) -> (Tail, bool) {
-    let mut tail = Tail::default();
+/// What is there, and how many records cannot be read. One that is damaged is passed over where another one or the end lies
+/// behind it; else nobody knows where the next one begins.
+fn parsed(bytes: &[u8]) -> (Tail, u64) {
+    let (mut tail, mut damaged) = (Tail::default(), 0);
     let mut rest = bytes;
-    while let Some((payload, behind)) = record(rest) {
-        if payload.is_empty() {
-            return (tail, true);
+    while let Some((payload, behind)) = laid(rest) {
+        let is_sound = is_sound(rest);
+        if is_sound && payload.is_empty() {
+            return (tail, damaged);
         }
-        let Ok((record, _)) = bincode::decode_from_slice(payload, config::standard()) else { break };
-        tail.go_on(record, bytes.len() - behind.len());
+        match record(payload).filter(|_| is_sound) {
+            Some(record) => tail.go_on(record, bytes.len() - behind.len()),
+            None if self::is_sound(behind) => damaged += 1,
+            None => break,
+        }
         rest = behind;
     }
-    (tail, false)
+    (tail, damaged + 1)
 }
 
-/// The payload of the record that bytes begin with, if it is what was written, and what is behind it.
-fn record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    let (checksum, rest) = rest.split_first_chunk::<4>()?;
-    let (payload, behind) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
-    (header(payload)[4..] == *checksum).then_some((payload, behind))
+fn record(payload: &[u8]) -> Option<Record> {
+    let (&FORM, payload) = payload.split_first()? else { return None };
+    let (record, read) = bincode::decode_from_slice(payload, config::standard()).ok()?;
+    (read == payload.len()).then_some(record)
+}
+
+/// Whether bytes begin with a record as it was written, or with the end.
+fn is_sound(bytes: &[u8]) -> bool {
+    laid(bytes).is_some_and(|(payload, _)| bytes.starts_with(&header(payload)))
+}
+
+/// The payload of the record that bytes begin with, and what is behind it.
+fn laid(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let length = u32::from_le_bytes(*header.first_chunk()?);
+    rest.split_at_checked(usize::try_from(length).ok()?)
+}
+
+fn payload(record: &Record) -> rusqlite::Result<Vec<u8>> {
+    Ok([&[FORM][..], &encoded(record)?].concat())
 }
 
 fn with_header(payload: &[u8]) -> Vec<u8> {
@@ -317,4 +342,51 @@ fn header(payload: &[u8]) -> [u8; HEADER_BYTES] {
     checksum.update(payload);
     header[4..].copy_from_slice(&checksum.finalize().to_le_bytes());
     header
+}
+
+#[cfg(test)]
+mod tests {
+    use common::time::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row(id: i64, bytes: usize) -> Row {
+        let payload = vec![7; bytes];
+        Row::Origin(OriginRow { id, origin: HostId(1), form: 1, stamp: Timestamp::from_seconds(id), payload })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_damaged_takes_no_other_record_with_it(
+            sizes in prop::collection::vec(0..300_usize, 1..9),
+            at in any::<prop::sample::Index>(),
+            damage in 1..=u8::MAX,
+        ) {
+            let rows: Vec<Row> = (1..).zip(&sizes).map(|(id, bytes)| row(id, *bytes)).collect();
+            let record = |row: &Row| with_header(&payload(&Record { gone: Vec::new(), rows: vec![row.clone()] }).unwrap());
+            let records: Vec<Vec<u8>> = rows.iter().map(record).chain([with_header(&[])]).collect();
+            // What lay there before has no meaning.
+            let mut bytes = [&records.concat()[..], &[0xaa; 40]].concat();
+            prop_assert_eq!((parsed(&bytes).0.rows, parsed(&bytes).1), (rows.clone(), 0));
+            let ends: Vec<usize> = records.iter().scan(0, |end, record| { *end += record.len(); Some(*end) }).collect();
+            let at = at.index(ends[ends.len() - 1]);
+            bytes[at] ^= damage;
+            let hit = ends.partition_point(|end| *end <= at);
+            let (tail, damaged) = parsed(&bytes);
+            let is_of_length = at - (ends[hit] - records[hit].len()) < 4;
+            let expect: Vec<Row> = if is_of_length || hit == rows.len() {
+                rows[..hit].to_vec()
+            } else {
+                rows.iter().enumerate().filter(|(one, _)| *one != hit).map(|(_, row)| row.clone()).collect()
+            };
+            prop_assert_eq!((tail.rows, damaged), (expect, 1));
+        }
+
+        #[test]
+        fn any_bytes_are_read_to_an_end(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let (tail, damaged) = parsed(&bytes);
+            prop_assert!(tail.rows.is_empty() && damaged != 0);
+        }
+    }
 }

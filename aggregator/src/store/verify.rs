@@ -106,9 +106,9 @@ fn database(connection: &Connection, found: &mut dyn FnMut(String)) {
             .collect()
     });
     told("the log of series that come whole", written, found);
-    let end = tail::is_whole(connection).map(|is_whole| {
-        let damage = "the end of its logs: a record's checksum is wrong, and what is behind it cannot be read";
-        (!is_whole).then(|| damage.to_owned()).into_iter().collect()
+    let end = tail::damaged(connection).map(|damaged| {
+        let damage = format!("the end of its logs: {damaged} of its records cannot be read: a checksum is wrong");
+        (damaged != 0).then_some(damage).into_iter().collect()
     });
     told("the end of its logs", end, found);
 }

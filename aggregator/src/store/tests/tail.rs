@@ -135,9 +135,9 @@ async fn what_block_files_have_is_not_read_again() {
 async fn damage_of_what_came_last_is_named_and_counted() {
     let [data, backup] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let running = Running::start(data.path(), &clock());
-    let mut agent = Agent::start(1);
-    for window in 1..=3 {
-        running.store.commit(agent.batch(stamp(window), [1.0, 5.0])).await.unwrap();
+    // What is behind the damage is coded against nothing in it.
+    for (window, run) in [(1, 1), (2, 2), (3, 3)] {
+        running.store.commit(Agent::start(run).batch(stamp(window), [1.0, 5.0])).await.unwrap();
     }
     back_up(data.path(), backup.path(), || Ok(running.store.shared.snapshot()?)).unwrap();
     running.stop();
@@ -154,11 +154,29 @@ async fn damage_of_what_came_last_is_named_and_counted() {
     let first = 8 + usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
     damage(first + 30);
     let told: Vec<String> = verify(backup.path()).iter().map(ToString::to_string).collect();
-    let expect = "lapwing.db: the end of its logs: a record's checksum is wrong, and what is behind it cannot be read";
+    let expect = "lapwing.db: the end of its logs: 1 of its records cannot be read: a checksum is wrong";
     assert_eq!(told, [expect]);
     let again = Running::start(backup.path(), &clock());
     assert_eq!(again.store.stats().unreadable_total, 1);
-    assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), [r#"node_load1{job="node"} 1@10"#]);
+    assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")]), [r#"node_load1{job="node"} 1@10 1@30"#]);
     again.stop();
     assert!(verify(backup.path()).is_empty(), "what is read is in the log");
+}
+
+#[tokio::test]
+async fn room_of_another_length_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &clock());
+    let mut agent = Agent::start(1);
+    running.store.commit(agent.batch(stamp(1), [1.0, 5.0])).await.unwrap();
+    running.stop();
+    let database = Connection::open(dir.path().join(FILE)).unwrap();
+    database.execute("UPDATE tail SET records = substr(records, 1, 100)", []).unwrap();
+    drop(database);
+    let again = Running::start(dir.path(), &clock());
+    for window in 2..=9 {
+        again.store.commit(agent.batch(stamp(window), [1.0, 5.0])).await.unwrap();
+    }
+    assert_eq!(dump(&again.store, &[equal(NAME, "node_load1")])[0].matches('@').count(), 9);
+    again.stop();
 }
