@@ -27,6 +27,7 @@ mod lookup;
 mod migration;
 mod origin;
 mod pile;
+mod processes;
 mod queue;
 mod reading;
 mod recall;
@@ -49,11 +50,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use common::batch::{Event, HostId, Process, RunId, SpoolId};
+use common::batch::{Event, HostId, RunId, SpoolId};
 use common::metric::Labels;
 use common::schema::Schema;
 use common::time::{Clock, TimeRange, Timestamp};
-use common::wire::codec::State;
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
@@ -93,7 +93,6 @@ use crate::store::settle::Stop;
 use crate::store::settle::delete::DELETIONS_MAX;
 pub use crate::store::settle::delete::Deletion;
 use crate::store::settle::delete::Waiting;
-use crate::store::stage::decode;
 use crate::store::stats::Counters;
 pub use crate::store::stats::Stats;
 use crate::store::tail::Tail;
@@ -408,25 +407,6 @@ impl Store {
         Ok(Lookup { head, readers, matchers, when, limit, spend })
     }
 
-    /// The process table of the window that covers `at`, and the window's stamp.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub async fn processes(&self, host: HostId, at: Timestamp) -> Result<Option<(Timestamp, Vec<Process>)>, ReadError> {
-        let ids = self.shared.rows().leading_to(host, at);
-        let (shared, count) = (Arc::clone(&self.shared), ids.len());
-        let rows = tokio::task::spawn_blocking(move || shared.batches(&ids)).await.map_err(|_| ReadError::Closed)??;
-        // Each is told by what is new beside those before it: where one went meanwhile, a block file has all.
-        if rows.len() == count
-            && let Some(found) = processes(&self.shared.head, host, rows)
-        {
-            return Ok(Some(found));
-        }
-        let shared = Arc::clone(&self.shared);
-        let sealed = tokio::task::spawn_blocking(move || beside::processes_at(&shared.blocks, host, at)).await;
-        sealed.map_err(|_| ReadError::Closed)
-    }
-
     /// What happened in `range`, oldest first: to one host or to all of them. Blocks: on a thread that may.
     #[must_use]
     pub fn events(&self, host: Option<HostId>, range: TimeRange) -> Vec<(HostId, Event)> {
@@ -490,16 +470,6 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("data_dir", &self.shared.lock.data_dir()).finish_non_exhaustive()
     }
-}
-
-/// The process table of the last row, which the rows before it lead to.
-fn processes(head: &Head, host: HostId, rows: Vec<LogRow>) -> Option<(Timestamp, Vec<Process>)> {
-    let mut state = State::default();
-    let mut decoded = None;
-    for row in rows {
-        decoded = Some(decode(head, host, &row.batch, &mut state).ok().filter(|_| row.intact)?);
-    }
-    decoded.map(|batch| (batch.stamp, batch.processes))
 }
 
 #[cfg(test)]
