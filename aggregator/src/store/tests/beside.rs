@@ -1,7 +1,5 @@
 //! Process tables and events, from the log and from block files.
 
-use common::batch::Process;
-
 use super::*;
 use crate::store::block::Tier;
 

@@ -22,7 +22,7 @@ mod written;
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use common::batch::{Batch, EncodedBatch, Seq};
+use common::batch::{Batch, EncodedBatch, Process, Seq};
 use common::metric::{Decimals, Kind, NAME, Tier};
 use common::schema::{Column, Entity, Schema, SchemaChange, SeriesIndex};
 use common::window::{Counter, Gauge, Window};
