@@ -1,7 +1,12 @@
 //! How much room there is where everything is kept.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::PoisonError;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use crate::store::Store;
 
@@ -28,6 +33,14 @@ impl Disk {
     #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
     pub const fn figures(self) -> [(&'static str, f64); 2] {
         [("disk_available_bytes", self.available_bytes as f64), ("disk_size_bytes", self.size_bytes as f64)]
+    }
+}
+
+/// Gives a file room of its own, of which nothing is written. A file system that cannot has none to give.
+pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -25,6 +25,7 @@ mod head;
 mod log;
 mod lookup;
 mod migration;
+mod open;
 mod origin;
 mod pile;
 mod processes;
@@ -33,6 +34,7 @@ mod reading;
 mod recall;
 mod recent;
 mod replay;
+mod reserve;
 mod retention;
 mod rows;
 mod settle;
@@ -46,7 +48,6 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -74,13 +75,14 @@ use crate::store::ledger::Ledger;
 use crate::store::lock::Lock;
 use crate::store::log::LogRow;
 use crate::store::lookup::Lookup;
-use crate::store::migration::MigrationError;
-use crate::store::migration::migrate;
+pub use crate::store::open::OpenError;
+use crate::store::open::open;
 use crate::store::origin::Numbers;
 use crate::store::queue::Queue;
 use crate::store::queue::queue;
 use crate::store::reading::Progress;
 pub use crate::store::reading::Reading;
+use crate::store::reserve::Reserve;
 pub use crate::store::retention::Retention;
 use crate::store::room::Limits;
 use crate::store::room::Refusals;
@@ -157,29 +159,6 @@ impl Shared {
     }
 }
 
-/// Why the store does not open.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The database is not one of ours, or newer.
-    #[error("cannot open {file}: {why}")]
-    Migration {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        #[source]
-        why: MigrationError,
-    },
-    /// The database cannot be read or written.
-    #[error("cannot open {file}: {why}")]
-    Sqlite {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        #[source]
-        why: rusqlite::Error,
-    },
-}
-
 /// Why a record could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -234,11 +213,11 @@ impl Store {
         let file = lock.data_dir().join(FILE);
         let failed = |why| OpenError::Sqlite { file: file.clone(), why };
         snapshot::remove_leftovers(lock.data_dir());
-        let mut connection = database::writing(&file).map_err(failed)?;
-        migrate(&mut connection).map_err(|why| OpenError::Migration { file: file.clone(), why })?;
-        let (tail, damaged) = tail::open(&mut connection).map_err(failed)?;
-        recent::read(&connection).map_err(failed)?;
-        catalog::series::index_labels(&connection).map_err(failed)?;
+        let mut reserve = Reserve::of(lock.data_dir());
+        let (connection, (tail, damaged)) = match open(&file) {
+            Err(error) if error.is_full() && reserve.give_up() => open(&file),
+            other => other,
+        }?;
         let recorded = catalog::blocks(&connection).map_err(failed)?;
         let begins = catalog::begins(&connection).map_err(failed)?;
         let forwarding = Forwarding::new(record::forwards::all(&connection).map_err(failed)?);
@@ -278,6 +257,7 @@ impl Store {
             settler: settler.map(|settler| (settler, to_delete)),
             expired_at: now,
             failed_at: Timestamp::default(),
+            reserve,
         };
         Ok((Self { shared, queue }, writer))
     }

@@ -30,6 +30,7 @@ use crate::store::queue::Task;
 use crate::store::recall::Recall;
 use crate::store::recent::Recent;
 use crate::store::replay::replay;
+use crate::store::reserve::Reserve;
 use crate::store::retention;
 use crate::store::settle::Settler;
 use crate::store::settle::delete::Waiting;
@@ -59,6 +60,7 @@ pub struct Writer {
     pub(super) expired_at: Timestamp,
     /// When a group last failed; the beginning of time before.
     pub(super) failed_at: Timestamp,
+    pub(super) reserve: Reserve,
 }
 
 type Reply = oneshot::Sender<Result<Committed, CommitError>>;
@@ -211,7 +213,10 @@ impl Writer {
         commits: Vec<Commit>,
         undo: &mut Undo,
     ) -> rusqlite::Result<Vec<Result<Staged, CommitError>>> {
-        let Self { connection, shared, ledger, numbers, .. } = self;
+        let Self { connection, shared, ledger, numbers, reserve, .. } = self;
+        if commits.iter().any(|commit| !commit.appends.is_empty()) && !reserve.keep() {
+            return Err(full());
+        }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (now, forwarding) = (shared.clock.wall(), &shared.forwarding);
         let kept_after = shared.samples_after(now);
@@ -321,6 +326,11 @@ impl Group {
 
 fn roll_back(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch("ROLLBACK TO one; RELEASE one")
+}
+
+fn full() -> rusqlite::Error {
+    let why = "the room kept for a start is not there";
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), Some(why.to_owned()))
 }
 
 fn refused(error: &rusqlite::Error) -> CommitError {
