@@ -184,8 +184,9 @@ impl Writer {
 
     fn commit(&mut self, commits: Vec<Commit>, replies: Vec<Reply>) {
         let mut undo = Undo::default();
-        let outcome = self.transact(commits, &mut undo);
-        self.shared.note_health(&outcome);
+        let has_samples = commits.iter().any(|commit| !commit.appends.is_empty());
+        let outcome = self.transact(commits, has_samples, &mut undo);
+        self.shared.note_health(&outcome, has_samples);
         match outcome {
             Ok(results) => {
                 for (result, reply) in results.into_iter().zip(replies) {
@@ -211,10 +212,11 @@ impl Writer {
     fn transact(
         &mut self,
         commits: Vec<Commit>,
+        has_samples: bool,
         undo: &mut Undo,
     ) -> rusqlite::Result<Vec<Result<Staged, CommitError>>> {
         let Self { connection, shared, ledger, numbers, reserve, .. } = self;
-        if commits.iter().any(|commit| !commit.appends.is_empty()) && !reserve.keep() {
+        if has_samples && !reserve.keep() {
             return Err(full());
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -365,13 +367,17 @@ impl Shared {
         staged.committed
     }
 
-    fn note_health<T>(&self, outcome: &rusqlite::Result<T>) {
+    fn note_health<T>(&self, outcome: &rusqlite::Result<T>, has_samples: bool) {
         let health = match outcome.as_ref().map_err(refused) {
             Ok(_) => Health::Writable,
             Err(CommitError::Full) => Health::Full,
             Err(_) => Health::Failing,
         };
         self.counters.commit(health == Health::Writable);
+        // What is little may have room where samples have none.
+        if outcome.is_ok() && !has_samples {
+            return;
+        }
         let before = std::mem::replace(&mut *self.health.lock().unwrap_or_else(PoisonError::into_inner), health);
         match outcome {
             Ok(_) if before != health => tracing::info!("the store can store again"),
