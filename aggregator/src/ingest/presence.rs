@@ -184,7 +184,9 @@ impl Presence {
 
     /// Writes `up` and how much room there is, and notices silence, until the stop.
     pub async fn run(self, store: Store, clock: Clock, stop: CancellationToken) {
-        let mut looked = Timestamp::default();
+        // The window in which this starts may have been written by the run before.
+        let mut looked = clock.wall().align_down(WINDOW);
+        store.look_at_disk().await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,

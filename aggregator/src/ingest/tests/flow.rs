@@ -147,23 +147,33 @@ async fn agents_of_an_aggregator_that_was_killed_hear_of_it_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn how_much_room_there_is_is_written_without_any_host() {
-    let mut bench = Bench::start();
-    bench.tasks.spawn(bench.presence.clone().run(bench.store.clone(), bench.clock.clone(), bench.stop.clone()));
-    let all = TimeRange { after: Timestamp::default(), through: Timestamp::from_millis(i64::MAX) };
-    let written = async {
-        loop {
-            let found: Result<Vec<Labels>, SelectError> = bench.store.series(&[], all, (9, &|_| Ok(())));
-            let names: Vec<_> = found.unwrap().iter().map(|labels| labels.get(NAME).to_owned()).collect();
-            if names.contains(&"lapwing_aggregator_disk_available_bytes".to_owned()) {
-                return names;
-            }
-            tokio::time::sleep(GLANCE).await;
-            bench.clock.advance(Duration::from_secs(1));
-        }
+async fn how_much_room_there_is_is_written_without_any_host_and_once_a_window() {
+    let bench = Bench::start();
+    let names = || {
+        let all = TimeRange { after: Timestamp::default(), through: Timestamp::from_millis(i64::MAX) };
+        let found: Result<Vec<Labels>, SelectError> = bench.store.series(&[], all, (9, &|_| Ok(())));
+        found.unwrap().iter().map(|labels| labels.get(NAME).to_owned()).collect::<Vec<_>>()
     };
-    let names = timeout(PATIENCE, written).await.unwrap();
-    assert!(names.contains(&"lapwing_aggregator_disk_size_bytes".to_owned()), "{names:?}");
+    // Each ends when it has written a window, of three samples, and the next one starts in that.
+    for _ in 0..3 {
+        let stop = CancellationToken::new();
+        let presence = Presence::new(Vec::new(), Vec::new(), bench.clock.wall());
+        let runs = tokio::spawn(presence.run(bench.store.clone(), bench.clock.clone(), stop.clone()));
+        let before = bench.store.stats().samples_total;
+        let written = async {
+            while bench.store.stats().samples_total < before + 3 {
+                tokio::time::sleep(GLANCE).await;
+                bench.clock.advance(Duration::from_secs(1));
+            }
+        };
+        timeout(PATIENCE, written).await.unwrap();
+        stop.cancel();
+        runs.await.unwrap();
+        assert_eq!(bench.store.stats().samples_total % 3, 0, "{:?}", names());
+    }
+    for name in ["lapwing_aggregator_disk_available_bytes", "lapwing_aggregator_disk_size_bytes"] {
+        assert!(names().contains(&name.to_owned()), "{:?}", names());
+    }
     let seen = bench.store.disk().unwrap();
     assert!(seen.available_bytes <= seen.size_bytes, "{seen:?}");
     bench.end().await;
