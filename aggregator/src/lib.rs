@@ -230,22 +230,28 @@ async fn answer<T>(
     control::ask_here(http::router(Arc::new(app)), question, take).await
 }
 
-/// Takes the data directory, which a command may hold for a moment.
+/// Takes the data directory, which a command may hold for a moment, and read for as long as a copy takes.
 async fn own(data_dir: &Path, clock: &Clock) -> anyhow::Result<Lock> {
     let began = clock.monotonic();
+    let mut waits = false;
     loop {
         match Lock::take(data_dir) {
-            Err(LockError::Held(..)) if clock.monotonic().saturating_sub(began) < LOCK_WAIT => {
-                tokio::time::sleep(LOCK_RETRY).await;
+            Err(LockError::Held(..)) if clock.monotonic().saturating_sub(began) < LOCK_WAIT => {}
+            Err(error @ LockError::Read(..)) => {
+                if !std::mem::replace(&mut waits, true) {
+                    tracing::warn!("{error}: the aggregator starts when that is done");
+                }
             }
             taken => return taken.map_err(|error| explain(&error)),
         }
+        tokio::time::sleep(LOCK_RETRY).await;
     }
 }
 
 fn explain(error: &LockError) -> anyhow::Error {
     let advice = match error {
         LockError::Held(..) => "stop the aggregator that runs there, or name another one with --data-dir",
+        LockError::Read(..) => "try again when it is done",
         LockError::NotWritable(..) => "give this user the right to write there, or name another one with --data-dir",
     };
     anyhow!("{error}: {advice}")

@@ -61,16 +61,38 @@ fn exit_codes_say_what_went_wrong() {
 
 /// An aggregator that has started, and its log, which is read for as long as it runs.
 fn run(data: &Path) -> (Child, BufReader<ChildStderr>) {
+    let (child, mut log) = begin(data);
+    until(&mut log, "aggregator started");
+    (child, log)
+}
+
+fn begin(data: &Path) -> (Child, BufReader<ChildStderr>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lapwing-aggregator"));
     command.args(["run", "--listen-http", "127.0.0.1:0", "--listen-quic", "127.0.0.1:0", "--data-dir"]).arg(data);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let log = BufReader::new(child.stderr.take().unwrap());
+    (child, log)
+}
+
+fn until(log: &mut BufReader<ChildStderr>, says: &str) {
     let mut line = String::new();
-    while !line.contains("aggregator started") {
+    while !line.contains(says) {
         line.clear();
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
     }
-    (child, log)
+}
+
+#[test]
+fn an_aggregator_waits_for_who_reads_its_directory_and_starts_then() {
+    let data = tempfile::tempdir().unwrap();
+    let reader = fs::File::create(data.path().join("lock")).unwrap();
+    reader.lock_shared().unwrap();
+    let (mut child, mut log) = begin(data.path());
+    until(&mut log, "is being read by");
+    drop(reader);
+    until(&mut log, "aggregator started");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::store::disk::NO_FOLLOW;
+
 /// How SQLite opens it: the index of the WAL is in the process' own memory, since beside the file the kernel would write it
 /// to the disk every half minute. No other process can open the file meanwhile: `Store::snapshot` is for those. The process
 /// must not open and close the file by itself while it is open here, which would give up SQLite's lock of it.
@@ -51,7 +53,8 @@ pub(super) fn writing(file: &Path) -> rusqlite::Result<Connection> {
 /// opening it says why.
 pub(super) fn keep_private(file: &Path) {
     const MODE: u32 = 0o600;
-    let open = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(file);
+    let open =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).custom_flags(NO_FOLLOW).open(file);
     drop(open.and_then(|file| file.set_permissions(Permissions::from_mode(MODE))));
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::PoisonError;
 
 use rustix::fs::FallocateFlags;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::store::Store;
@@ -35,6 +36,9 @@ impl Disk {
         [("disk_available_bytes", self.available_bytes as f64), ("disk_size_bytes", self.size_bytes as f64)]
     }
 }
+
+/// Opening a link fails: whoever may write a directory could have another user, who opens a file there, write elsewhere.
+pub(super) const NO_FOLLOW: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 
 /// Gives a file room of its own, of which nothing is written. A file system that cannot has none to give.
 pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {

@@ -1,9 +1,11 @@
 //! One process at a time owns a data directory, or some read what nobody owns.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError, read_to_string};
-use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError, read_to_string};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use crate::store::disk::NO_FOLLOW;
 
 /// Held for as long as the process owns the data directory; the kernel releases it however the process ends.
 #[derive(Debug)]
@@ -18,6 +20,9 @@ pub enum LockError {
     /// Another process owns it: which one, as it wrote itself down.
     #[error("data directory {0} is in use by {1}")]
     Held(PathBuf, String),
+    /// Another process reads it, and will be done: which one.
+    #[error("data directory {0} is being read by {1}")]
+    Read(PathBuf, String),
     /// It cannot be written.
     #[error("data directory {0} is not writable: {1}")]
     NotWritable(PathBuf, #[source] io::Error),
@@ -32,16 +37,15 @@ impl Lock {
         let not_writable = |error| LockError::NotWritable(data_dir.to_owned(), error);
         DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(not_writable)?;
         let path = data_dir.join("lock");
-        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let mut file = open.map_err(not_writable)?;
+        let open = OpenOptions::new().create(true).truncate(false).write(true).custom_flags(NO_FOLLOW).open(&path);
+        let file = open.map_err(not_writable)?;
         match file.try_lock() {
-            Ok(()) => {
-                file.set_len(0).map_err(not_writable)?;
-                write!(file, "process {}", std::process::id()).map_err(not_writable)?;
-                Ok(Self { data_dir: data_dir.to_owned(), _file: file })
-            }
+            Ok(()) => Ok(Self::held(data_dir, file)),
             Err(TryLockError::WouldBlock) => {
-                Err(LockError::Held(data_dir.to_owned(), read_to_string(path).unwrap_or_default()))
+                let holder = read_to_string(path).unwrap_or_default();
+                // Who reads leaves room for another one who does.
+                let is_read = file.try_lock_shared().is_ok();
+                Err(if is_read { LockError::Read } else { LockError::Held }(data_dir.to_owned(), holder))
             }
             Err(TryLockError::Error(error)) => Err(not_writable(error)),
         }
@@ -54,18 +58,23 @@ impl Lock {
     /// When another process owns it.
     pub fn share(data_dir: &Path) -> Result<Option<Self>, LockError> {
         let path = data_dir.join("lock");
-        let Ok(file) = File::open(&path) else { return Ok(None) };
+        let open = |writes| OpenOptions::new().read(true).write(writes).custom_flags(NO_FOLLOW).open(&path);
+        let Ok(file) = open(true).or_else(|_| open(false)) else { return Ok(None) };
         match file.try_lock_shared() {
-            Ok(()) => {
-                // Names who is in the way; where that cannot be written, nobody could own the directory either.
-                drop(fs::write(path, format!("process {}", std::process::id())));
-                Ok(Some(Self { data_dir: data_dir.to_owned(), _file: file }))
-            }
+            Ok(()) => Ok(Some(Self::held(data_dir, file))),
             Err(TryLockError::WouldBlock) => {
                 Err(LockError::Held(data_dir.to_owned(), read_to_string(path).unwrap_or_default()))
             }
             Err(TryLockError::Error(_)) => Ok(None),
         }
+    }
+
+    /// Names who is in the way. Where that cannot be written, a full disk at the start, it is as it was: nobody holds it less.
+    fn held(data_dir: &Path, file: File) -> Self {
+        let name = format!("process {}", std::process::id());
+        // What is there goes last: what it lies on would go to somebody else.
+        drop(file.write_all_at(name.as_bytes(), 0).and_then(|()| file.set_len(name.len() as u64)));
+        Self { data_dir: data_dir.to_owned(), _file: file }
     }
 
     /// The directory owned.
@@ -77,6 +86,8 @@ impl Lock {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -99,9 +110,21 @@ mod tests {
         assert!(Lock::share(dir.path()).unwrap_err().to_string().contains("in use by process"));
         drop(owner);
         let readers = [(); 2].map(|()| Lock::share(dir.path()).unwrap().unwrap());
-        assert!(Lock::take(dir.path()).unwrap_err().to_string().contains("in use by process"));
+        assert!(Lock::take(dir.path()).unwrap_err().to_string().contains("being read by process"));
         drop(readers);
         Lock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_link_leads_to_no_other_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data_dir, other) = (dir.path().join("var"), dir.path().join("other"));
+        fs::create_dir(&data_dir).unwrap();
+        fs::write(&other, "as it was").unwrap();
+        std::os::unix::fs::symlink(&other, data_dir.join("lock")).unwrap();
+        assert!(Lock::share(&data_dir).unwrap().is_none());
+        assert!(matches!(Lock::take(&data_dir), Err(LockError::NotWritable(..))));
+        assert_eq!(read_to_string(&other).unwrap(), "as it was");
     }
 
     #[test]
