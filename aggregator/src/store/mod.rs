@@ -215,7 +215,7 @@ impl Store {
         snapshot::remove_leftovers(lock.data_dir());
         let mut reserve = Reserve::of(lock.data_dir());
         let (connection, (tail, damaged)) = match open(&file) {
-            Err(error) if error.is_full() && reserve.give_up() => open(&file),
+            Err(error) if error.wants_room() && reserve.give_up() => open(&file),
             other => other,
         }?;
         let recorded = catalog::blocks(&connection).map_err(failed)?;

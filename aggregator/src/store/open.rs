@@ -38,12 +38,12 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether it is that nothing is left on the disk.
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether it may be that nothing is left on the disk: one that a quota ends is a failure like others to SQLite.
+    pub(super) fn wants_room(&self) -> bool {
         let (Self::Migration { why: MigrationError::Sqlite(why), .. } | Self::Sqlite { why, .. }) = self else {
             return false;
         };
-        why.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        matches!(why.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
     }
 }
 
