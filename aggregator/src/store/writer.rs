@@ -185,8 +185,16 @@ impl Writer {
     fn commit(&mut self, commits: Vec<Commit>, replies: Vec<Reply>) {
         let mut undo = Undo::default();
         let has_samples = commits.iter().any(|commit| !commit.appends.is_empty());
-        let outcome = self.transact(commits, has_samples, &mut undo);
-        self.shared.note_health(&outcome, has_samples);
+        let has_room = !has_samples || self.reserve.keep();
+        let outcome = self.transact(commits, has_room, &mut undo);
+        self.shared.counters.commit(has_room && outcome.is_ok());
+        if !has_room {
+            self.failed_at = self.shared.clock.wall();
+        }
+        // What is little may have room where samples have none.
+        if has_samples || outcome.is_err() {
+            self.shared.note_health(outcome.as_ref().err().or((!has_room).then(full).as_ref()));
+        }
         match outcome {
             Ok(results) => {
                 for (result, reply) in results.into_iter().zip(replies) {
@@ -208,23 +216,25 @@ impl Writer {
         }
     }
 
-    /// One transaction. A commit that is malformed is left out of it; an error means that none was made.
+    /// One transaction. A commit that is malformed is left out of it, and one that appends where there is no room for that; an
+    /// error means that none was made.
     fn transact(
         &mut self,
         commits: Vec<Commit>,
-        has_samples: bool,
+        has_room: bool,
         undo: &mut Undo,
     ) -> rusqlite::Result<Vec<Result<Staged, CommitError>>> {
-        let Self { connection, shared, ledger, numbers, reserve, .. } = self;
-        if has_samples && !reserve.keep() {
-            return Err(full());
-        }
+        let Self { connection, shared, ledger, numbers, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (now, forwarding) = (shared.clock.wall(), &shared.forwarding);
         let kept_after = shared.samples_after(now);
         let mut results = Vec::with_capacity(commits.len());
         let (mut recent, mut fresh) = (Recent::default(), Fresh::default());
         for commit in commits {
+            if !has_room && !commit.appends.is_empty() {
+                results.push(Err(CommitError::Full));
+                continue;
+            }
             let mut done = Undo::default();
             transaction.execute_batch("SAVEPOINT one")?;
             let head = &shared.head;
@@ -367,24 +377,20 @@ impl Shared {
         staged.committed
     }
 
-    fn note_health<T>(&self, outcome: &rusqlite::Result<T>, has_samples: bool) {
-        let health = match outcome.as_ref().map_err(refused) {
-            Ok(_) => Health::Writable,
-            Err(CommitError::Full) => Health::Full,
-            Err(_) => Health::Failing,
+    /// Whether samples were stored, or why not.
+    fn note_health(&self, failed: Option<&rusqlite::Error>) {
+        let health = match failed.map(refused) {
+            None => Health::Writable,
+            Some(CommitError::Full) => Health::Full,
+            Some(_) => Health::Failing,
         };
-        self.counters.commit(health == Health::Writable);
-        // What is little may have room where samples have none.
-        if outcome.is_ok() && !has_samples {
+        let before = std::mem::replace(&mut *self.health.lock().unwrap_or_else(PoisonError::into_inner), health);
+        if before == health {
             return;
         }
-        let before = std::mem::replace(&mut *self.health.lock().unwrap_or_else(PoisonError::into_inner), health);
-        match outcome {
-            Ok(_) if before != health => tracing::info!("the store can store again"),
-            Err(error) if before != health => {
-                tracing::error!(%error, "cannot store: nothing is acknowledged until it works")
-            }
-            Ok(_) | Err(_) => {}
+        match failed {
+            None => tracing::info!("the store can store again"),
+            Some(error) => tracing::error!(%error, "cannot store: nothing is acknowledged until it works"),
         }
     }
 }

@@ -3,6 +3,10 @@
 use super::*;
 use crate::store::full::Disk;
 use crate::store::full::TOO_MANY_BYTES;
+use crate::store::record::Record;
+use crate::store::record::alerts;
+use crate::store::record::alerts::Evaluated;
+use crate::store::reserve::Reserve;
 
 /// The next batch of an agent, of more bytes than a full disk has left.
 fn large(agent: &mut Agent, window: u64) -> Commit {
@@ -65,5 +69,28 @@ async fn commits_of_one_spool_that_failed_together_succeed_together() {
     assert_eq!(running.store.commit(small).await.unwrap().batches[0].next, Seq(2));
     assert_eq!(running.store.commit(large).await.unwrap().batches[0].next, Seq(3));
     assert_eq!(seconds(&running.store), [r#"node_load1{job="node"} 1.5@10 2.5@20 3.5@30"#]);
+    running.stop();
+}
+
+#[tokio::test]
+async fn what_is_little_is_recorded_where_samples_have_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mut writer) = Store::open(Lock::take(dir.path()).unwrap(), config(), clock()).unwrap();
+    writer.reserve = Reserve::of_bytes(dir.path(), 1 << 60);
+    let record = Record::Evaluated(Evaluated { through: stamp(7) });
+    let recorded = Commit { appends: Vec::new(), records: vec![record] };
+    // Both are queued before the writer begins: one group.
+    let start = async { std::thread::spawn(move || writer.run()) };
+    let batch = Agent::start(1).batch(stamp(1), [1.5, 5.0]);
+    let (samples, records, writer) = tokio::join!(store.commit(batch.clone()), store.commit(recorded), start);
+    assert_eq!(samples, Err(CommitError::Full));
+    records.unwrap();
+    assert_eq!(store.health(), Health::Full);
+    Running { store, writer }.stop();
+    let running = Running::start(dir.path(), &clock());
+    assert_eq!(running.store.read(alerts::evaluated_through).await.unwrap(), Some(stamp(7)));
+    running.store.commit(batch).await.unwrap();
+    assert_eq!(running.store.health(), Health::Writable);
+    assert_eq!(seconds(&running.store), [r#"node_load1{job="node"} 1.5@10"#]);
     running.stop();
 }
