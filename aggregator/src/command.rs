@@ -236,7 +236,7 @@ pub fn restore(from: &Path, data_dir: &Path) -> anyhow::Result<(String, bool)> {
 ///
 /// # Errors
 /// When the aggregator that runs there does not hand its database out.
-pub fn verify(directory: &Path, ask: impl FnOnce() -> anyhow::Result<Snapshot>) -> anyhow::Result<(String, bool)> {
+pub fn verify(directory: &Path, ask: impl FnMut() -> anyhow::Result<Snapshot>) -> anyhow::Result<(String, bool)> {
     let damage = verify::verify_beside(directory, ask)?;
     let mut text: String = damage.iter().map(|damage| format!("{damage}\n")).collect();
     if damage.is_empty() {

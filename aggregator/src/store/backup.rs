@@ -14,6 +14,7 @@ use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite::backup::Backup;
 use rusqlite::backup::StepResult;
+use rusqlite::config::DbConfig;
 
 use crate::store::FILE;
 use crate::store::block::Block;
@@ -87,12 +88,17 @@ pub struct Copied {
 /// A database that nobody writes, for as long as this is kept.
 pub(super) enum Source {
     /// As it lies there, which keeps aggregators from starting.
-    Here(PathBuf, #[expect(dead_code, reason = "held")] Option<Lock>),
+    Here(PathBuf, Option<Lock>),
     /// What the aggregator that runs there copied.
     Snapshot(Snapshot),
 }
 
 impl Source {
+    /// Whether it is a copy, beside which an aggregator runs.
+    pub(super) const fn is_snapshot(&self) -> bool {
+        matches!(self, Self::Snapshot(_))
+    }
+
     pub(super) fn of(data_dir: &Path, ask: impl FnOnce() -> anyhow::Result<Snapshot>) -> Result<Self, BackupError> {
         match Lock::share(data_dir) {
             Ok(lock) => Ok(Self::Here(data_dir.join(FILE), lock)),
@@ -100,10 +106,12 @@ impl Source {
         }
     }
 
-    pub(super) fn file(&self) -> &Path {
+    /// Opens it to read, and lets go of what is not needed for that: a snapshot has no name from here on, so that nothing is
+    /// left of it however this process ends.
+    pub(super) fn open(self) -> rusqlite::Result<(Connection, Option<Lock>)> {
         match self {
-            Self::Here(file, _) => file,
-            Self::Snapshot(snapshot) => snapshot.file(),
+            Self::Here(file, lock) => Ok((reading(&file)?, lock)),
+            Self::Snapshot(snapshot) => Ok((reading(snapshot.file())?, None)),
         }
     }
 }
@@ -125,21 +133,24 @@ pub fn back_up(
         return Err(BackupError::Inside(to.to_owned()));
     }
     DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(of(to))?;
-    if !to.join(FILE).exists() && !is_empty(to)? {
+    let begun = unfinished(&to.join(FILE));
+    if !to.join(FILE).exists() && !begun.exists() && !is_empty(to)? {
         return Err(BackupError::Foreign(to.to_owned()));
     }
+    let mut source = Source::of(data_dir, &mut ask)?;
+    // From here on the directory is ours, whatever comes between.
+    database::keep_private(&begun);
     let mut copied = Copied::default();
     copy_beside(data_dir, to, &mut copied)?;
     let mut attempts = 1;
     // A file that was recorded a moment ago may be merged into another meanwhile.
-    while let Err(error) =
-        Source::of(data_dir, &mut ask).and_then(|source| copy_database(source, data_dir, to, &mut copied))
-    {
+    while let Err(error) = copy_database(source, data_dir, to, &mut copied) {
         let gone = matches!(&error, BackupError::File(_, why) if why.kind() == io::ErrorKind::NotFound);
         if !gone || ATTEMPTS_MAX <= attempts {
             return Err(error);
         }
         attempts += 1;
+        source = Source::of(data_dir, &mut ask)?;
     }
     remove_replaced(to)?;
     sync_directory(to)?;
@@ -160,8 +171,8 @@ pub fn restore(from: &Path, lock: &Lock) -> Result<Copied, BackupError> {
     if !database.exists() {
         return Err(BackupError::Nothing(from.to_owned()));
     }
-    let source = Source::Here(database, Lock::share(from).map_err(BackupError::Running)?);
-    check_known(&reading(source.file())?)?;
+    let lock_of_source = Lock::share(from).map_err(BackupError::Running)?;
+    check_known(&reading(&database)?)?;
     let damage = verify(from);
     if !damage.is_empty() {
         return Err(BackupError::Damaged(damage));
@@ -169,7 +180,7 @@ pub fn restore(from: &Path, lock: &Lock) -> Result<Copied, BackupError> {
     let mut copied = Copied::default();
     copy_beside(from, data_dir, &mut copied)?;
     // The last, because it makes a directory one of ours.
-    copy_database(source, from, data_dir, &mut copied)?;
+    copy_database(Source::Here(database, lock_of_source), from, data_dir, &mut copied)?;
     sync_directory(data_dir)?;
     Ok(copied)
 }
@@ -181,13 +192,18 @@ impl Copied {
     }
 }
 
-/// Opens a database to read that no aggregator has open.
-pub(super) fn reading(database: &Path) -> rusqlite::Result<Connection> {
-    Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+/// Opens a database to read that no aggregator has open, so that nothing is written beside it: it may lie where nobody can.
+fn reading(database: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(database, flags, c"unix-none")?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
 }
 
 /// Copies all pages of a database, and the block files that are recorded there. It is kept no longer than it is read.
 fn copy_database(from: Source, from_dir: &Path, to_dir: &Path, copied: &mut Copied) -> Result<(), BackupError> {
+    let (source, lock) = from.open()?;
     let to = &to_dir.join(FILE);
     let unfinished = unfinished(to);
     for leftover in ["", "-journal", "-wal", "-shm"] {
@@ -195,16 +211,14 @@ fn copy_database(from: Source, from_dir: &Path, to_dir: &Path, copied: &mut Copi
         path.push(leftover);
         remove(Path::new(&path))?;
     }
-    let source = reading(from.file())?;
+    database::keep_private(&unfinished);
     {
-        database::keep_private(&unfinished);
         let mut copy = Connection::open(&unfinished)?;
         let step = Backup::new(&source, &mut copy)?.step(-1)?;
         if step != StepResult::Done {
             return Err(locked().into());
         }
-        drop(source);
-        drop(from);
+        drop((source, lock));
         // One file, without a log beside it.
         copy.pragma_update(None, "journal_mode", "DELETE")?;
         copy_blocks(from_dir, to_dir, &recorded(&copy)?, copied)?;

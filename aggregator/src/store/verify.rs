@@ -1,5 +1,7 @@
 //! Looks through what is stored, every checksum of it, and names what is damaged.
 
+use std::collections::HashSet;
+use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
 
@@ -9,8 +11,6 @@ use rusqlite::Row;
 use crate::store::FILE;
 use crate::store::backup::BackupError;
 use crate::store::backup::Source;
-use crate::store::backup::reading;
-use crate::store::block::Block;
 use crate::store::block::file::FileReader;
 use crate::store::catalog;
 use crate::store::log;
@@ -36,10 +36,14 @@ impl fmt::Display for Damage {
 /// Findings of SQLite's own check that are told: one page that went takes many rows with it.
 const FINDINGS_MAX: u32 = 20;
 
+/// Times that a running aggregator is asked which block files it has: one is merged once in a day.
+const ATTEMPTS_MAX: u32 = 5;
+
 /// Looks through a backup, or a data directory where no aggregator runs.
 #[must_use]
 pub fn verify(directory: &Path) -> Vec<Damage> {
-    look_through(directory, Source::Here(directory.join(FILE), None))
+    let Ok(damage) = look_through(directory, || Ok::<_, Infallible>(Source::Here(directory.join(FILE), None)));
+    damage
 }
 
 /// The same, whether an aggregator runs there or not: it is asked for a snapshot of its database.
@@ -48,39 +52,54 @@ pub fn verify(directory: &Path) -> Vec<Damage> {
 /// When there is none.
 pub fn verify_beside(
     directory: &Path,
-    ask: impl FnOnce() -> anyhow::Result<Snapshot>,
+    mut ask: impl FnMut() -> anyhow::Result<Snapshot>,
 ) -> Result<Vec<Damage>, BackupError> {
-    Ok(look_through(directory, Source::of(directory, ask)?))
+    look_through(directory, || Source::of(directory, &mut ask))
 }
 
-fn look_through(directory: &Path, source: Source) -> Vec<Damage> {
+fn look_through<E>(directory: &Path, mut source: impl FnMut() -> Result<Source, E>) -> Result<Vec<Damage>, E> {
     let mut damage = Vec::new();
     let mut found = |what: String| damage.push(Damage { file: FILE.to_owned(), what });
-    let file = directory.join(FILE);
-    if !file.exists() {
+    if !directory.join(FILE).exists() {
         found("it is missing".to_owned());
-        return damage;
+        return Ok(damage);
     }
-    let recorded = reading(source.file()).map(|connection| {
-        database(&connection, &mut found);
-        catalog::blocks(&connection).unwrap_or_default()
-    });
-    // Whoever wants to run there need not wait for the block files, too.
-    drop(source);
-    match recorded {
-        Ok(recorded) => damage.extend(blocks(recorded, directory)),
-        Err(error) => found(error.to_string()),
+    let (mut seen, mut blocks) = (HashSet::new(), Vec::new());
+    for attempt in 1..=ATTEMPTS_MAX {
+        let source = source()?;
+        // One that was recorded a moment ago may be merged into another meanwhile: that one is recorded then.
+        let may_go = source.is_snapshot() && attempt < ATTEMPTS_MAX;
+        // Whoever wants to run there waits for the database alone.
+        let recorded = source.open().map(|(connection, _lock)| {
+            if attempt == 1 {
+                database(&connection, &mut found);
+            }
+            // What an older program wrote has none.
+            catalog::blocks(&connection).unwrap_or_default()
+        });
+        let recorded = recorded.unwrap_or_else(|error| {
+            found(error.to_string());
+            Vec::new()
+        });
+        let mut is_gone = false;
+        for (block, file) in recorded.into_iter().map(|(block, _)| (block, block.to_string())) {
+            if seen.contains(&file) {
+                continue;
+            }
+            let checked = FileReader::open(directory, block).and_then(|reader| reader.check());
+            if may_go && checked.is_err() && !directory.join(&file).exists() {
+                is_gone = true;
+                continue;
+            }
+            blocks.extend(checked.err().map(|error| Damage { file: file.clone(), what: error.to_string() }));
+            seen.insert(file);
+        }
+        if !is_gone {
+            break;
+        }
     }
-    damage
-}
-
-/// The block files that are recorded and are not what was written. What an older program wrote has none.
-fn blocks(recorded: Vec<(Block, u64)>, directory: &Path) -> Vec<Damage> {
-    let damage = recorded.into_iter().filter_map(|(block, _)| {
-        let checked = FileReader::open(directory, block).and_then(|reader| reader.check());
-        checked.err().map(|error| Damage { file: block.to_string(), what: error.to_string() })
-    });
-    damage.collect()
+    damage.append(&mut blocks);
+    Ok(damage)
 }
 
 fn database(connection: &Connection, found: &mut dyn FnMut(String)) {

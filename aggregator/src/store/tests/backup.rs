@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::*;
 use crate::store::backup;
 use crate::store::backup::BackupError;
+use crate::store::backup::Source;
 use crate::store::backup::restore;
 use crate::store::snapshot::Snapshot;
 use crate::store::snapshot::SnapshotError;
@@ -268,4 +269,72 @@ async fn a_copy_that_is_not_finished_leaves_nothing() {
     *running.store.shared.stop.left.lock().unwrap() = None;
     running.store.commit(agent.batch(stamp(3), [0.3, 8.0])).await.unwrap();
     running.stop();
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_read_leaves_nothing_whoever_is_killed() {
+    let data = tempfile::tempdir().unwrap();
+    let (running, _) = some(data.path()).await;
+    let source = Source::Snapshot(running.store.snapshot().await.unwrap());
+    let (connection, _) = source.open().unwrap();
+    assert_eq!(snapshots(data.path()), 0);
+    assert_eq!(connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)), Ok("ok".to_owned()));
+    running.stop();
+}
+
+#[tokio::test]
+async fn one_that_did_not_begin_leaves_its_place_and_one_that_did_not_end_is_gone_on_with() {
+    let [data, copy] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (running, _) = some(data.path()).await;
+    fs::write(data.path().join("ca.key"), "secret").unwrap();
+    let back_up = |ask: &mut dyn FnMut() -> anyhow::Result<Snapshot>| backup::back_up(data.path(), copy.path(), ask);
+    let refused = back_up(&mut || anyhow::bail!("nobody answers")).unwrap_err();
+    assert_eq!(refused.to_string(), "nobody answers");
+    assert_eq!(fs::read_dir(copy.path()).unwrap().count(), 0);
+    // What was handed over is gone: the copy of the database fails.
+    let gone = Snapshot::numbered(data.path(), 7);
+    let mut gone = Some(gone);
+    back_up(&mut || Ok(gone.take().unwrap())).unwrap_err();
+    assert!(copy.path().join("ca.key").exists() && !copy.path().join(FILE).exists());
+    back_up(&mut || Ok(running.store.shared.snapshot()?)).unwrap();
+    assert_eq!(told(copy.path()), Vec::<String>::new());
+    running.stop();
+}
+
+#[tokio::test]
+async fn what_is_merged_while_it_is_looked_through_is_no_damage() {
+    let data = tempfile::tempdir().unwrap();
+    let (running, mut agent) = some(data.path()).await;
+    let mut settler = running.settler();
+    running.store.commit(agent.batch(stamp(1_000), [0.5, 9.0])).await.unwrap();
+    while settler.step(stamp(1_000)) {}
+    let mut asked = 0;
+    let damage = verify_beside(data.path(), || {
+        asked += 1;
+        let snapshot = running.store.shared.snapshot()?;
+        while settler.step(stamp(8_000)) {}
+        Ok(snapshot)
+    });
+    assert_eq!((damage.unwrap(), asked), (Vec::new(), 2));
+    let merged = running.store.shared.blocks.all()[0].block.to_string();
+    fs::remove_file(data.path().join(&merged)).unwrap();
+    let damage = told_beside(&running.store);
+    assert!(damage.len() == 1 && damage[0].starts_with(&merged), "{damage:?}");
+    running.stop();
+}
+
+#[tokio::test]
+async fn a_copy_of_a_running_directory_is_read_as_it_lies() {
+    let [data, copy] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (running, _) = some(data.path()).await;
+    for name in [FILE, "lapwing.db-wal"] {
+        fs::copy(data.path().join(name), copy.path().join(name)).unwrap();
+    }
+    running.stop();
+    let content = |name: &str| fs::read(copy.path().join(name)).unwrap();
+    let before = [FILE, "lapwing.db-wal"].map(content);
+    // Nothing can be made beside it: SQLite follows no link there.
+    std::os::unix::fs::symlink("nowhere", copy.path().join("lapwing.db-shm")).unwrap();
+    assert_eq!(told(copy.path()), Vec::<String>::new());
+    assert!([FILE, "lapwing.db-wal"].map(content) == before, "it was written");
 }
