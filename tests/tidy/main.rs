@@ -23,7 +23,7 @@ const HOMES: &[(&str, &str)] = &[
         "rustix::",
         "agent/src/host common/src/time.rs aggregator/src/ingest aggregator/src/query/turn.rs aggregator/src/store/disk.rs",
     ),
-    ("libc::", "agent/src/host"),
+    ("libc::", "agent/src/host aggregator/src/store/memory.rs"),
     ("procfs::", "agent/src/host agent/src/collect"),
     ("sysinfo::", "agent/src/host"),
     ("regex_lite::", "common/src/settings"),

@@ -24,6 +24,7 @@ mod forwarding;
 mod head;
 mod log;
 mod lookup;
+mod memory;
 mod migration;
 mod open;
 mod origin;

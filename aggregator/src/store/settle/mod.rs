@@ -27,6 +27,7 @@ use crate::store::block::file::FileError;
 use crate::store::catalog;
 use crate::store::catalog::Sealed;
 use crate::store::ledger::Ledger;
+use crate::store::memory;
 use crate::store::queue::Change;
 use crate::store::queue::Changes;
 use crate::store::settle::delete::Waiting;
@@ -106,6 +107,7 @@ impl Settler {
     /// Takes steps until it is told to stop, and deletes what it is told to.
     pub(super) fn run(mut self, mut deletions: mpsc::Receiver<Waiting>) {
         let every = self.shared.config.settle_every.unwrap_or(RETRY_AFTER);
+        let mut freed = false;
         while self.shared.stop.go_on().is_ok() {
             let now = self.shared.clock.wall();
             if let Ok(waiting) = deletions.try_recv() {
@@ -113,9 +115,14 @@ impl Settler {
                 continue;
             }
             let resting = self.failed_at.is_some_and(|failed| now.since(failed) < RETRY_AFTER);
-            if resting || !self.step(now) {
-                std::thread::park_timeout(every);
+            if !resting && self.step(now) {
+                freed = true;
+                continue;
             }
+            if std::mem::take(&mut freed) {
+                memory::give_back();
+            }
+            std::thread::park_timeout(every);
         }
     }
 
