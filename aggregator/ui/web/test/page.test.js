@@ -77,6 +77,15 @@ async function violations(page) {
 const overflow = (page) =>
   page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 
+/**
+ * Gives the page another size. What watches its own hears of that in the next frame.
+ * @param {Page} page @param {import("playwright-core").ViewportSize} size
+ */
+async function resize(page, size) {
+  await page.setViewportSize(size);
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+}
+
 /** Waits for what happens outside the browser. @param {() => boolean} holds @param {string} what */
 async function until(holds, what) {
   for (let waited = 0; !holds(); waited += 50) {
@@ -111,7 +120,7 @@ for (const [screen, address] of Object.entries(SCREENS)) {
         assert.deepEqual(await violations(page), [], colorScheme);
       }
 
-      await page.setViewportSize({ width: 360, height: 800 });
+      await resize(page, { width: 360, height: 800 });
       await drawn(page, screen);
       assert.equal(await overflow(page), 0, "scrolls sideways");
       assert.deepEqual(await violations(page), [], "on a phone");
