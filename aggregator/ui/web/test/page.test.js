@@ -352,6 +352,18 @@ test("keys lead everywhere, and the range goes along", () =>
     await drawn(page, "hosts");
   }));
 
+test("a key is the page's as soon as the dialog is closed, which has the focus until the next frame", () =>
+  visit("/", async (page) => {
+    await drawn(page, "hosts");
+    await page.keyboard.press("?");
+    await page.getByRole("dialog").getByText("Show these keys").waitFor();
+    await page.getByRole("dialog").evaluate((/** @type {HTMLDialogElement} */ dialog) => {
+      dialog.close();
+      dialog.querySelector("button")?.dispatchEvent(new KeyboardEvent("keydown", { key: "/", bubbles: true }));
+    });
+    await page.getByRole("combobox").waitFor();
+  }));
+
 test("Chinese by the browser, English by choice, and the choice is kept", () =>
   visit(
     "/",

@@ -12,7 +12,7 @@ export function keys(open: { search: () => void; help: () => void }): () => void
   let goSince = 0;
   const press = (event: KeyboardEvent): void => {
     const target = event.target as HTMLElement;
-    const typing = target.matches("input, textarea, select") || target.closest("dialog") !== null;
+    const typing = target.matches("input, textarea, select") || target.closest("dialog[open]") !== null;
     if (typing || event.metaKey || event.ctrlKey || event.altKey) return;
     const going = event.timeStamp - goSince < PAIR_MS_MAX;
     goSince = 0;
