@@ -103,7 +103,9 @@ pub async fn run(
     signals: Signals,
     started: Option<oneshot::Sender<Addresses>>,
 ) -> anyhow::Result<()> {
-    let lock = own(&config.data_dir, &clock).await?;
+    let Some(lock) = signals.stop.run_until_cancelled(own(&config.data_dir, &clock)).await.transpose()? else {
+        return Ok(());
+    };
     let (store, writer) = Store::begin(lock, keeping(&config), clock.clone()).context("open the store")?;
     let (mut rooms, outlets) = rooms(&config, &clock, &store).await?;
     let targets: Vec<_> = config.forward.iter().map(forward::Target::of).collect();

@@ -74,6 +74,10 @@ fn begin(data: &Path) -> (Child, BufReader<ChildStderr>) {
     (child, log)
 }
 
+fn terminate(child: &Child) {
+    assert!(Command::new("sh").args(["-c", &format!("kill -TERM {}", child.id())]).status().unwrap().success());
+}
+
 fn until(log: &mut BufReader<ChildStderr>, says: &str) {
     let mut line = String::new();
     while !line.contains(says) {
@@ -87,6 +91,11 @@ fn an_aggregator_waits_for_who_reads_its_directory_and_starts_then() {
     let data = tempfile::tempdir().unwrap();
     let reader = fs::File::create(data.path().join("lock")).unwrap();
     reader.lock_shared().unwrap();
+    let (mut child, mut log) = begin(data.path());
+    until(&mut log, "is being read by");
+    // Whoever does not want to wait for that any longer need not.
+    terminate(&child);
+    assert!(child.wait().unwrap().success());
     let (mut child, mut log) = begin(data.path());
     until(&mut log, "is being read by");
     drop(reader);

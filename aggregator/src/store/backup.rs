@@ -22,6 +22,7 @@ use crate::store::block::Tier;
 use crate::store::block::set::names;
 use crate::store::catalog;
 use crate::store::database;
+use crate::store::lock;
 use crate::store::lock::Lock;
 use crate::store::lock::LockError;
 use crate::store::migration::MigrationError;
@@ -34,6 +35,9 @@ use crate::store::verify::verify;
 /// What makes an aggregator the one that agents and people know, and what it was told: files and directories of the data
 /// directory beside its database, where they are there.
 const BESIDE: &[&str] = &["admin.token", "ca.key", "ca.pem", "http.key", "http.pem", "alertmanager.yml", "rules"];
+
+/// What the database has that is not in its file yet: SQLite takes it for that of whatever database lies beside it.
+const LOG: &str = "lapwing.db-wal";
 
 /// What a file is called before it is whole.
 const UNFINISHED: &str = ".unfinished";
@@ -53,9 +57,15 @@ pub enum BackupError {
     /// The copy would lie in what is copied, or be it.
     #[error("{0} is the data directory, or in it: a copy there would be lost with it")]
     Inside(PathBuf),
-    /// What is there would be lost.
-    #[error("{0} has a {FILE} already: move it away first, or name an empty directory with --data-dir")]
-    Occupied(PathBuf),
+    /// What is there would be lost, or be taken for a part of what is put there.
+    #[error("{0} has a {1} already: move it away first, or name an empty directory with --data-dir")]
+    Occupied(PathBuf, &'static str),
+    /// SQLite would take what is there for a part of the copy.
+    #[error("{0} has a {LOG}, so it is no backup: name an empty directory, or that of an earlier backup")]
+    Unclosed(PathBuf),
+    /// Another copy is being made there, or an aggregator runs there.
+    #[error("{0}: try again when it is done, or name another directory")]
+    Busy(LockError),
     /// A copy that cannot be used.
     #[error("the backup is damaged: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
     Damaged(Vec<Damage>),
@@ -94,11 +104,6 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Whether it is a copy, beside which an aggregator runs.
-    pub(super) const fn is_snapshot(&self) -> bool {
-        matches!(self, Self::Snapshot(_))
-    }
-
     pub(super) fn of(data_dir: &Path, ask: impl FnOnce() -> anyhow::Result<Snapshot>) -> Result<Self, BackupError> {
         match Lock::share(data_dir) {
             Ok(lock) => Ok(Self::Here(data_dir.join(FILE), lock)),
@@ -137,7 +142,15 @@ pub fn back_up(
     if !to.join(FILE).exists() && !begun.exists() && !is_empty(to)? {
         return Err(BackupError::Foreign(to.to_owned()));
     }
+    if to.join(LOG).exists() {
+        return Err(BackupError::Unclosed(to.to_owned()));
+    }
     let mut source = Source::of(data_dir, &mut ask)?;
+    let _lock = match Lock::take(to) {
+        Err(error @ (LockError::Held(..) | LockError::Read(..))) => return Err(BackupError::Busy(error)),
+        // Where none can be had, nobody else has one.
+        taken => taken.ok(),
+    };
     // From here on the directory is ours, whatever comes between.
     database::keep_private(&begun);
     let mut copied = Copied::default();
@@ -164,8 +177,8 @@ pub fn back_up(
 /// something cannot be read or written.
 pub fn restore(from: &Path, lock: &Lock) -> Result<Copied, BackupError> {
     let data_dir = lock.data_dir();
-    if data_dir.join(FILE).exists() {
-        return Err(BackupError::Occupied(data_dir.to_owned()));
+    if let Some(there) = [FILE, LOG].into_iter().find(|name| data_dir.join(name).exists()) {
+        return Err(BackupError::Occupied(data_dir.to_owned(), there));
     }
     let database = from.join(FILE);
     if !database.exists() {
@@ -244,7 +257,7 @@ fn copy_blocks(from: &Path, to: &Path, blocks: &[(Block, u64)], copied: &mut Cop
 }
 
 /// The block files of a database. One that an older program wrote knows none; it is brought up to date where it is opened.
-fn recorded(database: &Connection) -> rusqlite::Result<Vec<(Block, u64)>> {
+pub(super) fn recorded(database: &Connection) -> rusqlite::Result<Vec<(Block, u64)>> {
     let knows_some = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'block')";
     if database.query_row(knows_some, [], |row| row.get(0))? { catalog::blocks(database) } else { Ok(Vec::new()) }
 }
@@ -296,8 +309,9 @@ fn finish(unfinished: &Path, file: &Path) -> Result<u64, BackupError> {
         written.sync_all()?;
         written.metadata()
     });
+    let bytes = written.map_err(of(file))?.len();
     fs::rename(unfinished, file).map_err(of(file))?;
-    Ok(written.map_err(of(file))?.len())
+    Ok(bytes)
 }
 
 fn unfinished(file: &Path) -> PathBuf {
@@ -320,8 +334,10 @@ fn lies_in(path: &Path, directory: &Path) -> io::Result<bool> {
     Ok(there.canonicalize()?.starts_with(directory.canonicalize()?))
 }
 
+/// Whether there is nothing but the lock of a copy that did not begin.
 fn is_empty(directory: &Path) -> Result<bool, BackupError> {
-    Ok(fs::read_dir(directory).map_err(of(directory))?.next().is_none())
+    let names = fs::read_dir(directory).map_err(of(directory))?;
+    Ok(names.flatten().all(|entry| entry.file_name() == lock::NAME))
 }
 
 fn sync_directory(directory: &Path) -> Result<(), BackupError> {

@@ -35,7 +35,11 @@ const JOURNAL_BYTES: i64 = 64 << 20;
 /// Opens the file to write, making it if it is missing. What is committed there has reached the disk.
 pub(super) fn writing(file: &Path) -> rusqlite::Result<Connection> {
     keep_private(file);
-    let connection = Connection::open_with_flags_and_vfs(file, OpenFlags::default(), VFS)?;
+    // SQLite then follows a link in no part of a path: it is given one without.
+    let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let directory = file.parent().and_then(|directory| directory.canonicalize().ok());
+    let place = directory.zip(file.file_name()).map(|(directory, name)| directory.join(name));
+    let connection = Connection::open_with_flags_and_vfs(place.as_deref().unwrap_or(file), flags, VFS)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Both of a new file: an older one keeps its pages, and those of them that are free.
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;

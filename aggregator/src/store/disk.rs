@@ -23,7 +23,8 @@ pub struct Disk {
 impl Disk {
     /// The file system of a directory; nothing if it does not answer.
     pub(super) fn of(directory: &Path) -> Option<Self> {
-        let told = rustix::fs::statvfs(directory).ok()?;
+        // Some that do not know their size say that it is nothing.
+        let told = rustix::fs::statvfs(directory).ok().filter(|told| told.f_blocks != 0)?;
         let used = told.f_blocks.saturating_sub(told.f_bfree);
         let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
         Some(Self { available_bytes: bytes(told.f_bavail), size_bytes: bytes(used.saturating_add(told.f_bavail)) })
@@ -42,7 +43,7 @@ pub(super) const NO_FOLLOW: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 
 /// Gives a file room of its own, of which nothing is written. A file system that cannot has none to give.
 pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+    match rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes)) {
         Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
         Err(error) => Err(error.into()),
     }

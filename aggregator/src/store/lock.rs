@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::store::disk::NO_FOLLOW;
 
+/// The file of a data directory that is locked.
+pub(super) const NAME: &str = "lock";
+
 /// Held for as long as the process owns the data directory; the kernel releases it however the process ends.
 #[derive(Debug)]
 pub struct Lock {
@@ -29,16 +32,18 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Takes `<data-dir>/lock`, making the directory if it is missing.
+    /// Takes the lock, making the directory if it is missing.
     ///
     /// # Errors
     /// When another process holds it, or the directory cannot be written.
     pub fn take(data_dir: &Path) -> Result<Self, LockError> {
         let not_writable = |error| LockError::NotWritable(data_dir.to_owned(), error);
         DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(not_writable)?;
-        let path = data_dir.join("lock");
-        let open = OpenOptions::new().create(true).truncate(false).write(true).custom_flags(NO_FOLLOW).open(&path);
-        let file = open.map_err(not_writable)?;
+        let path = data_dir.join(NAME);
+        // Over NFS a lock that is shared is one of a file that is open to be read.
+        let mut open = OpenOptions::new();
+        open.create(true).truncate(false).read(true).write(true).custom_flags(NO_FOLLOW);
+        let file = open.open(&path).map_err(not_writable)?;
         match file.try_lock() {
             Ok(()) => Ok(Self::held(data_dir, file)),
             Err(TryLockError::WouldBlock) => {
@@ -57,7 +62,7 @@ impl Lock {
     /// # Errors
     /// When another process owns it.
     pub fn share(data_dir: &Path) -> Result<Option<Self>, LockError> {
-        let path = data_dir.join("lock");
+        let path = data_dir.join(NAME);
         let open = |writes| OpenOptions::new().read(true).write(writes).custom_flags(NO_FOLLOW).open(&path);
         let Ok(file) = open(true).or_else(|_| open(false)) else { return Ok(None) };
         match file.try_lock_shared() {

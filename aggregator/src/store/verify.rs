@@ -11,8 +11,8 @@ use rusqlite::Row;
 use crate::store::FILE;
 use crate::store::backup::BackupError;
 use crate::store::backup::Source;
+use crate::store::backup::recorded;
 use crate::store::block::file::FileReader;
-use crate::store::catalog;
 use crate::store::log;
 use crate::store::origin;
 use crate::store::snapshot::Snapshot;
@@ -57,25 +57,32 @@ pub fn verify_beside(
     look_through(directory, || Source::of(directory, &mut ask))
 }
 
-fn look_through<E>(directory: &Path, mut source: impl FnMut() -> Result<Source, E>) -> Result<Vec<Damage>, E> {
+fn look_through<E: fmt::Display>(
+    directory: &Path,
+    mut source: impl FnMut() -> Result<Source, E>,
+) -> Result<Vec<Damage>, E> {
     let mut damage = Vec::new();
     let mut found = |what: String| damage.push(Damage { file: FILE.to_owned(), what });
     if !directory.join(FILE).exists() {
         found("it is missing".to_owned());
         return Ok(damage);
     }
-    let (mut seen, mut blocks) = (HashSet::new(), Vec::new());
+    let (mut seen, mut missed, mut blocks) = (HashSet::new(), HashSet::new(), Vec::new());
     for attempt in 1..=ATTEMPTS_MAX {
-        let source = source()?;
-        // One that was recorded a moment ago may be merged into another meanwhile: that one is recorded then.
-        let may_go = source.is_snapshot() && attempt < ATTEMPTS_MAX;
+        let source = match source() {
+            Ok(source) => source,
+            Err(error) if attempt == 1 => return Err(error),
+            Err(error) => {
+                found(format!("it cannot be asked again which block files there are: {error}"));
+                break;
+            }
+        };
         // Whoever wants to run there waits for the database alone.
-        let recorded = source.open().map(|(connection, _lock)| {
+        let recorded = source.open().and_then(|(connection, _lock)| {
             if attempt == 1 {
                 database(&connection, &mut found);
             }
-            // What an older program wrote has none.
-            catalog::blocks(&connection).unwrap_or_default()
+            recorded(&connection)
         });
         let recorded = recorded.unwrap_or_else(|error| {
             found(error.to_string());
@@ -87,7 +94,9 @@ fn look_through<E>(directory: &Path, mut source: impl FnMut() -> Result<Source, 
                 continue;
             }
             let checked = FileReader::open(directory, block).and_then(|reader| reader.check());
-            if may_go && checked.is_err() && !directory.join(&file).exists() {
+            let is_missing = checked.is_err() && !directory.join(&file).exists();
+            // One that was recorded a moment ago may be merged into another meanwhile: that one is recorded then.
+            if is_missing && attempt < ATTEMPTS_MAX && missed.insert(file.clone()) {
                 is_gone = true;
                 continue;
             }

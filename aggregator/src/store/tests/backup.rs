@@ -136,6 +136,16 @@ async fn nothing_is_mixed_or_overwritten() {
     check(back_up(data.path(), &data.path().join("backup")), "or in it");
     assert!(!data.path().join("backup").exists());
     check(back_up(foreign.path(), data.path()), "is no data directory");
+    let other = tempfile::tempdir().unwrap();
+    let lock = Lock::take(other.path()).unwrap();
+    check(back_up(data.path(), other.path()), "try again when it is done");
+    drop(lock);
+    back_up(data.path(), other.path()).unwrap();
+    // SQLite reads what is called so as a part of whatever database lies beside it.
+    fs::write(other.path().join("lapwing.db-wal"), "of another one").unwrap();
+    check(back_up(data.path(), other.path()), "has a lapwing.db-wal");
+    fs::remove_file(other.path().join(FILE)).unwrap();
+    check(restore(data.path(), &Lock::take(other.path()).unwrap()), "has a lapwing.db-wal already");
     let lock = Lock::take(data.path()).unwrap();
     check(restore(foreign.path(), &lock), "already");
     let empty = tempfile::tempdir().unwrap();
@@ -180,6 +190,45 @@ async fn what_is_damaged_is_named() {
     }
     fs::remove_file(&path).unwrap();
     assert_eq!(told(data.path()), ["lapwing.db: it is missing"]);
+}
+
+#[tokio::test]
+async fn what_is_no_longer_known_to_be_there_is_not_passed_over() {
+    let data = tempfile::tempdir().unwrap();
+    let (running, mut agent) = some(data.path()).await;
+    running.store.commit(agent.batch(stamp(1_000), [0.5, 9.0])).await.unwrap();
+    let mut settler = running.settler();
+    while settler.step(stamp(1_000)) {}
+    // The aggregator ends when it is asked a second time.
+    let block = running.store.shared.blocks.all()[0].block.to_string();
+    fs::rename(data.path().join(&block), data.path().join("away")).unwrap();
+    let mut snapshot = Some(running.store.shared.snapshot().unwrap());
+    let damage = verify_beside(data.path(), || snapshot.take().ok_or_else(|| anyhow::anyhow!("nobody answers")));
+    let damage = damage.unwrap();
+    assert!(damage.len() == 1 && damage[0].to_string().contains("nobody answers"), "{damage:?}");
+    running.stop();
+    fs::rename(data.path().join("away"), data.path().join(&block)).unwrap();
+    let database = Connection::open(data.path().join(FILE)).unwrap();
+    database.execute("UPDATE block SET tier = 99", []).unwrap();
+    drop(database);
+    let damage = told(data.path());
+    assert!(damage.len() == 1 && damage[0].starts_with("lapwing.db: "), "{damage:?}");
+}
+
+#[tokio::test]
+async fn a_link_in_place_of_the_database_leads_nowhere() {
+    let [data, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let elsewhere = other.path().join("a.db");
+    Connection::open(&elsewhere).unwrap().execute_batch("CREATE TABLE a (b)").unwrap();
+    let before = fs::read(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, data.path().join(FILE)).unwrap();
+    Store::open(Lock::take(data.path()).unwrap(), config(), clock()).map(drop).unwrap_err();
+    assert!(fs::read(&elsewhere).unwrap() == before, "it was written");
+    // The directory itself may be one.
+    let link = other.path().join("data");
+    fs::remove_file(data.path().join(FILE)).unwrap();
+    std::os::unix::fs::symlink(data.path(), &link).unwrap();
+    Running::start(&link, &clock()).stop();
 }
 
 #[tokio::test]
