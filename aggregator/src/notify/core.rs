@@ -111,14 +111,14 @@ impl Core {
         self.notifier.take(&firing, at);
         let mut commit = self.changes();
         commit.appends = appends;
-        commit.records.push(Record::Evaluated(Evaluated { through: at }));
         commit
     }
 
-    /// What changed since the last commit.
+    /// What changed since the last commit, and by which evaluation.
     pub(super) fn changes(&self) -> Commit {
         let mut records = self.evaluator.records();
         records.extend(self.notifier.records());
+        records.push(Record::Evaluated(Evaluated { through: self.last }));
         Commit { appends: Vec::new(), records }
     }
 

@@ -196,9 +196,16 @@ impl Stage {
         if self.on_thread(move |core| core.look(again)).await? { self.show() } else { Ok(()) }
     }
 
-    /// What cannot be committed stays to be committed: evaluation and delivery go on from memory.
+    /// What cannot be committed stays to be committed: evaluation and delivery go on from memory. Where samples have no room,
+    /// what was decided may have some.
     async fn commit(&mut self, commit: Commit) -> anyhow::Result<()> {
-        match self.around.store.commit(commit).await {
+        let has_samples = !commit.appends.is_empty();
+        let mut outcome = self.around.store.commit(commit).await;
+        if has_samples && matches!(outcome, Err(CommitError::Full)) {
+            let decided = self.core()?.changes();
+            outcome = self.around.store.commit(decided).await;
+        }
+        match outcome {
             Ok(_) => {
                 for decision in self.core()?.committed() {
                     // Without listeners nobody needs to hear.
@@ -292,4 +299,58 @@ async fn until(clock: &Clock, moment: Option<Duration>) {
 /// From 0 to 1. Without the system's randomness pauses are merely not spread.
 fn random() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::query::EngineConfig;
+    use crate::store::Health;
+    use crate::store::StoreConfig;
+    use crate::store::full::crowd;
+    use crate::store::lock::Lock;
+
+    #[tokio::test]
+    async fn what_was_decided_is_recorded_where_samples_have_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let clock = Clock::moved(now);
+        let lock = Lock::take(dir.path()).unwrap();
+        let (store, mut writer) = Store::open(lock, StoreConfig::default(), clock.clone()).unwrap();
+        crowd(&mut writer, dir.path());
+        let writer = std::thread::spawn(move || writer.run());
+        fs::create_dir(dir.path().join("rules")).unwrap();
+        let rules = "groups: [{name: a, rules: [{record: a, expr: vector(1)}]}]";
+        fs::write(dir.path().join("rules/a.yml"), rules).unwrap();
+
+        let evaluator = EvaluatorConfig {
+            interval: Duration::from_secs(10),
+            hold_silent: Duration::from_secs(30),
+            external_url: "".into(),
+        };
+        let config = StageConfig { directory: dir.path().to_owned(), evaluator };
+        let around = Surroundings {
+            engine: Engine::new(Arc::new(store.clone()), clock.clone(), EngineConfig::default()),
+            presence: Presence::new(Vec::new(), Vec::new(), now),
+            store: store.clone(),
+            clock,
+            reload: Arc::default(),
+            stop: CancellationToken::new(),
+        };
+        let (_alerts, _decisions, outlets) = handles();
+        let core = Some(Box::new(restore(config, &around).await.unwrap()));
+        let client = Client::new().unwrap();
+        let mut stage = Stage { core, around, outlets, client, deliveries: JoinSet::new() };
+        stage.look(false).await.unwrap();
+        stage.evaluate(now).await.unwrap();
+        assert_eq!(store.health(), Health::Full);
+        store.close();
+        writer.join().unwrap();
+        drop((stage, store));
+        let lock = Lock::take(dir.path()).unwrap();
+        let (store, _writer) = Store::open(lock, StoreConfig::default(), Clock::moved(now)).unwrap();
+        assert_eq!(store.read(alerts::evaluated_through).await.unwrap(), Some(now));
+    }
 }

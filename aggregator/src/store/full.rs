@@ -12,6 +12,7 @@ use crate::store::Store;
 use crate::store::Writer;
 use crate::store::ledger::Ledger;
 use crate::store::queue::Change;
+use crate::store::reserve::Reserve;
 
 /// Pages that the database may grow by: what is to fit while there is room fits.
 const ROOM_PAGES: i64 = 1_024;
@@ -49,6 +50,11 @@ impl Disk {
     pub(crate) fn free(&self) {
         self.filler.execute("DELETE FROM filler", []).unwrap();
     }
+}
+
+/// Leaves no room under a writer for what appends, and some for what is little.
+pub(crate) fn crowd(writer: &mut Writer, data_dir: &Path) {
+    writer.reserve = Reserve::of_bytes(data_dir, 1 << 60);
 }
 
 fn asked(connection: &Connection, what: &str) -> i64 {

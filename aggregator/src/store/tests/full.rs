@@ -3,10 +3,10 @@
 use super::*;
 use crate::store::full::Disk;
 use crate::store::full::TOO_MANY_BYTES;
+use crate::store::full::crowd;
 use crate::store::record::Record;
 use crate::store::record::alerts;
 use crate::store::record::alerts::Evaluated;
-use crate::store::reserve::Reserve;
 
 /// The next batch of an agent, of more bytes than a full disk has left.
 fn large(agent: &mut Agent, window: u64) -> Commit {
@@ -76,7 +76,7 @@ async fn commits_of_one_spool_that_failed_together_succeed_together() {
 async fn what_is_little_is_recorded_where_samples_have_no_room() {
     let dir = tempfile::tempdir().unwrap();
     let (store, mut writer) = Store::open(Lock::take(dir.path()).unwrap(), config(), clock()).unwrap();
-    writer.reserve = Reserve::of_bytes(dir.path(), 1 << 60);
+    crowd(&mut writer, dir.path());
     let record = Record::Evaluated(Evaluated { through: stamp(7) });
     let recorded = Commit { appends: Vec::new(), records: vec![record] };
     // Both are queued before the writer begins: one group.
