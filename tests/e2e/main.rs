@@ -153,11 +153,12 @@ async fn a_rule_that_holds_becomes_a_webhook() -> anyhow::Result<()> {
         r#"groups: [{name: host, rules: [{alert: Loaded, expr: node_load1 >= 0, labels: {severity: page},
            annotations: {summary: "{{ $labels.instance }} is loaded"}}]}]"#,
     )?;
+    // What the aggregator notices about itself, such as a machine short of disk, is not for the team.
     fs::write(
         cluster.data_dir().join("alertmanager.yml"),
         format!(
-            "route: {{receiver: team, group_by: [alertname], group_wait: 0s}}\n\
-             receivers: [{{name: team, webhook_configs: [{{url: '{}'}}]}}]\n",
+            "route: {{receiver: nobody, routes: [{{matchers: ['severity = page'], receiver: team, group_wait: 0s}}]}}\n\
+             receivers: [{{name: nobody}}, {{name: team, webhook_configs: [{{url: '{}'}}]}}]\n",
             listener.url()
         ),
     )?;
@@ -168,7 +169,8 @@ async fn a_rule_that_holds_becomes_a_webhook() -> anyhow::Result<()> {
     ensure!(alert["labels"]["instance"] == "web-1" && alert["labels"]["severity"] == "page", "{message}");
     ensure!(alert["annotations"]["summary"] == "web-1 is loaded", "{message}");
     cluster.pass(60).await?;
-    ensure!(listener.waiting() == 0, "told more than once");
+    let again = listener.waiting();
+    ensure!(again.is_empty(), "told more than once: {again:?}");
     cluster.finish().await
 }
 

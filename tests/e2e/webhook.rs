@@ -1,5 +1,6 @@
 //! A receiver of webhooks.
 
+use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -45,8 +46,8 @@ impl Listener {
         message.context("no webhook arrived")?.context("the listener ended")
     }
 
-    /// Messages that have arrived and were not looked at.
-    pub(crate) fn waiting(&self) -> usize {
-        self.messages.len()
+    /// What has arrived and was not taken yet.
+    pub(crate) fn waiting(&mut self) -> Vec<Value> {
+        iter::from_fn(|| self.messages.try_recv().ok()).collect()
     }
 }
