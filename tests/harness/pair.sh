@@ -43,6 +43,9 @@ counted() { get /metrics | grep "^lapwing_aggregator_$1 $2\$"; } # metric, value
 
 start_aggregator() {
   bin=$1 http=$2
+  local given
+  given=$(cut -f 1 /proc/sys/net/ipv4/ip_local_port_range)
+  [ "$3" -lt "$given" ] && [ "$2" -lt "$given" ] || fail "from port $given on the kernel gives them to whoever connects"
   # That of one that was killed is no sign of this one: a command asked too early would own the directory itself.
   rm -f "$dir/control.sock"
   LAPWING__HTTP__LISTEN=127.0.0.1:$2 LAPWING__INGEST__LISTEN=${4:-127.0.0.1}:$3 \

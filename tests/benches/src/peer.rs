@@ -58,13 +58,13 @@ impl Peer {
         let data = dir.path().join("data");
         let mut command = Command::new(program);
         command
-            .args(["run", "--listen-http", "127.0.0.1:46500", "--listen-quic", "127.0.0.1:46503", "--data-dir"])
+            .args(["run", "--listen-http", "127.0.0.1:26500", "--listen-quic", "127.0.0.1:26503", "--data-dir"])
             .arg(&data);
         // A month is written, and looked back at.
         command.env("LAPWING__RETENTION__RAW", "40d");
         // What is asked again is to be calculated again, here and there.
         command.env("LAPWING__QUERY__CACHE_MAX", "0");
-        let prefix = "http://127.0.0.1:46500/prometheus";
+        let prefix = "http://127.0.0.1:26500/prometheus";
         let mut peer = Self::start("lapwing", command, dir, prefix, "/api/v1/write").await?;
         let made =
             Command::new(program).args(["token", "create", "--write", "bench", "--data-dir"]).arg(&data).output()?;
@@ -85,15 +85,15 @@ impl Peer {
                 let config = dir.path().join("prometheus.yml");
                 fs::write(&config, "global: {}\n")?;
                 command.arg("--config.file").arg(config).arg("--storage.tsdb.path").arg(&data);
-                command.args(["--web.listen-address=127.0.0.1:46501", "--web.enable-remote-write-receiver"]);
+                command.args(["--web.listen-address=127.0.0.1:26501", "--web.enable-remote-write-receiver"]);
                 command.arg("--storage.tsdb.retention.time=40d");
-                ("http://127.0.0.1:46501", "/api/v1/write")
+                ("http://127.0.0.1:26501", "/api/v1/write")
             }
             _ => {
                 command.arg("-storageDataPath").arg(&data);
-                command.args(["-httpListenAddr=127.0.0.1:46502", "-retentionPeriod=2", "-search.disableCache"]);
+                command.args(["-httpListenAddr=127.0.0.1:26502", "-retentionPeriod=2", "-search.disableCache"]);
                 command.arg("-search.latencyOffset=0s");
-                ("http://127.0.0.1:46502", "/api/v1/write")
+                ("http://127.0.0.1:26502", "/api/v1/write")
             }
         };
         match Self::start(name, command, dir, prefix, write).await {
