@@ -80,7 +80,7 @@ async fn a_revoked_host_is_out_at_once_and_for_good() {
     running.spawn(bench.uplink(state.path(), Some(token.clone())).run(CancellationToken::new()));
     until(&bench, Duration::ZERO, || bench.counters.sessions_total.get() == 1).await;
     let revoke = HostChange { revoke: true, ..HostChange::default() };
-    let commit = bench.presence.change(HostId(1), &revoke, bench.clock.wall()).unwrap();
+    let (commit, _) = bench.presence.change(HostId(1), &revoke, bench.clock.wall()).unwrap();
     bench.store.commit(commit).await.unwrap();
     let ended = timeout(PATIENCE, running.join_next()).await.unwrap().unwrap().unwrap();
     assert!(ended.unwrap_err().to_string().contains("was revoked"));

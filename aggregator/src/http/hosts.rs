@@ -240,12 +240,16 @@ pub async fn change(
     labels::check(&wanted.labels)?;
     let change = HostChange { instance: wanted.instance, labels: wanted.labels, revoke: wanted.revoked };
     let changed = app.presence.change(HostId(id), &change, app.clock.wall());
-    let commit = changed.map_err(|why| match why {
+    let (commit, back) = changed.map_err(|why| match why {
         NotChanged::Unknown => unknown(id),
         NotChanged::Taken => Problem::new(StatusCode::CONFLICT, format!("instance: another host is called {name:?}")),
     })?;
-    app.commit(commit).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let changed = app.commit(commit).await;
+    if changed.is_err() {
+        // What this would store is what was there.
+        drop(app.presence.change(HostId(id), &back, app.clock.wall()));
+    }
+    changed.map(|()| StatusCode::NO_CONTENT)
 }
 
 /// Forgets a host and everything that is stored about it.

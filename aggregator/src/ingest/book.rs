@@ -152,12 +152,13 @@ impl Book {
         id: HostId,
         change: &HostChange,
         now: Timestamp,
-    ) -> Result<(Commit, Vec<Change>), NotChanged> {
+    ) -> Result<(Commit, HostChange, Vec<Change>), NotChanged> {
         let is_other = |entry: &Entry| entry.host.id != id && Some(&entry.host.instance) == change.instance.as_ref();
         if self.hosts.values().any(is_other) {
             return Err(NotChanged::Taken);
         }
         let entry = self.hosts.get_mut(&id).ok_or(NotChanged::Unknown)?;
+        let back = change.back_to(&entry.host);
         let revoke = change.revoke && !entry.host.revoked;
         let mut appends = if revoke { entry.end_own() } else { Vec::new() };
         entry.host.revoked |= revoke;
@@ -177,7 +178,7 @@ impl Book {
             entry.dismiss(End::revoked());
             self.through.note(id, entry.followed());
         }
-        Ok((Commit { appends, records: vec![entry.record()] }, changes))
+        Ok((Commit { appends, records: vec![entry.record()] }, back, changes))
     }
 
     /// Forgets a host. Returns it, and what is cancelled when its session has ended.
@@ -713,7 +714,7 @@ mod tests {
         let mut book = Book::new(vec![host("0.1.0"), other], Vec::new(), at(0));
         let session = open(&mut book, 1, 1);
         let mut check = |change: HostChange, expect: Result<(&str, &[&str]), NotChanged>| {
-            let changed = book.change(HostId(1), &change, at(7)).map(|(commit, _)| {
+            let changed = book.change(HostId(1), &change, at(7)).map(|(commit, ..)| {
                 let labels = book.hosts[&HostId(1)].host.labels().to_string();
                 let appends = commit.appends.iter().map(|append| match append {
                     Append::Stale { series, .. } => format!("ends {}", series.last().unwrap()),
@@ -759,6 +760,25 @@ mod tests {
         check(rename("gone"), Ok((r#"{env="test", instance="gone"}"#, &["labels"])));
         assert_eq!(dismissed(&session), Some(Reason::Revoked));
         assert_eq!(book.change(HostId(3), &revoke, at(7)).err(), Some(NotChanged::Unknown));
+    }
+
+    #[test]
+    fn a_change_that_was_refused_is_taken_back_but_for_who_is_kept_out() {
+        let given = Host { operator_labels: Labels::new().with("team", "shop"), ..host("0.1.0") };
+        let before = given.labels();
+        let mut book = Book::new(vec![given], Vec::new(), at(0));
+        let labels = [("env", "prod"), ("team", ""), ("rack", "7")];
+        let change = HostChange {
+            instance: Some("db".to_owned()),
+            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            revoke: true,
+        };
+        let (_, back, _) = book.change(HostId(1), &change, at(7)).unwrap();
+        let expect = Labels::new().with("env", "prod").with("instance", "db").with("rack", "7");
+        assert_eq!(book.snapshot()[0].labels, expect);
+        book.change(HostId(1), &back, at(8)).unwrap();
+        let taken_back = book.snapshot().remove(0);
+        assert_eq!((taken_back.labels, taken_back.state), (before, State::Revoked));
     }
 
     #[test]
@@ -856,7 +876,7 @@ mod tests {
         assert!(!ticks.iter().flat_map(|commit| &commit.appends).any(|append| matches!(append, Append::Stale { .. })));
         // With a name that it never had before.
         let change = HostChange { revoke: true, instance: Some("shop".to_owned()), ..HostChange::default() };
-        let (renamed, _) = book.change(HostId(2), &change, at(200)).unwrap();
+        let (renamed, ..) = book.change(HostId(2), &change, at(200)).unwrap();
         let marked =
             |append: &Append| if let Append::Stale { series, .. } = append { series.clone() } else { Vec::new() };
         let marked = renamed.appends.iter().flat_map(marked);

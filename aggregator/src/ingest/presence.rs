@@ -124,6 +124,19 @@ pub struct HostChange {
     pub revoke: bool,
 }
 
+impl HostChange {
+    /// What makes the name and the labels of a host what they are before this. A host that shall not come back is kept out
+    /// either way.
+    pub(super) fn back_to(&self, host: &Host) -> Self {
+        let label = |name: &String| (name.clone(), host.operator_labels.get(name).to_owned());
+        Self {
+            instance: self.instance.as_ref().map(|_| host.instance.clone()),
+            labels: self.labels.keys().map(label).collect(),
+            revoke: false,
+        }
+    }
+}
+
 /// Why nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotChanged {
@@ -277,14 +290,20 @@ impl Presence {
         self.book().renewed(host, expires)
     }
 
-    /// Changes what an operator may change of a host. Returns what is to be stored of that.
+    /// Changes what an operator may change of a host. Returns what is to be stored of that, and what takes it back if that is
+    /// refused.
     ///
     /// # Errors
     /// When there is no such host, or another one has its name.
-    pub fn change(&self, host: HostId, change: &HostChange, now: Timestamp) -> Result<Commit, NotChanged> {
-        let (commit, changes) = self.book().change(host, change, now)?;
+    pub fn change(
+        &self,
+        host: HostId,
+        change: &HostChange,
+        now: Timestamp,
+    ) -> Result<(Commit, HostChange), NotChanged> {
+        let (commit, back, changes) = self.book().change(host, change, now)?;
         self.tell(changes);
-        Ok(commit)
+        Ok((commit, back))
     }
 
     /// Forgets a host and ends its session. Returns the host, and what is cancelled when nothing more of the session will
