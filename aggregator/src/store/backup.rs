@@ -336,8 +336,8 @@ fn lies_in(path: &Path, directory: &Path) -> io::Result<bool> {
 
 /// Whether there is nothing but the lock of a copy that did not begin.
 fn is_empty(directory: &Path) -> Result<bool, BackupError> {
-    let names = fs::read_dir(directory).map_err(of(directory))?;
-    Ok(names.flatten().all(|entry| entry.file_name() == lock::NAME))
+    let mut names = fs::read_dir(directory).map_err(of(directory))?;
+    Ok(names.all(|entry| entry.is_ok_and(|entry| entry.file_name() == lock::NAME)))
 }
 
 fn sync_directory(directory: &Path) -> Result<(), BackupError> {

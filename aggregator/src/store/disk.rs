@@ -84,5 +84,6 @@ mod tests {
         let is_near = |seen: f64, told: f64| (seen - told).abs() <= 0.01 * (told + 1e9);
         assert!(is_near(available, told[0]) && is_near(size, told[0] + told[1]), "{seen:?} {df}");
         assert_eq!(Disk::of(Path::new("/no/such/directory")), None);
+        assert_eq!(Disk::of(Path::new("/proc")), None, "of no size");
     }
 }
