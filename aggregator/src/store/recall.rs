@@ -1,6 +1,7 @@
 //! Series that come back are taken from the books before anything is appended to them, so that they are what they were.
 
 use common::batch::{Batch, HostId, RunId};
+use common::time::Timestamp;
 use rusqlite::Connection;
 
 use crate::store::catalog::series;
@@ -21,6 +22,12 @@ impl Recall<'_> {
     pub(super) fn append(&self, (host, run): (HostId, RunId), version: u32, rows: &[(i64, Batch)]) -> Appended {
         self.recall(host, &self.head.absent((host, run), version, rows));
         self.head.append((host, run), version, rows)
+    }
+
+    /// Takes in what appending a window does besides its samples and events: block files have those.
+    pub(super) fn pass(&self, (host, run): (HostId, RunId), version: u32, stamp: Timestamp) {
+        self.recall(host, &self.head.absent_earlier(host, stamp));
+        self.head.pass((host, run), version, stamp);
     }
 
     /// Leaves of series that come with their whole label sets those that there is room for; what is refused of the rest.

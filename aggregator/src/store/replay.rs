@@ -251,7 +251,7 @@ impl Hand<'_> {
         }
         if self.books.is_covered(host, (id, batch.stamp)) {
             self.append(waiting);
-            shared.head.pass((host, run), version, batch.stamp);
+            self.recall.pass((host, run), version, batch.stamp);
             return;
         }
         let is_full = ROWS_AT_ONCE <= waiting.rows.len() || SAMPLES_WAITING_MAX <= waiting.samples;

@@ -143,6 +143,11 @@ impl Head {
         read(&self.host(origin)).absent_written(series, &self.columns)
     }
 
+    /// The same of series of earlier labels, which a window that block files have may mark.
+    pub(super) fn absent_earlier(&self, host: HostId, stamp: Timestamp) -> Absent {
+        self.known(host).map(|host| read(&host).absent_earlier(stamp)).unwrap_or_default()
+    }
+
     /// Whether a series has something that no block file has.
     pub(super) fn has_more(&self, (host, number): (HostId, u32)) -> bool {
         self.known(host).is_some_and(|host| read(&host).has_more(number))

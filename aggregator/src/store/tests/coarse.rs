@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::store::block::Tier as Stored;
+use crate::store::settle::delete::Deletion;
 use crate::store::settle::retain::Kept;
 use crate::store::union::Union;
 
@@ -109,4 +110,39 @@ pub(super) fn pieced(store: &Store, retention: &Retention, now: Timestamp) -> BT
 /// What is answered.
 pub(super) fn answered(store: &Store) -> BTreeMap<String, Fields> {
     read(store, store.tiers(ALL, Duration::ZERO))
+}
+
+/// Deletes of `node_load1` where coarser windows answer: of those, all that have something of the range go. Where raw ones are still kept
+/// behind them, they are made again of what these have besides.
+pub(super) fn delete(
+    store: &Store,
+    (settler, now): (&mut Settler, Timestamp),
+    deletion: &Deletion,
+    mut expect: BTreeMap<String, Fields>,
+) -> BTreeMap<String, Fields> {
+    let range = deletion.range;
+    let tiers = Kept::of(&store.shared.blocks, &store.shared.config.retention, now).tiers(ALL);
+    let mut raw = read(store, vec![(Stored::Raw, ALL)]);
+    let files = store.shared.blocks.all();
+    settler.delete(deletion, now).unwrap();
+    let goes = |stamp: Timestamp, fields: &[u64; 7]| {
+        let tier = tiers.iter().find(|(_, range)| range.contains(stamp)).map(|(tier, _)| *tier);
+        match tier.and_then(Stored::resolution).filter(|_| fields[0] != STALE) {
+            Some(length) => range.after < stamp && stamp.align_up(length).before(length) < range.through,
+            None => range.contains(stamp),
+        }
+    };
+    let is_raw =
+        |stamp: Timestamp| files.iter().any(|file| file.block.tier == Stored::Raw && file.block.range.contains(stamp));
+    for (labels, fields) in expect.iter_mut().filter(|(labels, _)| labels.starts_with("node_load1")) {
+        fields.retain(|stamp, fields| !goes(*stamp, fields));
+        let mut left = raw.remove(labels).unwrap_or_default();
+        left.retain(|stamp, _| !range.contains(*stamp));
+        for (length, part) in tiers.iter().filter_map(|(tier, part)| Some((tier.resolution()?, part))) {
+            let again = folded((labels, &left), length).into_iter();
+            fields.extend(again.filter(|(stamp, _)| part.contains(*stamp) && is_raw(*stamp)));
+        }
+    }
+    expect.retain(|_, fields| !fields.is_empty());
+    expect
 }

@@ -1,6 +1,6 @@
 //! Whatever hosts do, the store answers what a map of labels and stamps would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -8,7 +8,6 @@ use proptest::test_runner::RngSeed;
 use super::*;
 use crate::store::block::Block;
 use crate::store::settle::delete::Deletion;
-use crate::store::settle::retain::Kept;
 
 /// What happens.
 #[derive(Clone, Debug)]
@@ -62,13 +61,15 @@ struct World {
     labels: Labels,
     window: u64,
     latest: Option<Commit>,
-    /// A series whose end the agent has not told.
-    untold: Option<String>,
+    /// Whether the agent has not told the end of its second series.
+    untold: bool,
     /// Series whose end the next window marks.
     ending: Vec<String>,
     expect: BTreeMap<String, BTreeMap<u64, Option<f64>>>,
     /// The latest window that each ever had, and whether it goes on there, also when that was deleted.
     lives: BTreeMap<String, (u64, bool)>,
+    /// What came late, of which series and when.
+    came_late: BTreeSet<(String, u64)>,
 }
 
 /// Nothing expires.
@@ -92,10 +93,11 @@ impl World {
             labels: Labels::new(),
             window: 0,
             latest: None,
-            untold: None,
+            untold: false,
             ending: Vec::new(),
             expect: BTreeMap::new(),
             lives: BTreeMap::new(),
+            came_late: BTreeSet::new(),
         }
     }
 
@@ -124,12 +126,12 @@ impl World {
             Step::NewRun => {
                 self.runs += 1;
                 (self.agent, self.ended) = (Agent::start(self.runs), false);
-                (self.latest, self.untold) = (None, None);
+                (self.latest, self.untold) = (None, false);
             }
             Step::End if !self.ended => {
                 self.agent.end(1);
                 self.ended = true;
-                self.untold = Some(self.names()[1].clone());
+                self.untold = true;
             }
             Step::End => {}
             Step::Label(env) => self.label(env).await,
@@ -147,19 +149,24 @@ impl World {
     async fn window(&mut self, gap: u64, values: [f64; 2]) {
         self.window += gap;
         let window = self.window;
-        let ending: Vec<String> = self.ending.drain(..).chain(self.untold.take()).collect();
-        for name in ending {
-            // One that was silent for an hour ended by that.
-            if self.lives.get(&name).is_some_and(|(last, lives)| *lives && window < last + 360) {
-                self.note(name, window, None);
-            }
-        }
+        let [_, second] = self.names();
+        self.ending.extend(std::mem::take(&mut self.untold).then_some(second));
+        self.end(window);
         for (name, value) in self.names().into_iter().zip(values).take(if self.ended { 1 } else { 2 }) {
             self.note(name, window, Some(value));
         }
         let commit = self.agent.batch(stamp(window), values);
         self.store().commit(commit.clone()).await.unwrap();
         self.latest = Some(commit);
+    }
+
+    fn end(&mut self, window: u64) {
+        for name in std::mem::take(&mut self.ending) {
+            // One that was silent for an hour ended by that.
+            if self.lives.get(&name).is_some_and(|(last, lives)| *lives && window < last + 360) {
+                self.note(name, window, None);
+            }
+        }
     }
 
     fn note(&mut self, name: String, window: u64, value: Option<f64>) {
@@ -173,9 +180,14 @@ impl World {
     /// A window of a spool that drains behind the live one.
     async fn late(&mut self, back: u64, value: f64) {
         let window = self.window.saturating_sub(back);
-        // Where it comes between new labels and the next window, and the store starts anew before that, the end is not marked.
-        if self.ending.is_empty() && 0 < window {
-            self.note(self.names()[0].clone(), window, Some(value));
+        if 0 < window {
+            let lives_on = |name| self.lives.get(name).is_some_and(|(last, lives)| *lives && window <= *last);
+            if !self.ending.iter().any(lives_on) {
+                self.end(window);
+            }
+            let [first, _] = self.names();
+            self.came_late.insert((first.clone(), window));
+            self.note(first, window, Some(value));
             let sample = (SeriesIndex(0), Window::Gauge(Gauge::of(value)));
             let batch = Batch { stamp: stamp(window), samples: vec![sample], ..Batch::default() };
             let commit = self.backlog.encode(&batch);
@@ -189,7 +201,7 @@ impl World {
         let now = stamp(self.window + later);
         while self.settler.as_mut().unwrap().step(now) {}
         *self.store().shared.stop.left.lock().unwrap() = None;
-        assert_eq!(told(self.store()), self.expected());
+        assert_eq!(self.told(), self.expected());
     }
 
     /// Deletes of some series what is in a range, or nothing if that is stopped.
@@ -210,7 +222,7 @@ impl World {
         meant.for_each(|(_, samples)| samples.retain(|window, _| *window <= after || through < *window));
         self.expect.retain(|_, samples| !samples.is_empty());
         self.lives.retain(|name, _| self.expect.contains_key(name));
-        let (known, left) = (self.known(), self.expect.len());
+        let (known, left) = (self.known(), dump(self.store(), &[]).len());
         assert_eq!(known, left, "what nothing is left of leaves the catalog");
     }
 
@@ -234,7 +246,10 @@ impl World {
         let mut settler = running.settler();
         while settler.step(now) {}
         assert_eq!(coarse::answered(&running.store), expect);
-        let expect = delete_windows(&running.store, (&mut settler, now), expect);
+        let back = |seconds: u64| now.before(Duration::from_secs(seconds));
+        let range = self.over_windows(TimeRange { after: back(30 * 3_600 + 1_234), through: back(11 * 3_600 + 1_234) });
+        let deletion = Deletion { selectors: vec![vec![equal(NAME, "node_load1")]], range };
+        let expect = coarse::delete(&running.store, (&mut settler, now), &deletion, expect);
         while settler.step(now) {}
         assert_eq!(coarse::answered(&running.store), expect);
         clock.advance(hours(80));
@@ -250,6 +265,16 @@ impl World {
         }
         drop(settler);
         self.running = Some(running);
+    }
+
+    /// A range without such windows at its ends that a series has only something of besides: those would stay.
+    fn over_windows(&self, TimeRange { after, through }: TimeRange) -> TimeRange {
+        let hour = Duration::from_secs(3_600);
+        let (first, last) = (after.align_down(hour), through.align_up(hour));
+        let ends = self.lives.values().any(|(window, _)| first < stamp(*window) && stamp(*window) <= after);
+        let mut begins = self.expect.values().filter_map(|samples| samples.first_key_value());
+        let begins = begins.any(|(window, _)| through < stamp(*window) && stamp(*window) <= last);
+        TimeRange { after: if ends { first } else { after }, through: if begins { last } else { through } }
     }
 
     /// One file for each day that was over so many windows later, no quarter of an hour that was, and none of them damaged.
@@ -279,9 +304,10 @@ impl World {
     async fn label(&mut self, env: u8) {
         let labels = Labels::new().with("env", env.to_string());
         if self.labels != labels {
-            self.ending = self.expect.keys().cloned().collect();
+            self.labels = labels.clone();
+            let begin = self.names();
+            self.ending = self.expect.keys().filter(|name| !begin.contains(name)).cloned().collect();
         }
-        self.labels = labels.clone();
         self.store().set_host_labels(HOST, labels).await.unwrap();
     }
 
@@ -322,65 +348,34 @@ impl World {
         };
         let mut lines: Vec<String> = self.expect.iter().filter(|(_, samples)| !samples.is_empty()).map(line).collect();
         lines.sort();
-        without_late_marks(lines)
+        self.without_late_marks(lines)
     }
-}
 
-/// Deletes where coarser windows answer: of those, all that have something of the range go. Where raw ones are still kept
-/// behind them, they are made again of what these have besides.
-fn delete_windows(
-    store: &Store,
-    (settler, now): (&mut Settler, Timestamp),
-    mut expect: BTreeMap<String, coarse::Fields>,
-) -> BTreeMap<String, coarse::Fields> {
-    let back = |seconds: u64| now.before(Duration::from_secs(seconds));
-    let range = TimeRange { after: back(30 * 3_600 + 1_234), through: back(11 * 3_600 + 1_234) };
-    let selectors = vec![vec![equal(NAME, "node_load1")]];
-    let tiers = Kept::of(&store.shared.blocks, &store.shared.config.retention, now).tiers(ALL);
-    let mut raw = coarse::read(store, vec![(block::Tier::Raw, ALL)]);
-    let files = store.shared.blocks.all();
-    settler.delete(&Deletion { selectors, range }, now).unwrap();
-    let goes = |stamp: Timestamp, fields: &[u64; 7]| {
-        let tier = tiers.iter().find(|(_, range)| range.contains(stamp)).map(|(tier, _)| *tier);
-        match tier.and_then(block::Tier::resolution).filter(|_| fields[0] != STALE) {
-            Some(length) => range.after < stamp && stamp.align_up(length).before(length) < range.through,
-            None => range.contains(stamp),
-        }
-    };
-    let is_raw = |stamp: Timestamp| {
-        files.iter().any(|file| file.block.tier == block::Tier::Raw && file.block.range.contains(stamp))
-    };
-    for (labels, fields) in expect.iter_mut().filter(|(labels, _)| labels.starts_with("node_load1")) {
-        fields.retain(|stamp, fields| !goes(*stamp, fields));
-        let mut left = raw.remove(labels).unwrap_or_default();
-        left.retain(|stamp, _| !range.contains(*stamp));
-        for (length, part) in tiers.iter().filter_map(|(tier, part)| Some((tier.resolution()?, part))) {
-            let again = coarse::folded((labels, &left), length).into_iter();
-            fields.extend(again.filter(|(stamp, _)| part.contains(*stamp) && is_raw(*stamp)));
-        }
+    /// What is stored. After a restart the store knows of a series that goes on only that it did when its host was sealed,
+    /// and may mark it longer after its latest window than otherwise: that says what the silence says.
+    fn told(&self) -> Vec<String> {
+        self.without_late_marks(dump(self.store(), &[]))
     }
-    expect.retain(|_, fields| !fields.is_empty());
-    expect
-}
 
-/// What is stored. After a restart the store knows of a series that goes on only that it did when its host was sealed, and
-/// may mark it longer after its latest window than otherwise: that says what the silence says.
-fn told(store: &Store) -> Vec<String> {
-    without_late_marks(dump(store, &[]))
-}
-
-fn without_late_marks(lines: Vec<String>) -> Vec<String> {
-    let second = |sample: &str| sample.rsplit_once('@').unwrap().1.parse::<u64>().unwrap();
-    let lines = lines.into_iter().map(|line| {
-        let (labels, samples) = line.split_once("} ").unwrap();
-        let samples: Vec<&str> = samples.split(' ').collect();
-        let is_late = |at: &usize| {
-            samples[*at].starts_with('!') && 0 < *at && second(samples[*at - 1]) + 3_600 <= second(samples[*at])
-        };
-        let kept: Vec<&str> = (0..samples.len()).filter(|at| !is_late(at)).map(|at| samples[at]).collect();
-        format!("{labels}}} {}", kept.join(" "))
-    });
-    lines.collect()
+    /// The silence is that of the time: what came late may lie in it.
+    fn without_late_marks(&self, lines: Vec<String>) -> Vec<String> {
+        let second = |sample: &str| sample.rsplit_once('@').unwrap().1.parse::<u64>().unwrap();
+        let lines = lines.into_iter().filter_map(|line| {
+            let (labels, samples) = line.split_once("} ").unwrap();
+            let name = format!("{labels}}}");
+            let in_time = |sample: &&&str| !self.came_late.contains(&(name.clone(), second(sample) / 10));
+            let samples: Vec<&str> = samples.split(' ').collect();
+            let stays = |at: &usize| {
+                let before = &samples[..*at];
+                let soon = |before: &&str| second(samples[*at]) < second(before) + 3_600;
+                let ends = before.last().is_some_and(soon) && before.iter().rfind(in_time).is_some_and(soon);
+                ends || !samples[*at].starts_with('!')
+            };
+            let kept: Vec<&str> = (0..samples.len()).filter(stays).map(|at| samples[at]).collect();
+            (!kept.is_empty()).then(|| format!("{name} {}", kept.join(" ")))
+        });
+        lines.collect()
+    }
 }
 
 /// Takes all steps, and looks at every answer on the way.
@@ -391,7 +386,7 @@ fn walk(steps: Vec<Step>) {
         for step in steps {
             let taken = format!("{step:?}");
             world.step(step).await;
-            assert_eq!(told(world.store()), world.expected(), "after {taken}");
+            assert_eq!(world.told(), world.expected(), "after {taken}");
             world.check_latest();
         }
         world.step(Step::Restart).await;
@@ -404,7 +399,7 @@ fn walk(steps: Vec<Step>) {
         world.check_latest();
         world.step(Step::Restart).await;
         assert_eq!(world.store().stats().series, 0);
-        assert_eq!(told(world.store()), world.expected());
+        assert_eq!(world.told(), world.expected());
         world.expire(9_360).await;
         world.running.take().unwrap().stop();
     });
@@ -452,4 +447,17 @@ fn a_coarse_file_made_anew_takes_the_place_of_what_was_made_before() {
 fn of_a_coarse_window_that_is_deleted_in_part_stays_what_raw_ones_still_have() {
     use Step::*;
     walk(vec![Window(12_321, [0, 0]), Window(1, [0, 0]), Window(1_563, [0, 0])]);
+}
+
+#[test]
+fn what_comes_late_behind_new_labels_and_is_sealed_ends_nothing() {
+    use Step::*;
+    for silence in [10, 368, 370, 800] {
+        for label in [vec![Label(2), Restart], vec![Restart, Label(0)]] {
+            let settle = [Settle(10, None), Settle(silence, None), Restart, Restart];
+            let next = [&settle[..], &[Window(1, [1, 1]), Late(40, 1), Window(1, [1, 1])]].concat();
+            let first = [Window(47, [0, 0]), Label(1), Late(9, 0), Late(0, 0)];
+            walk([&first[..], &next, &label, &[Late(3, 1)], &next].concat());
+        }
+    }
 }

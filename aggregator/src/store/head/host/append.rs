@@ -16,6 +16,7 @@ use crate::store::head::columns::Columns;
 use crate::store::head::host::Host;
 use crate::store::head::host::MARKED_WITHIN;
 use crate::store::head::host::Run;
+use crate::store::head::host::Slot;
 use crate::store::head::read;
 use crate::store::head::write;
 
@@ -76,14 +77,10 @@ impl Host {
     fn mark_ended(&mut self, (run, version): (RunId, u32), stamp: Timestamp, columns: &RwLock<Columns>) {
         let mut ending: Vec<u32> = Vec::new();
         if self.relabelled {
-            let earlier = || (0..).zip(&self.series).filter(|(_, slot)| slot.key.2 != self.current);
-            // What comes late says nothing of those that lived on behind it.
-            let before = stamp.before(Duration::from_millis(1));
-            let is_late = earlier().any(|(_, slot)| slot.series.lives_at(before));
-            if !is_late {
-                ending.extend(earlier().map(|(place, _)| place));
+            self.relabelled = self.is_behind_labels(stamp);
+            if !self.relabelled {
+                ending.extend(self.earlier().map(|(place, _)| place));
             }
-            self.relabelled = is_late;
         }
         ending.extend(self.ended_by(run, version).into_iter().filter_map(|index| {
             let (sets, kind) = self.sets(run, index)?;
@@ -102,6 +99,17 @@ impl Host {
                 slot.append(&[Entry { stamp, window: None }]);
             }
         }
+    }
+
+    /// Whether what is stamped so comes late behind new labels: it says nothing of series that lived on behind it.
+    pub(super) fn is_behind_labels(&self, stamp: Timestamp) -> bool {
+        let before = stamp.before(Duration::from_millis(1));
+        self.earlier().any(|(_, slot)| slot.series.lives_at(before))
+    }
+
+    /// The series that have earlier labels, with their places.
+    fn earlier(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        (0..).zip(&self.series).filter(|(_, slot)| slot.key.2 != self.current)
     }
 
     /// The places of the series that a version of a run's schema has: one that ended may be there again.

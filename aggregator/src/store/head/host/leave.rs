@@ -73,8 +73,13 @@ impl Host {
         let indices = self.unplaced(run, rows).into_iter().chain(self.ended_by(run, version));
         let series = indices.filter_map(|index| self.sets(run, index));
         let absent = series.filter(|(sets, kind)| self.known(sets, *kind, columns).is_none()).collect();
-        let unmarked = self.relabelled.then(|| first.before(MARKED_WITHIN));
-        Absent { series: absent, unmarked, may_be: true }
+        Absent { series: absent, ..self.absent_earlier(first) }
+    }
+
+    /// The series that are to be marked by what is stamped so, and may not be here.
+    pub(in crate::store::head) fn absent_earlier(&self, stamp: Timestamp) -> Absent {
+        let unmarked = self.relabelled.then(|| stamp.before(MARKED_WITHIN));
+        Absent { series: Vec::new(), unmarked, may_be: self.ended.is_some() }
     }
 
     /// The series that are not here of some whose whole label sets are given.

@@ -90,7 +90,11 @@ impl Host {
 
     /// Takes in what appending a batch does besides its samples and events: block files have those.
     pub(in crate::store::head) fn pass(&mut self, run: RunId, version: u32, stamp: Timestamp) {
-        self.relabelled = false;
+        if self.relabelled {
+            self.relabelled = self.is_behind_labels(stamp);
+            // Those that came back to be asked go again: nothing is appended to them.
+            self.let_go();
+        }
         if let Some(run) = self.runs.get_mut(&run) {
             run.marked = run.marked.max(version);
             run.used = run.used.max(stamp);
