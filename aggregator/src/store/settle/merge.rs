@@ -200,11 +200,17 @@ fn due(kept: &Kept<'_>, cut: Timestamp, rested: impl Fn((Tier, TimeRange)) -> bo
     merges.sort_by_key(|merge| (merge.tier, merge.range.through));
     let waited_for: Vec<TimeRange> =
         merges.iter().filter(|merge| merge.tier == Tier::Raw).map(|merge| merge.range).collect();
+    // What is made has the highest number: it would stand before a file that was written later and is for another time to
+    // merge, as one of a day is where the clock was set back.
+    let is_behind = |merge: &Merge| {
+        let is_later = |block: &Block| !merge.ids.contains(&block.id) && merge.ids.iter().any(|id| *id < block.id);
+        kept.of_tier(merge.tier).iter().any(|block| block.overlaps(merge.range) && is_later(block))
+    };
     let is_due = |merge: &Merge| {
         let is_merged = kept.blocks.iter().any(|block| merge.ids.contains(&block.id) && block.range == merge.range);
         let is_first = !is_merged || merge.make.iter().all(|tier| *tier != merge.tier);
         let waits = merge.tier != Tier::Raw && waited_for.iter().any(|day| overlap(merge.range, *day));
-        !waits && (is_first || rested((merge.tier, merge.range)))
+        !waits && !is_behind(merge) && (is_first || rested((merge.tier, merge.range)))
     };
     merges.into_iter().find(is_due)
 }
@@ -287,6 +293,10 @@ mod tests {
         check(&merged, (2, true), None);
         check(&merged, (25, true), Some((&[5, 6], &Tier::ALL)));
         check(&quarters, (25, true), Some((&[1, 2, 3], &Tier::ALL)));
+        // The clock was set back behind the end of a day that was sealed.
+        let later = [quarters[0], block(2, Raw, day(at(1)))];
+        check(&later, (2, true), None);
+        check(&later, (25, true), Some((&[1, 2], &Tier::ALL)));
     }
 
     #[test]

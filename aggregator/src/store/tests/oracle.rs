@@ -450,6 +450,14 @@ fn of_a_coarse_window_that_is_deleted_in_part_stays_what_raw_ones_still_have() {
 }
 
 #[test]
+fn what_was_merged_does_not_stand_before_what_came_later_where_the_clock_was_set_back() {
+    use Step::*;
+    let windows = vec![Window(1, [0, 0]); 4];
+    let set_back = [Delete(0, 4, 0, None), Settle(4_066, Some(2))];
+    walk([&windows[..], &set_back, &windows, &[Late(4, 1), Settle(463, None)]].concat());
+}
+
+#[test]
 fn what_comes_late_behind_new_labels_and_is_sealed_ends_nothing() {
     use Step::*;
     for silence in [10, 368, 370, 800] {
