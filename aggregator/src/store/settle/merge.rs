@@ -204,7 +204,8 @@ fn due(kept: &Kept<'_>, cut: Timestamp, rested: impl Fn((Tier, TimeRange)) -> bo
     // merge, as one of a day is where the clock was set back.
     let is_behind = |merge: &Merge| {
         let is_later = |block: &Block| !merge.ids.contains(&block.id) && merge.ids.iter().any(|id| *id < block.id);
-        kept.of_tier(merge.tier).iter().any(|block| block.overlaps(merge.range) && is_later(block))
+        let is_over = |block: &Block| block.tier == merge.tier && block.overlaps(merge.range);
+        kept.blocks.iter().any(|block| is_over(block) && is_later(block))
     };
     let is_due = |merge: &Merge| {
         let is_merged = kept.blocks.iter().any(|block| merge.ids.contains(&block.id) && block.range == merge.range);
@@ -297,6 +298,7 @@ mod tests {
         let later = [quarters[0], block(2, Raw, day(at(1)))];
         check(&later, (2, true), None);
         check(&later, (25, true), Some((&[1, 2], &Tier::ALL)));
+        check(&[block(1, Raw, day(at(1))), quarters[1]], (2, true), Some((&[2], &[Raw])));
     }
 
     #[test]

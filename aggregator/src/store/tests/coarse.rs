@@ -112,19 +112,19 @@ pub(super) fn answered(store: &Store) -> BTreeMap<String, Fields> {
     read(store, store.tiers(ALL, Duration::ZERO))
 }
 
-/// Deletes of `node_load1` where coarser windows answer: of those, all that have something of the range go. Where raw ones are still kept
-/// behind them, they are made again of what these have besides.
+/// Deletes a range of `node_load1` where coarser windows answer: of those, all that have something of it go. Where raw ones
+/// are still kept behind them, they are made again of what these have besides.
 pub(super) fn delete(
     store: &Store,
     (settler, now): (&mut Settler, Timestamp),
-    deletion: &Deletion,
+    range: TimeRange,
     mut expect: BTreeMap<String, Fields>,
 ) -> BTreeMap<String, Fields> {
-    let range = deletion.range;
+    let deletion = Deletion { selectors: vec![vec![equal(NAME, "node_load1")]], range };
     let tiers = Kept::of(&store.shared.blocks, &store.shared.config.retention, now).tiers(ALL);
     let mut raw = read(store, vec![(Stored::Raw, ALL)]);
     let files = store.shared.blocks.all();
-    settler.delete(deletion, now).unwrap();
+    settler.delete(&deletion, now).unwrap();
     let goes = |stamp: Timestamp, fields: &[u64; 7]| {
         let tier = tiers.iter().find(|(_, range)| range.contains(stamp)).map(|(tier, _)| *tier);
         match tier.and_then(Stored::resolution).filter(|_| fields[0] != STALE) {

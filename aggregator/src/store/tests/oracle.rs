@@ -160,6 +160,7 @@ impl World {
         self.latest = Some(commit);
     }
 
+    /// Marks what ends with a window.
     fn end(&mut self, window: u64) {
         for name in std::mem::take(&mut self.ending) {
             // One that was silent for an hour ended by that.
@@ -224,6 +225,9 @@ impl World {
         self.lives.retain(|name, _| self.expect.contains_key(name));
         let (known, left) = (self.known(), dump(self.store(), &[]).len());
         assert_eq!(known, left, "what nothing is left of leaves the catalog");
+        let matchers = &deletion.selectors[0];
+        let question = Question { matchers, range, fields: &FIELDS, latest: false, grains: Grains::default() };
+        assert_eq!(answer(self.store(), question).unwrap().len(), 0, "neither samples nor marks are left");
     }
 
     /// How many series the catalog or the head has.
@@ -248,8 +252,7 @@ impl World {
         assert_eq!(coarse::answered(&running.store), expect);
         let back = |seconds: u64| now.before(Duration::from_secs(seconds));
         let range = self.over_windows(TimeRange { after: back(30 * 3_600 + 1_234), through: back(11 * 3_600 + 1_234) });
-        let deletion = Deletion { selectors: vec![vec![equal(NAME, "node_load1")]], range };
-        let expect = coarse::delete(&running.store, (&mut settler, now), &deletion, expect);
+        let expect = coarse::delete(&running.store, (&mut settler, now), range, expect);
         while settler.step(now) {}
         assert_eq!(coarse::answered(&running.store), expect);
         clock.advance(hours(80));
@@ -267,7 +270,8 @@ impl World {
         self.running = Some(running);
     }
 
-    /// A range without such windows at its ends that a series has only something of besides: those would stay.
+    /// A range, to the full hour where a series ended, or began, within the hour that an end of it lies in: the store knows
+    /// that it has nothing of the series, whose window stays.
     fn over_windows(&self, TimeRange { after, through }: TimeRange) -> TimeRange {
         let hour = Duration::from_secs(3_600);
         let (first, last) = (after.align_down(hour), through.align_up(hour));
@@ -455,6 +459,13 @@ fn what_was_merged_does_not_stand_before_what_came_later_where_the_clock_was_set
     let windows = vec![Window(1, [0, 0]); 4];
     let set_back = [Delete(0, 4, 0, None), Settle(4_066, Some(2))];
     walk([&windows[..], &set_back, &windows, &[Late(4, 1), Settle(463, None)]].concat());
+}
+
+#[test]
+fn what_comes_late_behind_an_end_that_is_sealed_does_not_mark_it_again() {
+    use Step::*;
+    let silent = [Window(1, [0, 0]), Label(1), Window(400, [0, 0]), Settle(100, None), Settle(400, None)];
+    walk([&silent[..], &[Late(395, 1), Restart, Window(1, [0, 0])]].concat());
 }
 
 #[test]
