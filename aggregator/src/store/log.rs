@@ -1,6 +1,7 @@
 //! What the tables of the store hold, as functions of a connection: batches, schemas, spools, labels, events.
 
 use bincode::config;
+use bincode::error::DecodeError;
 use common::batch::{EncodedBatch, Event, HostId, RunId, Seq, SpoolId};
 use common::metric::Labels;
 use common::schema::SchemaChange;
@@ -25,6 +26,9 @@ pub(super) struct LogRow {
     /// Whether it is what was written.
     pub(super) intact: bool,
 }
+
+/// Memory that what one row has may claim: SQLite's rows are no longer, and ours far shorter.
+const DECODED_BYTES_MAX: usize = 1 << 30;
 
 const LOG_COLUMNS: &str = "id, host, run, spool, seq, schema_version, codec, keyframe, stamp_ms, payload, checksum";
 
@@ -308,7 +312,24 @@ pub(super) fn encoded(value: &impl bincode::Encode) -> rusqlite::Result<Vec<u8>>
 /// The inverse of [`encoded`].
 pub(super) fn decoded<T: bincode::Decode<()>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let bytes = row.get_ref(column)?.as_blob()?;
-    let decoded = bincode::decode_from_slice(bytes, config::standard());
     let failed = |error| rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, Box::new(error));
-    decoded.map(|(value, _)| value).map_err(failed)
+    decoded_from(bytes).map(|(value, _)| value).map_err(failed)
+}
+
+/// The same of what bytes begin with, and how many of them that is.
+pub(super) fn decoded_from<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
+    bincode::decode_from_slice(bytes, config::standard().with_limit::<DECODED_BYTES_MAX>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_claims_more_than_there_can_be_is_an_error() {
+        let connection = Connection::open_in_memory().unwrap();
+        let read = |bytes: &[u8]| connection.query_row("SELECT ?1", [bytes], |row| decoded::<Vec<i64>>(row, 0));
+        assert_eq!(read(&encoded(&vec![7_i64, 8]).unwrap()).unwrap(), [7, 8]);
+        assert!(read(&[&[253][..], &[0xff; 8]].concat()).is_err());
+    }
 }

@@ -7,7 +7,6 @@
 
 use bincode::Decode;
 use bincode::Encode;
-use bincode::config;
 use common::batch::EncodedBatch;
 use common::batch::HostId;
 use rusqlite::Connection;
@@ -297,7 +296,7 @@ fn parsed(bytes: &[u8]) -> (Tail, u64) {
         if is_sound && payload.is_empty() {
             return (tail, damaged);
         }
-        match record(payload).filter(|_| is_sound) {
+        match is_sound.then(|| record(payload)).flatten() {
             Some(record) => tail.go_on(record, bytes.len() - behind.len()),
             None if self::is_sound(behind) => damaged += 1,
             None => break,
@@ -309,7 +308,7 @@ fn parsed(bytes: &[u8]) -> (Tail, u64) {
 
 fn record(payload: &[u8]) -> Option<Record> {
     let (&FORM, payload) = payload.split_first()? else { return None };
-    let (record, read) = bincode::decode_from_slice(payload, config::standard()).ok()?;
+    let (record, read) = log::decoded_from(payload).ok()?;
     (read == payload.len()).then_some(record)
 }
 
@@ -354,6 +353,16 @@ mod tests {
     fn row(id: i64, bytes: usize) -> Row {
         let payload = vec![7; bytes];
         Row::Origin(OriginRow { id, origin: HostId(1), form: 1, stamp: Timestamp::from_seconds(id), payload })
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_decoded() {
+        let record = |row| with_header(&payload(&Record { gone: Vec::new(), rows: vec![row] }).unwrap());
+        let mut bytes = [record(row(1, 7)), record(row(2, 22)), with_header(&[])].concat();
+        // How many rows there are, behind the form and how many are gone: what follows is that number.
+        bytes[HEADER_BYTES + 2] = 253;
+        let (tail, damaged) = parsed(&bytes);
+        assert_eq!((tail.rows, damaged), (vec![row(2, 22)], 1));
     }
 
     proptest! {
